@@ -1,0 +1,301 @@
+use std::fmt;
+use std::time::Duration;
+
+use crate::vehicle::words;
+use crate::{CameraId, GeoPoint, InvalidValue, SiteId, Timestamp};
+
+/// A fixed viewpoint, as it is registered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Camera {
+    /// Unique name.
+    pub id: CameraId,
+    /// The place it stands at, shared with other cameras.
+    pub site: SiteId,
+    /// What people call it, any language.
+    pub name: String,
+    /// Where it stands.
+    pub position: GeoPoint,
+    /// Where it looks, degrees clockwise from north, 0 to 360.
+    pub bearing_deg: Option<f64>,
+    /// Where its stream is.
+    pub address: StreamAddress,
+    /// How to log in, if needed.
+    pub credentials: Option<Credentials>,
+    /// RTP transport, for RTSP addresses.
+    pub transport: Transport,
+    /// How fast the stream is taken.
+    pub pace: Pace,
+    /// Which pictures are decoded.
+    pub policy: DecodePolicy,
+    /// Upper limit of pictures analysed a second. Decoded pictures beyond it are passed over.
+    pub analysed_fps_max: f64,
+    /// When the recording began, for files whose start a person knows.
+    pub recorded_at: Option<Timestamp>,
+    /// Whether it is to be opened at all.
+    pub enabled: bool,
+}
+
+/// Where a stream is: `rtsp://`, `rtsps://`, `http://`, `https://` or a file. Never carries credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StreamAddress(String);
+
+impl StreamAddress {
+    /// # Errors
+    /// When the scheme is unknown, the address is empty or too long, or a user name or password stands in it.
+    pub fn new(text: &str) -> Result<Self, InvalidValue> {
+        let text = text.trim();
+        if text.is_empty() || text.len() > 2048 || text.chars().any(char::is_control) {
+            return Err(InvalidValue::new(
+                "stream address",
+                "",
+                "use 1 to 2048 printable characters: rtsp://HOST/PATH, http(s)://… or a file's path",
+            ));
+        }
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Ok(Self(text.to_owned())); // a path
+        };
+        if !["rtsp", "rtsps", "http", "https", "file"]
+            .contains(&scheme.to_ascii_lowercase().as_str())
+        {
+            return Err(InvalidValue::new(
+                "stream address",
+                format!("{scheme}://…"),
+                "use rtsp, rtsps, http, https or a file's path",
+            ));
+        }
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        if authority.contains('@') && scheme != "file" {
+            // The value is left out: it holds the secret.
+            return Err(InvalidValue::new(
+                "stream address",
+                format!("{scheme}://…@…"),
+                "has a user name or password in it: give them as username and password_file (or password_env)",
+            ));
+        }
+        if authority.is_empty() && scheme != "file" {
+            return Err(InvalidValue::new("stream address", text, "names no host"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The address as given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The path of a local file, where it is one.
+    pub fn file_path(&self) -> Option<&str> {
+        match self.0.split_once("://") {
+            None => Some(&self.0),
+            Some(("file", path)) => Some(path),
+            Some(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for StreamAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// User name and password of a camera. `Debug` shows neither.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// User name.
+    pub username: String,
+    /// Password.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(hidden)")
+    }
+}
+
+/// How RTP travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Transport {
+    /// Interleaved in the RTSP connection: nothing is lost, a slow network delays.
+    #[default]
+    Tcp,
+    /// Separate datagrams: a slow network loses.
+    Udp,
+}
+words!(Transport, "transport", Tcp => "tcp", Udp => "udp");
+
+/// How fast a stream is taken, and so what happens when analysis is slower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Pace {
+    /// As it comes; a picture not yet analysed gives way to a newer one. Files play at their own speed.
+    #[default]
+    RealTime,
+    /// As fast as analysis allows; nothing is passed over. For recordings only.
+    AsFastAsPossible,
+}
+words!(Pace, "pace", RealTime => "real-time", AsFastAsPossible => "as-fast-as-possible");
+
+/// Which pictures of a stream are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum DecodePolicy {
+    /// Every picture: the reference that other policies are measured against.
+    #[default]
+    Full,
+    /// Keyframes only: about a twentieth of the cost, misses fast vehicles.
+    KeyframeOnly,
+}
+words!(DecodePolicy, "decode policy", Full => "full", KeyframeOnly => "keyframe-only");
+
+/// What a camera is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CameraState {
+    /// Being opened, or waiting for the next try.
+    Connecting,
+    /// Pictures arrive and are decoded.
+    Live,
+    /// Pictures arrive, but worse than they should (decoder errors, gaps).
+    Degraded,
+    /// Connected, but nothing usable arrives.
+    Stalled,
+    /// The camera answered and said no.
+    Refused,
+    /// It cannot work as registered: wrong address, unknown codec, missing file.
+    Misconfigured,
+    /// Switched off by its registration.
+    Disabled,
+    /// A recording played to its end.
+    Ended,
+}
+words!(
+    CameraState, "camera state",
+    Connecting => "connecting", Live => "live", Degraded => "degraded", Stalled => "stalled",
+    Refused => "refused", Misconfigured => "misconfigured", Disabled => "disabled", Ended => "ended",
+);
+
+/// Why a camera is in its state: countable, so that a dashboard can group a thousand cameras.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StatusReason {
+    /// The host does not answer or closes the connection.
+    Unreachable,
+    /// User name or password is wrong or missing.
+    NotAuthorised,
+    /// The server knows no such stream, or the file does not exist.
+    NotFound,
+    /// The address cannot be understood.
+    BadAddress,
+    /// Neither H.264 nor H.265, or the stream holds no video.
+    UnsupportedCodec,
+    /// Units arrive, but never a keyframe to begin with.
+    NoKeyframe,
+    /// Nothing arrives any more.
+    Silence,
+    /// The stream ended.
+    EndOfStream,
+    /// The decoder reports errors.
+    DecodeErrors,
+    /// The picture size changed in mid-stream; the pipeline was rebuilt.
+    ResolutionChanged,
+    /// A programming error in this camera's work; it was ended and counted.
+    Panicked,
+    /// Anything else the media framework reported.
+    Other,
+}
+words!(
+    StatusReason, "status reason",
+    Unreachable => "unreachable", NotAuthorised => "not-authorised", NotFound => "not-found",
+    BadAddress => "bad-address", UnsupportedCodec => "unsupported-codec", NoKeyframe => "no-keyframe",
+    Silence => "silence", EndOfStream => "end-of-stream", DecodeErrors => "decode-errors",
+    ResolutionChanged => "resolution-changed", Panicked => "panicked", Other => "other",
+);
+
+/// A camera's state with its history's last word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CameraStatus {
+    /// What it is doing.
+    pub state: CameraState,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, where there is a reason.
+    pub reason: Option<StatusReason>,
+    /// One sentence for a person; never holds credentials.
+    pub detail: String,
+    /// When the next try is due.
+    pub retry_at: Option<Timestamp>,
+}
+
+/// What a stream delivered since it was registered, over all its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StreamCounters {
+    /// Encoded access units received.
+    pub units: u64,
+    /// Of these, keyframes.
+    pub keyframes: u64,
+    /// Bytes of encoded video.
+    pub bytes: u64,
+    /// Pictures decoded.
+    pub decoded: u64,
+    /// Decoded pictures passed over because of `analysed_fps_max`.
+    pub skipped: u64,
+    /// Connections opened, tries included.
+    pub connects: u64,
+}
+
+/// Everything an operator wants to see of one camera.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CameraHealth {
+    /// State, reason, retry.
+    pub status: CameraStatus,
+    /// What the stream delivered.
+    pub counters: StreamCounters,
+    /// Encoded units a second over the last few seconds.
+    pub units_per_s: f64,
+    /// Pictures analysed.
+    pub analysed: u64,
+    /// Decoded pictures dropped because a newer one came before analysis had time.
+    pub dropped: u64,
+    /// Final sightings stored.
+    pub sightings: u64,
+    /// Capture time of the last picture analysed.
+    pub last_frame: Option<Timestamp>,
+    /// Capture time of the last final sighting.
+    pub last_sighting: Option<Timestamp>,
+    /// How far the capture time of the last picture may be off.
+    pub clock_uncertainty: Option<Duration>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_refused_and_never_shown() {
+        let error =
+            StreamAddress::new("rtsp://admin:hunter2@10.0.0.1/ch1").unwrap_err().to_string();
+        assert!(!error.contains("hunter2") && !error.contains("admin"), "{error}");
+        assert!(error.contains("password_file"), "{error}");
+        let secret = Credentials { username: "admin".into(), password: "hunter2".into() };
+        assert!(!format!("{secret:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn addresses() {
+        for right in ["rtsp://h/p", "RTSP://h", "http://h:1/x.ts", "clips/a.mp4", "file:///a@b.mkv"]
+        {
+            assert!(StreamAddress::new(right).is_ok(), "{right}");
+        }
+        for wrong in ["", "ftp://h/p", "rtsp:///nohost", "rtsp://u@h/p", "a\nb"] {
+            assert!(StreamAddress::new(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(StreamAddress::new("a/b.mp4").unwrap().file_path(), Some("a/b.mp4"));
+        assert_eq!(StreamAddress::new("rtsp://h/p").unwrap().file_path(), None);
+    }
+
+    #[test]
+    fn words_round_trip() {
+        for state in CameraState::ALL {
+            assert_eq!(state.as_str().parse::<CameraState>().unwrap(), *state);
+        }
+        assert!("Live".parse::<CameraState>().unwrap_err().to_string().contains("stalled"));
+    }
+}

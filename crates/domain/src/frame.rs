@@ -1,0 +1,65 @@
+use std::fmt;
+use std::time::Duration;
+
+use crate::{CameraId, SharedPicture, Timestamp};
+
+/// Where a capture time comes from, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ClockSource {
+    /// The camera's own clock by RTCP sender reports (NTP to RTP time), RFC 3550 section 6.4.1.
+    Rtcp,
+    /// A start time stated by a person for a recording, plus the presentation time stamp.
+    Stated,
+    /// Our clock at the arrival of the stream's first unit, plus the difference of presentation time stamps.
+    Arrival,
+}
+
+/// When a frame was captured, and how far that may be off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CaptureTime {
+    /// Best estimate.
+    pub at: Timestamp,
+    /// The true time is within `at ± uncertainty`, as far as the source can tell.
+    pub uncertainty: Duration,
+    /// What the estimate rests on.
+    pub source: ClockSource,
+}
+
+/// One decoded picture of one camera.
+///
+/// Holds pixels by handle: cloning copies no pixel. A decoder has a bounded pool of pictures, so do not keep
+/// frames longer than a decision needs them.
+#[derive(Clone)]
+pub struct Frame {
+    /// Who took it.
+    pub camera: CameraId,
+    /// When it was taken.
+    pub captured: CaptureTime,
+    /// Presentation time stamp: time in the stream since its start. Never derived from a frame counter.
+    pub pts: Duration,
+    /// Full-resolution planes, as the decoder made them.
+    pub full: SharedPicture,
+    /// The same view scaled (each axis apart, nothing cropped, nothing padded) to the detector's input size, RGB or BGR.
+    pub small: SharedPicture,
+}
+
+impl Frame {
+    /// Factors that carry x and y from `small` to `full`.
+    pub fn small_to_full(&self) -> (f32, f32) {
+        (
+            self.full.width() as f32 / self.small.width() as f32,
+            self.full.height() as f32 / self.small.height() as f32,
+        )
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("camera", &self.camera)
+            .field("captured", &self.captured)
+            .field("pts", &self.pts)
+            .field("size", &(self.full.width(), self.full.height()))
+            .finish_non_exhaustive()
+    }
+}

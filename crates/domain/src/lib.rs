@@ -1,0 +1,55 @@
+//! The words of Guiji and the seams between its parts.
+//!
+//! Owns: the value types that travel from a camera to an answer, one per step of the flow
+//! ([`Frame`] → [`Detection`] → [`PlateRead`] → [`Sighting`] → [`Alert`]), and the few small traits at which a
+//! real part can be replaced by a scripted one ([`FrameSource`], [`Detector`], [`PlateReader`],
+//! [`SightingStore`] and its sisters).
+//!
+//! Never does: I/O, async, serialisation, reading a clock. Outer formats (protobuf, TOML, rows on disk) are made
+//! from these types at the edges, so none of them can freeze a type here.
+//!
+//! Invariants: a value with an invariant has private fields and one checked constructor; a value without has
+//! public fields. No type grows while it travels: a later step makes a new value from the earlier one.
+
+mod authority;
+mod camera;
+mod error;
+mod frame;
+mod geometry;
+pub mod grammar;
+mod ids;
+mod lattice;
+mod pattern;
+mod picture;
+mod plate;
+mod seams;
+mod sighting;
+mod time;
+mod vehicle;
+mod watch;
+
+pub use authority::Authority;
+pub use camera::{
+    Camera, CameraHealth, CameraState, CameraStatus, Credentials, DecodePolicy, Pace, StatusReason,
+    StreamAddress, StreamCounters, Transport,
+};
+pub use error::InvalidValue;
+pub use frame::{CaptureTime, ClockSource, Frame};
+pub use geometry::{BBox, GeoPoint, Point, Quad};
+pub use ids::{AlertId, CameraId, Digest, SightingId, SiteId, TrackId, WatchEntryId};
+pub use lattice::{Candidate, Lattice, Position};
+pub use pattern::PlatePattern;
+pub use picture::{OwnedPicture, Picture, PixelFormat, SharedPicture};
+pub use plate::{PlateChar, PlateColour, PlateKind, PlateRead, PlateRows, PlateText};
+pub use seams::{
+    AlertLog, CameraControl, CameraRegistry, Clock, ControlError, Detector, FrameSink, FrameSource,
+    OpenStream, PictureEncoder, PlateReader, SightingStore, SimulatedClock, StoreError,
+    VisionError, Watchlist,
+};
+pub use sighting::{
+    Direction, Evidence, EvidenceKind, FusedPlate, Heading, PlateState, Recorded, Sighting,
+    SightingPage, SightingQuery, SightingStage, SortOrder,
+};
+pub use time::{TimeSpan, Timestamp};
+pub use vehicle::{Detection, Vehicle, VehicleClass, VehicleColour};
+pub use watch::{Alert, AlertStage, WatchEntry, WatchTarget};

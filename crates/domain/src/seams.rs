@@ -1,0 +1,282 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::{
+    Alert, BBox, Camera, CameraHealth, CameraId, CameraStatus, Detection, Digest, Frame,
+    InvalidValue, Picture, PlateRead, Recorded, SharedPicture, Sighting, SightingId, SightingPage,
+    SightingQuery, StreamCounters, Timestamp, VehicleColour, WatchEntry, WatchEntryId,
+};
+
+/// The only source of the present.
+pub trait Clock: Send + Sync {
+    /// UTC now. May jump when the machine's clock is set.
+    fn now(&self) -> Timestamp;
+}
+
+/// A clock that stands still until it is moved.
+#[derive(Debug, Default)]
+pub struct SimulatedClock(AtomicI64);
+
+impl SimulatedClock {
+    /// A clock that shows this time.
+    pub fn at(now: Timestamp) -> Self {
+        Self(AtomicI64::new(now.as_nanos()))
+    }
+
+    /// Moves it forward.
+    pub fn advance(&self, by: Duration) {
+        let by = i64::try_from(by.as_nanos()).unwrap_or(i64::MAX);
+        self.0.fetch_add(by, Ordering::SeqCst);
+    }
+}
+
+impl Clock for SimulatedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Opens cameras. Real: GStreamer. Scripted: tests.
+pub trait FrameSource: Send + Sync {
+    /// Begins to open a camera and returns at once. From then on the sink hears of frames and of every change of
+    /// state; trouble is a state with a retry, never an error here.
+    fn open(&self, camera: &Camera, sink: Arc<dyn FrameSink>) -> Box<dyn OpenStream>;
+}
+
+/// A camera being watched. Dropping it closes the stream and waits until the sink is not called any more.
+pub trait OpenStream: Send + Sync {
+    /// What it delivered so far.
+    fn counters(&self) -> StreamCounters;
+}
+
+/// Takes what a camera delivers. Called from the media framework's threads.
+pub trait FrameSink: Send + Sync {
+    /// Takes a frame. May block for recordings played as fast as possible; must not otherwise.
+    fn frame(&self, frame: Frame);
+    /// Hears of a change of state.
+    fn status(&self, camera: &CameraId, status: CameraStatus);
+}
+
+/// Finds vehicles. Real: ONNX Runtime. Scripted: tests.
+pub trait Detector: Send + Sync {
+    /// Width and height of the picture that it wants as [`Frame::small`].
+    fn input_size(&self) -> (u32, u32);
+
+    /// The vehicles of each frame, in the order of the frames, boxes in full-resolution pixels, after NMS.
+    ///
+    /// # Errors
+    /// When the model cannot be run; the frames are then lost, not the program.
+    fn detect(&self, frames: &[&Frame]) -> Result<Vec<Vec<Detection>>, VisionError>;
+
+    /// The body colour of the vehicle in the region of a full-resolution picture, with its share of the evidence,
+    /// 0 to 1. `None` when the light does not allow a judgement. Pure computation on pixels, below a millisecond.
+    fn body_colour(&self, picture: &dyn Picture, vehicle: &BBox) -> Option<(VehicleColour, f32)>;
+}
+
+/// Encodes evidence pictures. Real: JPEG. Scripted: tests.
+pub trait PictureEncoder: Send + Sync {
+    /// The media type of what it makes: `image/jpeg`.
+    fn media_type(&self) -> &'static str;
+
+    /// Encodes the region (everything, when `None`; clipped to the picture) of a picture.
+    ///
+    /// # Errors
+    /// When the region lies outside the picture or encoding fails.
+    fn encode(&self, picture: &dyn Picture, region: Option<&BBox>) -> Result<Vec<u8>, VisionError>;
+}
+
+/// Finds and reads plates. Real: ONNX Runtime. Scripted: tests.
+pub trait PlateReader: Send + Sync {
+    /// The plates inside each region of each picture, in the order of the requests. A request is a full-resolution
+    /// picture and the region to look at, in its pixels; results are in the same pixels.
+    ///
+    /// # Errors
+    /// When a model cannot be run.
+    fn read(&self, requests: &[(SharedPicture, BBox)]) -> Result<Vec<Vec<PlateRead>>, VisionError>;
+}
+
+/// Why a model could not answer.
+#[derive(Debug, Error)]
+pub enum VisionError {
+    /// The runtime or the model file is missing or wrong.
+    #[error("{model}: {reason}")]
+    Model {
+        /// Name in the manifest.
+        model: String,
+        /// What happened and how to mend it.
+        reason: String,
+    },
+    /// The run failed.
+    #[error("{model}: inference failed: {reason}")]
+    Inference {
+        /// Name in the manifest.
+        model: String,
+        /// What the runtime said.
+        reason: String,
+    },
+}
+
+/// Why a store could not do what it was asked to.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The value cannot be kept.
+    #[error(transparent)]
+    Invalid(#[from] InvalidValue),
+    /// The medium failed; nothing was acknowledged.
+    #[error("{doing}: {reason}")]
+    Medium {
+        /// What the store was doing: "append sightings".
+        doing: &'static str,
+        /// What the medium said.
+        reason: String,
+    },
+    /// The medium is full; nothing was acknowledged, and the same call may work later.
+    #[error("{doing}: the disk is full: free space in the store's folder")]
+    Full {
+        /// What the store was doing.
+        doing: &'static str,
+    },
+    /// Stored bytes are not what was written.
+    #[error("{what} is damaged: {reason}")]
+    Damaged {
+        /// Which record, picture or file.
+        what: String,
+        /// How it shows.
+        reason: String,
+    },
+}
+
+/// Keeps sightings and their evidence. Every implementation passes the same contract suite.
+pub trait SightingStore: Send + Sync {
+    /// Keeps sightings, their pictures and alerts, all or nothing. Returns when they survive a power cut.
+    ///
+    /// The same id again replaces a provisional sighting; a final one never changes (the call succeeds and keeps
+    /// the old). Returns the alerts with their cursors, in the order given; an alert that the log already has with
+    /// the same stage is not logged again and not returned.
+    ///
+    /// # Errors
+    /// When anything could not be kept; then nothing of the call was.
+    fn record(&self, batch: &[Recorded]) -> Result<Vec<Alert>, StoreError>;
+
+    /// One sighting.
+    ///
+    /// # Errors
+    /// When the medium fails or the record is damaged.
+    fn get(&self, id: SightingId) -> Result<Option<Sighting>, StoreError>;
+
+    /// A page of sightings, equal to filtering everything by [`SightingQuery::accepts`].
+    ///
+    /// # Errors
+    /// When the medium fails or a record is damaged.
+    fn search(&self, query: &SightingQuery) -> Result<SightingPage, StoreError>;
+
+    /// The bytes of a picture, checked against the digest.
+    ///
+    /// # Errors
+    /// When the medium fails or the bytes no longer have this digest.
+    fn evidence(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError>;
+}
+
+/// Keeps the alert log.
+pub trait AlertLog: Send + Sync {
+    /// Alerts after a cursor in log order, at most `limit`. 0 is the beginning.
+    ///
+    /// # Errors
+    /// When the medium fails.
+    fn alerts_after(&self, cursor: u64, limit: usize) -> Result<Vec<Alert>, StoreError>;
+
+    /// The cursor of the last alert, 0 for an empty log.
+    ///
+    /// # Errors
+    /// When the medium fails.
+    fn last_cursor(&self) -> Result<u64, StoreError>;
+
+    /// The latest logged alert of each entry that this sighting rang.
+    ///
+    /// # Errors
+    /// When the medium fails.
+    fn alerts_of(&self, sighting: SightingId) -> Result<Vec<Alert>, StoreError>;
+}
+
+/// Keeps the watch-list.
+pub trait Watchlist: Send + Sync {
+    /// Enters or replaces. Durable when it returns.
+    ///
+    /// # Errors
+    /// When the medium fails.
+    fn put_entry(&self, entry: &WatchEntry) -> Result<(), StoreError>;
+
+    /// Removes; false when there was none.
+    ///
+    /// # Errors
+    /// When the medium fails.
+    fn remove_entry(&self, id: &WatchEntryId) -> Result<bool, StoreError>;
+
+    /// All entries, expired ones included, ordered by id.
+    ///
+    /// # Errors
+    /// When the medium fails.
+    fn entries(&self) -> Result<Vec<WatchEntry>, StoreError>;
+}
+
+/// Keeps the registered cameras.
+pub trait CameraRegistry: Send + Sync {
+    /// Enters or replaces. Durable when it returns.
+    ///
+    /// # Errors
+    /// When the medium fails.
+    fn put_camera(&self, camera: &Camera) -> Result<(), StoreError>;
+
+    /// Removes from the registry; sightings stay. False when there was none.
+    ///
+    /// # Errors
+    /// When the medium fails.
+    fn remove_camera(&self, id: &CameraId) -> Result<bool, StoreError>;
+
+    /// All cameras, ordered by id.
+    ///
+    /// # Errors
+    /// When the medium fails.
+    fn cameras(&self) -> Result<Vec<Camera>, StoreError>;
+}
+
+/// Opens and closes cameras of a running engine.
+pub trait CameraControl: Send + Sync {
+    /// Registers a camera and begins to open it. Durable when it returns.
+    ///
+    /// # Errors
+    /// When the id is taken or the registry fails.
+    fn register(&self, camera: Camera) -> Result<(), ControlError>;
+
+    /// Closes a camera and takes it off the registry.
+    ///
+    /// # Errors
+    /// When there is no such camera or the registry fails.
+    fn remove(&self, id: &CameraId) -> Result<(), ControlError>;
+
+    /// All cameras with their health, ordered by id.
+    fn list(&self) -> Vec<(Camera, CameraHealth)>;
+}
+
+/// Why a camera could not be registered or removed.
+#[derive(Debug, Error)]
+pub enum ControlError {
+    /// There is a camera of that id already.
+    #[error("camera {0} is registered already: remove it first, or choose another id")]
+    Exists(CameraId),
+    /// There is no camera of that id.
+    #[error("there is no camera {0}")]
+    NotFound(CameraId),
+    /// No more cameras can be opened.
+    #[error("{limit} cameras are registered, which is this server's limit")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
+    /// The registry failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

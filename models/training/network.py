@@ -1,0 +1,136 @@
+"""The reader's network: a small residual convolutional trunk, and one attention map a character position.
+
+Built in Keras for training; `export_onnx` writes the same network, batch norms folded into the convolutions,
+as a plain ONNX graph with stable tensor names, so no converter is needed.
+"""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+import plate_forms as forms
+
+# name, output channels, (vertical, horizontal) stride, adds its input
+TRUNK = [
+    ("c1", 24, (2, 2), False),
+    ("c2", 48, (2, 2), False),
+    ("c3", 48, (1, 1), True),
+    ("c4", 80, (2, 1), False),
+    ("c5", 80, (1, 1), True),
+    ("c6", 160, (2, 2), False),
+    ("c7", 160, (1, 1), True),
+]
+GRID_HEIGHT, GRID_WIDTH, CHANNELS = forms.HEIGHT // 16, forms.WIDTH // 8, TRUNK[-1][1]
+CONTEXT, HIDDEN = 64, 160
+EPSILON_CONTRAST = 0.01
+EPSILON_NORM = 1e-3
+POSITIONS, CLASSES = forms.POSITIONS, len(forms.CHARSET)
+SIDE_HEADS = {"rows": 2, "colour": len(forms.COLOURS), "kind": len(forms.KINDS), "readable": 1}
+
+
+def build():
+    """Keras model from `[N, H, W, 3]` in 0..1 to logits: characters, rows, colour, kind, readable."""
+    import keras
+    from keras import layers, ops
+
+    class AddEmbedding(layers.Layer):
+        """Adds a trained tensor of the given shape to every sample."""
+
+        def __init__(self, shape, **kwargs):
+            super().__init__(**kwargs)
+            self.shape_ = shape
+
+        def build(self, _):
+            self.value = self.add_weight(name="value", shape=self.shape_, initializer=keras.initializers.RandomNormal(stddev=0.02))
+
+        def call(self, x):
+            return x + self.value
+
+    image = keras.Input((forms.HEIGHT, forms.WIDTH, 3))
+    mean = ops.mean(image, axis=(1, 2, 3), keepdims=True)
+    contrast = ops.sqrt(ops.mean(ops.square(image - mean), axis=(1, 2, 3), keepdims=True))
+    x = (image - mean) / (contrast + EPSILON_CONTRAST)
+    for name, channels, (down, across), residual in TRUNK:
+        # Explicit padding of one on every side: what ONNX does, also where the stride is two.
+        y = layers.ZeroPadding2D(1)(x)
+        y = layers.Conv2D(channels, 3, strides=(down, across), padding="valid", use_bias=False, name=name)(y)
+        y = layers.BatchNormalization(epsilon=EPSILON_NORM, momentum=0.98, name=f"{name}_norm")(y)
+        x = ops.relu(y + x) if residual else ops.relu(y)
+    grid = layers.Reshape((GRID_HEIGHT * GRID_WIDTH, CHANNELS))(x)
+    average = ops.mean(grid, axis=1)
+    context = layers.Dense(CONTEXT, activation="relu", name="context")(average)
+    located = AddEmbedding((GRID_HEIGHT * GRID_WIDTH, CHANNELS), name="place")(grid)
+    scores = layers.Dense(POSITIONS, name="attend")(located)  # N, cells, positions
+    scores = ops.transpose(scores, (0, 2, 1))
+    prior = layers.Dense(POSITIONS * GRID_HEIGHT * GRID_WIDTH, name="attend_layout")(context)
+    scores = scores + layers.Reshape((POSITIONS, GRID_HEIGHT * GRID_WIDTH))(prior)
+    attention = ops.softmax(scores, axis=-1)
+    glimpses = ops.matmul(attention, grid)  # N, positions, channels
+    hidden = layers.Dense(HIDDEN, name="hidden")(glimpses)
+    hidden = AddEmbedding((POSITIONS, HIDDEN), name="hidden_position")(hidden)
+    hidden = ops.relu(hidden + layers.Reshape((1, HIDDEN))(layers.Dense(HIDDEN, use_bias=False, name="hidden_context")(context)))
+    characters = AddEmbedding((POSITIONS, CLASSES), name="character_position")(layers.Dense(CLASSES, name="character")(hidden))
+    sides = [layers.Dense(size, name=name)(context) for name, size in SIDE_HEADS.items()]
+    return keras.Model(image, [characters, *sides])
+
+
+def export_onnx(model, path, temperature, readable_temperature):
+    """Writes the ONNX file; temperatures divide the logits of characters and of `readable`."""
+    nodes, constants = [], []
+    counter = iter(range(10**6))
+
+    def constant(value, dtype=np.float32):
+        name = f"k{next(counter)}"
+        constants.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype), name))
+        return name
+
+    def op(kind, *inputs, output=None, **attributes):
+        output = output or f"t{next(counter)}"
+        nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
+        return output
+
+    def weight(layer):
+        return [np.asarray(w) for w in model.get_layer(layer).get_weights()]
+
+    def dense(x, layer, output=None):
+        kernel, *bias = weight(layer)
+        y = op("MatMul", x, constant(kernel), output=None if bias else output)
+        return op("Add", y, constant(bias[0]), output=output) if bias else y
+
+    def shaped(x, *shape):
+        return op("Reshape", x, constant(shape, np.int64))
+
+    mean = op("ReduceMean", "plate", axes=[1, 2, 3], keepdims=1)
+    centred = op("Sub", "plate", mean)
+    variance = op("ReduceMean", op("Mul", centred, centred), axes=[1, 2, 3], keepdims=1)
+    x = op("Div", centred, op("Add", op("Sqrt", variance), constant(EPSILON_CONTRAST)))
+    for name, _, strides, residual in TRUNK:
+        (kernel,), (gamma, beta, mean_, variance_) = weight(name), weight(f"{name}_norm")
+        scale = gamma / np.sqrt(variance_ + EPSILON_NORM)
+        y = op("Conv", x, constant((kernel * scale).transpose(3, 2, 0, 1)), constant(beta - mean_ * scale),
+               kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=list(strides))
+        x = op("Relu", op("Add", y, x) if residual else y)
+    grid_t = shaped(x, 0, CHANNELS, GRID_HEIGHT * GRID_WIDTH)
+    grid = op("Transpose", grid_t, perm=[0, 2, 1])
+    average = op("ReduceMean", grid, axes=[1], keepdims=0)
+    context = op("Relu", dense(average, "context"))
+    located = op("Add", grid, constant(weight("place")[0]))
+    scores = op("Transpose", dense(located, "attend"), perm=[0, 2, 1])
+    prior = shaped(dense(context, "attend_layout"), 0, POSITIONS, GRID_HEIGHT * GRID_WIDTH)
+    attention = op("Softmax", op("Add", scores, prior), axis=2)
+    hidden = op("Add", dense(op("MatMul", attention, grid), "hidden"), constant(weight("hidden_position")[0]))
+    hidden = op("Relu", op("Add", hidden, shaped(dense(context, "hidden_context"), 0, 1, HIDDEN)))
+    logits = op("Add", dense(hidden, "character"), constant(weight("character_position")[0]))
+    op("Softmax", op("Mul", logits, constant(1 / temperature)), output="characters", axis=2)
+    for name in ("rows", "colour", "kind"):
+        op("Softmax", dense(context, name), output=name, axis=1)
+    op("Sigmoid", op("Mul", dense(context, "readable"), constant(1 / readable_temperature)), output="readable")
+
+    def value(name, *shape):
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
+
+    outputs = [value("characters", POSITIONS, CLASSES)] + [value(name, size) for name, size in SIDE_HEADS.items()]
+    graph = helper.make_graph(nodes, "plate-reader-guiji", [value("plate", 3, forms.HEIGHT, forms.WIDTH)], outputs, constants)
+    file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8, producer_name="guiji")
+    onnx.checker.check_model(file)
+    onnx.save(file, path)
