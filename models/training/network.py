@@ -46,14 +46,19 @@ def build():
         def call(self, x):
             return x + self.value
 
+    def left_to_right(shape, dtype=None):
+        """Starting attention: position k looks at the k-th of seven and a half equal slices, in any row."""
+        columns = (np.arange(GRID_WIDTH) + 0.5) / GRID_WIDTH
+        centres = 0.05 + 0.9 * (np.arange(POSITIONS) + 0.5) / 7.5
+        bias = -(((columns[None] - centres[:, None]) / 0.08) ** 2).clip(0, 9)
+        return ops.convert_to_tensor(np.repeat(bias[:, None], GRID_HEIGHT, axis=1).reshape(shape), dtype)
+
     image = keras.Input((forms.HEIGHT, forms.WIDTH, 3))
     mean = ops.mean(image, axis=(1, 2, 3), keepdims=True)
     contrast = ops.sqrt(ops.mean(ops.square(image - mean), axis=(1, 2, 3), keepdims=True))
     x = (image - mean) / (contrast + EPSILON_CONTRAST)
     for name, channels, (down, across), residual in TRUNK:
-        # Explicit padding of one on every side: what ONNX does, also where the stride is two.
-        y = layers.ZeroPadding2D(1)(x)
-        y = layers.Conv2D(channels, 3, strides=(down, across), padding="valid", use_bias=False, name=name)(y)
+        y = layers.Conv2D(channels, 3, strides=(down, across), padding="same", use_bias=False, name=name)(x)
         y = layers.BatchNormalization(epsilon=EPSILON_NORM, momentum=0.98, name=f"{name}_norm")(y)
         x = ops.relu(y + x) if residual else ops.relu(y)
     grid = layers.Reshape((GRID_HEIGHT * GRID_WIDTH, CHANNELS))(x)
@@ -62,7 +67,7 @@ def build():
     located = AddEmbedding((GRID_HEIGHT * GRID_WIDTH, CHANNELS), name="place")(grid)
     scores = layers.Dense(POSITIONS, name="attend")(located)  # N, cells, positions
     scores = ops.transpose(scores, (0, 2, 1))
-    prior = layers.Dense(POSITIONS * GRID_HEIGHT * GRID_WIDTH, name="attend_layout")(context)
+    prior = layers.Dense(POSITIONS * GRID_HEIGHT * GRID_WIDTH, bias_initializer=left_to_right, name="attend_layout")(context)
     scores = scores + layers.Reshape((POSITIONS, GRID_HEIGHT * GRID_WIDTH))(prior)
     attention = ops.softmax(scores, axis=-1)
     glimpses = ops.matmul(attention, grid)  # N, positions, channels
@@ -107,8 +112,9 @@ def export_onnx(model, path, temperature, readable_temperature):
     for name, _, strides, residual in TRUNK:
         (kernel,), (gamma, beta, mean_, variance_) = weight(name), weight(f"{name}_norm")
         scale = gamma / np.sqrt(variance_ + EPSILON_NORM)
+        # Keras' "same" padding of an even side at stride two is nothing before and one after.
         y = op("Conv", x, constant((kernel * scale).transpose(3, 2, 0, 1)), constant(beta - mean_ * scale),
-               kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=list(strides))
+               kernel_shape=[3, 3], pads=[2 - strides[0], 2 - strides[1], 1, 1], strides=list(strides))
         x = op("Relu", op("Add", y, x) if residual else y)
     grid_t = shaped(x, 0, CHANNELS, GRID_HEIGHT * GRID_WIDTH)
     grid = op("Transpose", grid_t, perm=[0, 2, 1])

@@ -3,9 +3,9 @@
     python render.py ASSETS OUT --count 100000 --seed 1
 
 ASSETS holds `font_model/`, `plate_model/` and `behind/` (see the card for origin and licence). Writes
-`OUT/shard_<seed>_<worker>.npz` with uint8 crops and their labels. A plate goes through four steps: it is drawn flat
-in millimetres, worn (dirt, faded paint, shadow, occluders), photographed (perspective, blur, light,
-noise, compression) and finally cut out by corners that are a little wrong.
+`OUT/shard_<seed>_<part>.npz` with uint8 crops and their labels. A plate is drawn flat in millimetres,
+worn (screws, dirt, faded paint, shadow), photographed (perspective, blur, light, noise, compression)
+and cut out by corners that are a little wrong.
 """
 
 import argparse
@@ -34,6 +34,7 @@ PAINT = {  # background and characters, RGB
     "green": ((120, 220, 150), (15, 20, 15)), "yellow_green": ((60, 200, 110), (15, 20, 15)),
     "white": ((235, 235, 235), (20, 20, 20)), "black": ((18, 18, 20), (240, 240, 240)),
 }
+YELLOWS = [(235, 175, 20), (235, 175, 20), (190, 135, 20), (250, 215, 150), (165, 150, 105), (250, 230, 40)]  # also faded and dim
 RED = (200, 25, 30)
 
 
@@ -108,14 +109,14 @@ def one_row(xs, width=45, y=25, height=90):
     return [(x, y, width, height) for x in xs]
 
 
-def two_rows(rng, top_xs, top_width, bottom=5, plate_width=440):
-    """Cells of a two-row plate; heights and gaps vary as motorcycles, lorries and tractors do."""
-    top_height = rng.uniform(52, 66)
-    top_y = rng.uniform(12, 20)
-    bottom_y = top_y + top_height + rng.uniform(8, 20)
-    bottom_height = min(rng.uniform(100, 116), 208 - bottom_y)
-    width = rng.uniform(60, 68)
-    gap = rng.uniform(11, 17)
+def two_rows(rng, top_xs, top_width, tall_top=False, bottom=5, plate_width=440):
+    """Cells of a two-row plate; heights and gaps vary as lorries, motorcycles (tall top row) and tractors do."""
+    top_height = rng.uniform(58, 84) if tall_top else rng.uniform(48, 68)
+    top_y = rng.uniform(10, 20)
+    bottom_y = top_y + top_height + rng.uniform(6, 20)
+    bottom_height = min(rng.uniform(95, 122), 210 - bottom_y)
+    width = rng.uniform(56, 74)
+    gap = rng.uniform(6, min(20, (425 - bottom * width) / (bottom - 1)))
     start = (plate_width - bottom * width - (bottom - 1) * gap) / 2
     top = [(x, top_y, top_width, top_height) for x in top_xs]
     return top + [(start + k * (width + gap), bottom_y, width, bottom_height) for k in range(bottom)]
@@ -125,13 +126,13 @@ def layout(rng, kind, text, rows):
     """Plate size in millimetres, character cells, middle of the dot (or None)."""
     if rows == 2:
         if kind == "agricultural":
-            return 440, 220, two_rows(rng, (85 + rng.uniform(-20, 10), 235, 310), 62), None
+            return 440, 220, two_rows(rng, (85 + rng.uniform(-20, 25), 220 + rng.uniform(-10, 25), 290 + rng.uniform(0, 25)), rng.uniform(40, 64)), None
         if kind == "armed_police":
             if len(text) == 8:
-                return 440, 220, two_rows(rng, (85, 145, 275), 60), (242, 45)
+                return 440, 220, two_rows(rng, (85 + rng.uniform(0, 25), 140 + rng.uniform(0, 20), 270), 55), (235, 45)
             return 440, 220, two_rows(rng, (130, 240), 65), None
-        spread = rng.uniform(-15, 15)
-        return 440, 220, two_rows(rng, (110 - spread, 250 + spread), 80), (220, 45)
+        spread, width = rng.uniform(-25, 20), rng.uniform(66, 84)
+        return 440, 220, two_rows(rng, (150 - spread - width / 2, 290 + spread - width / 2), width, kind == "motorcycle"), (220, 45)
     if kind in ("nev_small", "nev_large", "emergency"):
         return 480, 140, [(15.5, 25, 45, 90), (69.5, 25, 43, 90), *one_row([161.5 + 52 * k for k in range(6)], 43)], (137, 70)
     if kind == "armed_police":
@@ -152,6 +153,8 @@ def drawn_blank(rng, nrng, kind, colour, width, height):
     background, ink = PAINT[colour]
     if kind in ("agricultural", "civil_aviation") and colour == "green":
         background, ink = (15, 95, 60), (240, 240, 240)
+    if colour == "yellow":
+        background = rng.choice(YELLOWS)
     background = np.clip(np.array(background) + nrng.normal(0, 22, 3), 0, 255)
     blank = np.empty((height, width, 3), np.float32)
     blank[:] = background
@@ -161,7 +164,8 @@ def drawn_blank(rng, nrng, kind, colour, width, height):
         ramp = np.linspace(0, 1, height)[:, None, None] ** rng.uniform(0.6, 1.8)
         blank[:] = top * (1 - ramp) + bottom * ramp
     elif kind == "nev_large":
-        blank[:, : int(width * 0.26)] = np.array([240, 190, 30]) + nrng.normal(0, 15, 3)
+        blank[:] = np.array(rng.choice([(60, 200, 110), (10, 160, 130), (110, 200, 90)])) + nrng.normal(0, 20, 3)
+        blank[:, : int(width * rng.uniform(0.24, 0.28))] = np.array(rng.choice([(240, 190, 30), (200, 160, 70)])) + nrng.normal(0, 15, 3)
     blank = np.clip(blank, 0, 255).astype(np.uint8)
     if rng.random() < 0.85:
         inset, thick = rng.randint(1, 5), rng.randint(1, 3)
@@ -278,7 +282,7 @@ def smooth_noise(nrng, height, width, cells):
 def wear(rng, nrng, plate):
     """Screws, dirt, fading, shadows and reflections on the plate itself."""
     height, width = plate.shape[:2]
-    if rng.random() < 0.65:  # screws and their holes
+    if rng.random() < 0.75:  # screws and their holes
         xs = [rng.uniform(0.2, 0.3), rng.uniform(0.68, 0.78)] if rng.random() < 0.8 else [rng.uniform(0.02, 0.08), rng.uniform(0.92, 0.98)]
         tone = np.full(3, rng.choice([rng.uniform(10, 90), rng.uniform(150, 255)])) + nrng.normal(0, 10, 3)
         for x in xs:
@@ -492,13 +496,24 @@ def photograph(rng, nrng, assets, picture, corners, pixel_width, steep=False):
     return photo, seen
 
 
+def overlay(rng, assets, photo):
+    """Writes a recorder's date or place name over the edge of the plate."""
+    height, width = photo.shape[:2]
+    mask = rng.choice(assets.captions)
+    h = max(5, int(height * rng.uniform(0.1, 0.22)))
+    w = min(width, int(mask.shape[1] * h / mask.shape[0]))
+    x, y = rng.randint(0, width - w), rng.choice([int(height * 0.05), int(height * 0.95) - h])
+    region = photo[y:y + h, x:x + w]
+    photo[y:y + h, x:x + w] = blend(region, cv2.resize(mask, (w, h), interpolation=cv2.INTER_AREA), rng.choice([(255, 255, 255), (255, 255, 0), (0, 0, 0)]))
+
+
 def plate_width(rng):
     """Width in pixels: most plates of traffic cameras are small."""
     return math.exp(rng.uniform(math.log(44), math.log(130))) if rng.random() < 0.65 else rng.uniform(100, 300)
 
 
-def plate_crop(rng, nrng, assets, kind, text, colour, rows, spoil=None):
-    """One crop of a plate; `spoil` makes it unreadable: covered, blurred or misplaced."""
+def plate_crop(rng, nrng, assets, kind, text, colour, rows, spoil=None, pixels=None):
+    """One crop of a plate, `pixels` wide in the photo; `spoil` makes it unreadable: covered, blurred or misplaced."""
     plate = wear(rng, nrng, draw_plate(rng, nrng, assets, kind, text, colour, rows))
     height, width = plate.shape[:2]
     if spoil == "covered":
@@ -511,8 +526,10 @@ def plate_crop(rng, nrng, assets, kind, text, colour, rows, spoil=None):
         picture, corners = framed(rng, nrng, assets, plate)
     else:
         picture, corners = plate, np.float32([[0, 0], [width, 0], [width, height], [0, height]])
-    pixels = rng.uniform(14, 26) if spoil == "blurred" else plate_width(rng)
+    pixels = rng.uniform(14, 26) if spoil == "blurred" else pixels or plate_width(rng)
     photo, seen = photograph(rng, nrng, assets, picture, corners, pixels, steep=rng.random() < 0.15)
+    if rng.random() < 0.04:
+        overlay(rng, assets, photo)
     photo = camera(rng, nrng, photo, pixels / 8)
     guess = estimated(rng, nrng, seen)
     if spoil == "misplaced":
@@ -556,17 +573,17 @@ def sample(rng, nrng, assets, negatives=0.07):
 
 
 def render_shard(job):
-    folder, out, count, seed, worker = job
+    folder, out, count, seed, part = job
     cv2.setNumThreads(1)
-    rng = random.Random(seed * 1000 + worker)
-    nrng = np.random.default_rng(seed * 1000 + worker)
+    rng = random.Random(seed * 1000 + part)
+    nrng = np.random.default_rng(seed * 1000 + part)
     assets = Assets(folder)
     crops = np.empty((count, forms.HEIGHT, forms.WIDTH, 3), np.uint8)
     labels = np.empty((count, forms.POSITIONS + 4), np.uint8)
     for i in range(count):
         crops[i], text, *rest = sample(rng, nrng, assets)
         labels[i] = [*text, *rest]
-    np.savez(f"{out}/shard_{seed}_{worker}.npz", crops=crops, labels=labels)
+    np.savez(f"{out}/shard_{seed}_{part}.npz", crops=crops, labels=labels)
 
 
 def render(folder, out, count, seed, workers=2, per_shard=10000):

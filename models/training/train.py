@@ -9,7 +9,6 @@ cosine schedule, fits the temperatures on the held-aside set and exports. Same s
 import argparse
 import glob
 import os
-import random
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -25,6 +24,13 @@ import render
 HELD_SEED = 9000  # the held-aside set; training sets use other seeds
 SIDE_WEIGHT = 0.25
 SHIFT_X, SHIFT_Y = 3, 2
+
+
+def set_up(seed):
+    """Two threads, fixed seeds."""
+    tf.config.threading.set_intra_op_parallelism_threads(2)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    keras.utils.set_random_seed(seed)
 
 
 def load(folder, seeds):
@@ -140,10 +146,7 @@ def main():
     parser.add_argument("--start", help="weights to start from")
     args = parser.parse_args()
 
-    tf.config.threading.set_intra_op_parallelism_threads(2)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    keras.utils.set_random_seed(args.seeds[0])
-    random.seed(args.seeds[0])
+    set_up(args.seeds[0])
     for seed, count in [(HELD_SEED, 6000)] + [(seed, args.count) for seed in args.seeds]:
         if not glob.glob(f"{args.work}/shard_{seed}_*.npz"):
             render.render(args.assets, args.work, count, seed)
