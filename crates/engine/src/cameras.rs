@@ -1,0 +1,341 @@
+//! Cameras that come and go while everything else runs.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use guiji_analysis::passage::PassageSettings;
+use guiji_domain::{
+    Camera, CameraControl, CameraHealth, CameraId, CameraRegistry, CameraState, CameraStatus,
+    CaptureTime, Clock, ControlError, Frame, FrameSink, FrameSource, OpenStream, Pace,
+    StatusReason, StreamCounters, Timestamp,
+};
+use tracing::{info, warn};
+
+use crate::lane::Lane;
+use crate::perception::PerceptionCounters;
+use crate::slots::{Put, Slots, WhenFull};
+
+/// How long a camera that is taken off may take to finish the frame in work.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
+/// Threads that close streams side by side at shutdown: a stream may take two seconds.
+const CLOSERS: usize = 16;
+
+/// A camera with everything that belongs to it alone.
+pub(crate) struct CameraCell {
+    pub(crate) camera: Camera,
+    settings: PassageSettings,
+    lane: Mutex<Lane>,
+    health: Mutex<Health>,
+    stream: Mutex<Option<Box<dyn OpenStream>>>,
+}
+
+struct Health {
+    status: CameraStatus,
+    /// Of streams already closed.
+    closed_counters: StreamCounters,
+    analysed: u64,
+    dropped: u64,
+    sightings: u64,
+    last_frame: Option<CaptureTime>,
+    last_sighting: Option<Timestamp>,
+    sampled: (Instant, u64),
+    units_per_s: f64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic is caught where it happens and the lane behind it replaced, so a poisoned value is never used on.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl CameraCell {
+    fn new(camera: Camera, settings: PassageSettings, now: Timestamp) -> Self {
+        let state = if camera.enabled { CameraState::Connecting } else { CameraState::Disabled };
+        let lane = Mutex::new(Lane::new(&settings, &camera));
+        let status =
+            CameraStatus { state, since: now, reason: None, detail: String::new(), retry_at: None };
+        let health = Health {
+            status,
+            closed_counters: StreamCounters::default(),
+            analysed: 0,
+            dropped: 0,
+            sightings: 0,
+            last_frame: None,
+            last_sighting: None,
+            sampled: (Instant::now(), 0),
+            units_per_s: 0.0,
+        };
+        Self { camera, settings, lane, health: Mutex::new(health), stream: Mutex::new(None) }
+    }
+
+    pub(crate) fn lane(&self) -> MutexGuard<'_, Lane> {
+        lock(&self.lane)
+    }
+
+    /// Begins anew after a panic.
+    pub(crate) fn restart_lane(&self) {
+        *lock(&self.lane) = Lane::new(&self.settings, &self.camera);
+        let mut health = lock(&self.health);
+        health.status.reason = Some(StatusReason::Panicked);
+        health.status.detail = "the analysis of this camera failed and was started anew".into();
+    }
+
+    pub(crate) fn analysed(&self, captured: CaptureTime) {
+        let mut health = lock(&self.health);
+        health.analysed += 1;
+        health.last_frame = Some(captured);
+    }
+
+    pub(crate) fn sighted(&self, captured: Timestamp) {
+        let mut health = lock(&self.health);
+        health.sightings += 1;
+        health.last_sighting = Some(captured);
+    }
+
+    fn counters(&self) -> StreamCounters {
+        match lock(&self.stream).as_ref() {
+            Some(stream) => stream.counters(),
+            None => lock(&self.health).closed_counters,
+        }
+    }
+
+    fn close_stream(&self) {
+        let stream = lock(&self.stream).take();
+        if let Some(stream) = stream {
+            let counters = stream.counters();
+            lock(&self.health).closed_counters = counters;
+            // Waits until the sink is not called any more: must not hold a lock that the sink takes.
+            drop(stream);
+        }
+    }
+
+    fn sample_rate(&self) {
+        let units = self.counters().units;
+        let mut health = lock(&self.health);
+        let (then, before) = health.sampled;
+        let elapsed = then.elapsed().as_secs_f64();
+        if elapsed > 0.0 {
+            let rate = units.saturating_sub(before) as f64 / elapsed;
+            // About three seconds of memory at one sample a second.
+            health.units_per_s += (rate - health.units_per_s) * 0.3;
+            health.sampled = (Instant::now(), units);
+        }
+    }
+
+    fn health(&self) -> CameraHealth {
+        let counters = self.counters();
+        let health = lock(&self.health);
+        CameraHealth {
+            status: health.status.clone(),
+            counters,
+            units_per_s: health.units_per_s,
+            analysed: health.analysed,
+            dropped: health.dropped,
+            sightings: health.sightings,
+            last_frame: health.last_frame.map(|captured| captured.at),
+            last_sighting: health.last_sighting,
+            clock_uncertainty: health.last_frame.map(|captured| captured.uncertainty),
+        }
+    }
+}
+
+/// All cameras by id.
+#[derive(Default)]
+pub(crate) struct Cells(RwLock<BTreeMap<CameraId, Arc<CameraCell>>>);
+
+impl Cells {
+    pub(crate) fn get(&self, id: &CameraId) -> Option<Arc<CameraCell>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<CameraCell>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn insert(&self, cell: Arc<CameraCell>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(cell.camera.id.clone(), cell);
+    }
+
+    fn remove(&self, id: &CameraId) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+}
+
+/// What the stream of one camera talks to.
+struct CameraSink {
+    cell: Arc<CameraCell>,
+    slots: Arc<Slots>,
+    counters: Arc<PerceptionCounters>,
+    when_full: WhenFull,
+}
+
+impl FrameSink for CameraSink {
+    fn frame(&self, frame: Frame) {
+        match self.slots.put(frame, self.when_full) {
+            Put::Waiting => {}
+            Put::Replaced => {
+                lock(&self.cell.health).dropped += 1;
+                self.counters.replaced.fetch_add(1, Relaxed);
+            }
+            Put::Closed => {
+                self.counters.late.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    fn status(&self, camera: &CameraId, status: CameraStatus) {
+        let seeing = |state| matches!(state, CameraState::Live | CameraState::Degraded);
+        let before = std::mem::replace(&mut lock(&self.cell.health).status, status.clone());
+        if before.state != status.state {
+            let reason = status.reason.map_or("", StatusReason::as_str);
+            if seeing(status.state) || status.state == CameraState::Ended {
+                info!(%camera, state = %status.state, reason, detail = status.detail, "camera state");
+            } else {
+                warn!(%camera, state = %status.state, reason, detail = status.detail, "camera state");
+            }
+        }
+        if seeing(before.state) && !seeing(status.state) {
+            // No more frames for now: what was in view has passed.
+            self.slots.flush(camera);
+        }
+    }
+}
+
+/// Opens, closes and describes cameras.
+pub struct Cameras {
+    pub(crate) cells: Arc<Cells>,
+    slots: Arc<Slots>,
+    counters: Arc<PerceptionCounters>,
+    source: Arc<dyn FrameSource>,
+    registry: Arc<dyn CameraRegistry>,
+    clock: Arc<dyn Clock>,
+    settings: PassageSettings,
+    cameras_max: usize,
+    /// Held while the set changes, so that two callers cannot register the same id.
+    changing: Mutex<()>,
+}
+
+pub(crate) struct CamerasParts {
+    pub(crate) cells: Arc<Cells>,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) counters: Arc<PerceptionCounters>,
+    pub(crate) source: Arc<dyn FrameSource>,
+    pub(crate) registry: Arc<dyn CameraRegistry>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) settings: PassageSettings,
+    pub(crate) cameras_max: usize,
+}
+
+impl Cameras {
+    pub(crate) fn new(parts: CamerasParts) -> Self {
+        let CamerasParts { cells, slots, counters, source, registry, clock, settings, cameras_max } =
+            parts;
+        Self {
+            cells,
+            slots,
+            counters,
+            source,
+            registry,
+            clock,
+            settings,
+            cameras_max,
+            changing: Mutex::default(),
+        }
+    }
+
+    /// Opens a camera that the registry already has.
+    ///
+    /// # Errors
+    /// When one of that id is open, or there are too many.
+    pub fn open(&self, camera: Camera) -> Result<(), ControlError> {
+        let _changing = lock(&self.changing);
+        self.check_room(&camera.id)?;
+        self.start(camera);
+        Ok(())
+    }
+
+    fn check_room(&self, id: &CameraId) -> Result<(), ControlError> {
+        let open = self.cells.all();
+        if open.iter().any(|cell| cell.camera.id == *id) {
+            return Err(ControlError::Exists(id.clone()));
+        }
+        if open.len() >= self.cameras_max {
+            return Err(ControlError::TooMany { limit: self.cameras_max });
+        }
+        Ok(())
+    }
+
+    fn start(&self, camera: Camera) {
+        let cell = Arc::new(CameraCell::new(camera, self.settings.clone(), self.clock.now()));
+        self.slots.open(&cell.camera.id);
+        self.cells.insert(cell.clone());
+        if !cell.camera.enabled {
+            return;
+        }
+        let when_full = match cell.camera.pace {
+            Pace::RealTime => WhenFull::ReplaceOlder,
+            Pace::AsFastAsPossible => WhenFull::Block,
+        };
+        let sink = CameraSink {
+            cell: cell.clone(),
+            slots: self.slots.clone(),
+            counters: self.counters.clone(),
+            when_full,
+        };
+        let stream = self.source.open(&cell.camera, Arc::new(sink));
+        *lock(&cell.stream) = Some(stream);
+    }
+
+    /// Closes every stream and lets the tracks in view end. The cameras stay registered.
+    pub(crate) fn close_all(&self) {
+        let _changing = lock(&self.changing);
+        let cells = self.cells.all();
+        // A recording that waits for room must be let go before its stream can be closed.
+        self.slots.shut();
+        thread::scope(|scope| {
+            for share in cells.chunks(cells.len().div_ceil(CLOSERS).max(1)) {
+                scope.spawn(move || share.iter().for_each(|cell| cell.close_stream()));
+            }
+        });
+        for cell in &cells {
+            self.slots.flush(&cell.camera.id);
+        }
+    }
+
+    /// Brings the rates up to date; to be called about once a second.
+    pub(crate) fn sample_rates(&self) {
+        self.cells.all().iter().for_each(|cell| cell.sample_rate());
+    }
+}
+
+impl CameraControl for Cameras {
+    fn register(&self, camera: Camera) -> Result<(), ControlError> {
+        let _changing = lock(&self.changing);
+        self.check_room(&camera.id)?;
+        self.registry.put_camera(&camera)?;
+        info!(camera = %camera.id, "camera registered");
+        self.start(camera);
+        Ok(())
+    }
+
+    fn remove(&self, id: &CameraId) -> Result<(), ControlError> {
+        let _changing = lock(&self.changing);
+        let cell = self.cells.get(id).ok_or_else(|| ControlError::NotFound(id.clone()))?;
+        self.registry.remove_camera(id)?;
+        cell.close_stream();
+        self.slots.flush(id);
+        if !self.slots.wait_idle(id, REMOVAL_PATIENCE) {
+            warn!(camera = %id, "camera removed while a frame was still in work");
+        }
+        self.slots.close(id);
+        self.cells.remove(id);
+        info!(camera = %id, "camera removed");
+        Ok(())
+    }
+
+    fn list(&self) -> Vec<(Camera, CameraHealth)> {
+        self.cells.all().iter().map(|cell| (cell.camera.clone(), cell.health())).collect()
+    }
+}

@@ -1,0 +1,267 @@
+//! Starting, watching and draining the whole.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use guiji_analysis::passage::PassageSettings;
+use guiji_domain::{
+    AlertLog, CameraRegistry, Clock, Detector, FrameSource, PictureEncoder, PlateReader, Sighting,
+    SightingStore, StoreError, Watchlist,
+};
+use tokio::sync::{broadcast, watch};
+use tracing::{info, warn};
+
+use crate::cameras::{Cameras, CamerasParts, Cells};
+use crate::lane::EvidenceSettings;
+use crate::perception::{Perception, PerceptionCounters, PerceptionCounts};
+use crate::recorder::{Recorder, RecorderCounters, RecorderCounts};
+use crate::slots::Slots;
+use crate::watchbook::WatchBook;
+
+/// What a user may choose.
+#[derive(Debug, Clone)]
+pub struct EngineSettings {
+    /// Perception threads: one a core that analysis may have.
+    pub workers: usize,
+    /// Most frames in a batch, each of another camera.
+    pub batch_max: usize,
+    /// How long a batch waits to fill.
+    pub batch_linger: Duration,
+    /// Most passages waiting for the recorder; when full, analysis waits.
+    pub record_queue: usize,
+    /// Most sightings a slow live listener may be behind before it misses some (it is told).
+    pub live_queue: usize,
+    /// Most cameras open at once.
+    pub cameras_max: usize,
+    /// Which pictures are kept.
+    pub evidence: EvidenceSettings,
+    /// How tracks become sightings.
+    pub passages: PassageSettings,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            workers: thread::available_parallelism().map_or(1, usize::from),
+            batch_max: 4,
+            batch_linger: Duration::from_millis(2),
+            record_queue: 64,
+            live_queue: 1024,
+            cameras_max: 2000,
+            evidence: EvidenceSettings::default(),
+            passages: PassageSettings::default(),
+        }
+    }
+}
+
+/// The parts behind the seams.
+#[derive(Clone)]
+pub struct EngineParts {
+    /// Opens cameras.
+    pub source: Arc<dyn FrameSource>,
+    /// Finds vehicles.
+    pub detector: Arc<dyn Detector>,
+    /// Reads plates.
+    pub reader: Arc<dyn PlateReader>,
+    /// Encodes evidence.
+    pub encoder: Arc<dyn PictureEncoder>,
+    /// Keeps sightings.
+    pub store: Arc<dyn SightingStore>,
+    /// Keeps alerts; the same store.
+    pub alerts: Arc<dyn AlertLog>,
+    /// Keeps the watch-list.
+    pub watchlist: Arc<dyn Watchlist>,
+    /// Keeps the cameras.
+    pub registry: Arc<dyn CameraRegistry>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A running engine.
+pub struct Engine {
+    cameras: Arc<Cameras>,
+    slots: Arc<Slots>,
+    watchbook: Arc<WatchBook>,
+    perception: Arc<PerceptionCounters>,
+    recorder: Arc<RecorderCounters>,
+    alert_wake: watch::Sender<u64>,
+    live: broadcast::Sender<Arc<Sighting>>,
+    give_up: Arc<AtomicBool>,
+    workers: Vec<JoinHandle<()>>,
+    recorder_thread: JoinHandle<()>,
+    stop_sampling: SyncSender<()>,
+    sampler: JoinHandle<()>,
+}
+
+/// What the engine did since its start.
+#[derive(Debug, Clone)]
+pub struct EngineCounts {
+    perception: Arc<PerceptionCounters>,
+    recorder: Arc<RecorderCounters>,
+}
+
+impl EngineCounts {
+    /// The perception path.
+    pub fn perception(&self) -> PerceptionCounts {
+        self.perception.counts()
+    }
+
+    /// The recorder.
+    pub fn recorder(&self) -> RecorderCounts {
+        self.recorder.counts()
+    }
+}
+
+/// What a drain left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Sightings that could not be stored before the deadline.
+    pub sightings_lost: u64,
+    /// Whether everything ended in time.
+    pub in_time: bool,
+}
+
+fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    thread::Builder::new().name(name).spawn(work).expect("the system starts threads")
+}
+
+impl Engine {
+    /// Starts the threads. No camera is opened yet: see [`Cameras::open`].
+    ///
+    /// # Errors
+    /// When the watch-list or the alert log cannot be read.
+    pub fn start(parts: EngineParts, settings: EngineSettings) -> Result<Self, StoreError> {
+        let slots = Arc::new(Slots::default());
+        let cells = Arc::new(Cells::default());
+        let perception = Arc::new(PerceptionCounters::default());
+        let recorder = Arc::new(RecorderCounters::default());
+        let watchbook = Arc::new(WatchBook::load(parts.watchlist.clone())?);
+        let give_up = Arc::new(AtomicBool::new(false));
+        let alert_wake = watch::Sender::new(parts.alerts.last_cursor()?);
+        let live = broadcast::Sender::new(settings.live_queue.max(1));
+        let (passages, passages_in) = sync_channel(settings.record_queue);
+
+        let recording = Recorder {
+            store: parts.store,
+            alert_log: parts.alerts,
+            encoder: parts.encoder,
+            clock: parts.clock.clone(),
+            watchbook: watchbook.clone(),
+            cells: cells.clone(),
+            evidence: settings.evidence,
+            counters: recorder.clone(),
+            alert_wake: alert_wake.clone(),
+            live: live.clone(),
+            give_up: give_up.clone(),
+        };
+        let recorder_thread = spawn("recorder".into(), move || recording.run(&passages_in));
+
+        let analysing = Arc::new(Perception {
+            slots: slots.clone(),
+            cells: cells.clone(),
+            detector: parts.detector,
+            reader: parts.reader,
+            passages,
+            counters: perception.clone(),
+            batch_max: settings.batch_max.max(1),
+            batch_linger: settings.batch_linger,
+        });
+        let workers = (0..settings.workers.max(1))
+            .map(|i| {
+                let analysing = analysing.clone();
+                spawn(format!("perception-{i}"), move || analysing.run())
+            })
+            .collect();
+
+        let cameras = Arc::new(Cameras::new(CamerasParts {
+            cells,
+            slots: slots.clone(),
+            counters: perception.clone(),
+            source: parts.source,
+            registry: parts.registry,
+            clock: parts.clock,
+            settings: settings.passages,
+            cameras_max: settings.cameras_max,
+        }));
+        let (stop_sampling, stopped) = sync_channel::<()>(0);
+        let sampled = cameras.clone();
+        let sampler = spawn("rates".into(), move || {
+            while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+                sampled.sample_rates();
+            }
+        });
+        Ok(Self {
+            cameras,
+            slots,
+            watchbook,
+            perception,
+            recorder,
+            alert_wake,
+            live,
+            give_up,
+            workers,
+            recorder_thread,
+            stop_sampling,
+            sampler,
+        })
+    }
+
+    /// The cameras: open, register, remove, list.
+    pub fn cameras(&self) -> Arc<Cameras> {
+        self.cameras.clone()
+    }
+
+    /// The watch-list in force.
+    pub fn watchbook(&self) -> Arc<WatchBook> {
+        self.watchbook.clone()
+    }
+
+    /// Shows the cursor of the last alert, whenever there is a new one.
+    pub fn alert_wake(&self) -> watch::Receiver<u64> {
+        self.alert_wake.subscribe()
+    }
+
+    /// Sends every sighting once it is stored.
+    pub fn live(&self) -> broadcast::Sender<Arc<Sighting>> {
+        self.live.clone()
+    }
+
+    /// A handle on what the engine did so far, for whoever shows it.
+    pub fn counts(&self) -> EngineCounts {
+        EngineCounts { perception: self.perception.clone(), recorder: self.recorder.clone() }
+    }
+
+    /// Stops the sources, lets what is in view end, stores what waits, and reports what was lost.
+    pub fn drain(self, patience: Duration) -> DrainReport {
+        let deadline = Instant::now() + patience;
+        drop(self.stop_sampling);
+        self.cameras.close_all();
+        self.slots.close_all();
+        let workers_done = join_all(self.workers, deadline);
+        // The workers held the last senders, so the recorder ends when its queue is empty.
+        let mut done = workers_done && join_all(vec![self.recorder_thread], deadline);
+        done &= join_all(vec![self.sampler], deadline);
+        if !done {
+            self.give_up.store(true, Relaxed);
+            warn!("the drain's deadline is over; work is cut off");
+        }
+        let report = DrainReport { sightings_lost: self.recorder.counts().lost, in_time: done };
+        info!(sightings_lost = report.sightings_lost, in_time = report.in_time, "engine stopped");
+        report
+    }
+}
+
+/// Joins threads until the deadline; false when one was still running.
+fn join_all(threads: Vec<JoinHandle<()>>, deadline: Instant) -> bool {
+    let mut all = true;
+    for handle in threads {
+        while !handle.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        all &= handle.is_finished() && handle.join().is_ok();
+    }
+    all
+}

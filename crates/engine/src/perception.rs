@@ -1,0 +1,178 @@
+//! The workers: frames in, passages out.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use guiji_analysis::passage::ReadWish;
+use guiji_domain::{
+    CameraId, Detection, Detector, Frame, PlateRead, PlateReader, SharedPicture, VisionError,
+};
+use tracing::{error, warn};
+
+use crate::cameras::{CameraCell, Cells};
+use crate::counters::counters;
+use crate::lane::{Lane, Passage};
+use crate::slots::{Slots, Work};
+
+/// What a worker needs.
+pub(crate) struct Perception {
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) cells: Arc<Cells>,
+    pub(crate) detector: Arc<dyn Detector>,
+    pub(crate) reader: Arc<dyn PlateReader>,
+    pub(crate) passages: SyncSender<Passage>,
+    pub(crate) counters: Arc<PerceptionCounters>,
+    pub(crate) batch_max: usize,
+    pub(crate) batch_linger: Duration,
+}
+
+counters! {
+    /// What the perception path did since the start.
+    PerceptionCounters, PerceptionCounts {
+        /// Frames analysed.
+        analysed,
+        /// Frames lost because a newer one of the same camera came first.
+        replaced,
+        /// Frames that came for a camera already closed.
+        late,
+        /// Frames lost because a model could not be run.
+        failed,
+        /// Batches run.
+        batches,
+        /// Nanoseconds of detection, summed over workers.
+        detect_ns,
+        /// Regions searched for plates.
+        regions,
+        /// Plates read.
+        plates,
+        /// Nanoseconds of plate reading, summed over workers.
+        read_ns,
+        /// Panics caught.
+        panics,
+    }
+}
+
+/// A frame with everything known of it.
+struct Job {
+    cell: Arc<CameraCell>,
+    frame: Frame,
+}
+
+impl Perception {
+    /// Works until the slots are closed and empty.
+    pub(crate) fn run(&self) {
+        while let Some(batch) = self.slots.take_batch(self.batch_max, self.batch_linger) {
+            let cameras: Vec<CameraId> = batch.iter().map(|(camera, _)| camera.clone()).collect();
+            // What panics here is outside any single camera's work (the models): the batch is lost, not the worker.
+            if catch_unwind(AssertUnwindSafe(|| self.process(batch))).is_err() {
+                self.counters.panics.fetch_add(1, Relaxed);
+                self.counters.failed.fetch_add(cameras.len() as u64, Relaxed);
+                error!(
+                    cameras = cameras.len(),
+                    "analysis of a batch panicked; its frames are lost"
+                );
+            }
+            for camera in &cameras {
+                self.slots.done(camera);
+            }
+        }
+    }
+
+    fn process(&self, batch: Vec<(CameraId, Work)>) {
+        let mut jobs = Vec::with_capacity(batch.len());
+        for (camera, work) in batch {
+            let Some(cell) = self.cells.get(&camera) else { continue };
+            match work {
+                Work::Frame(frame) => jobs.push(Job { cell, frame }),
+                Work::Flush => self.guarded(&cell, |lane| ((), lane.finish())),
+            }
+        }
+        if jobs.is_empty() {
+            return;
+        }
+        self.counters.batches.fetch_add(1, Relaxed);
+
+        let frames: Vec<&Frame> = jobs.iter().map(|job| &job.frame).collect();
+        let detections = timed(&self.counters.detect_ns, || self.detector.detect(&frames));
+        let Some(detections) = self.or_count("detect", jobs.len(), detections) else { return };
+
+        let mut wishes: Vec<(usize, ReadWish)> = Vec::new();
+        for (index, (job, detections)) in jobs.iter().zip(&detections).enumerate() {
+            let wished = self.observe(job, detections);
+            wishes.extend(wished.into_iter().map(|wish| (index, wish)));
+        }
+        if wishes.is_empty() {
+            return;
+        }
+        // Best crops first: when time is short it is the poor ones that wait for a better frame.
+        wishes.sort_by(|(_, a), (_, b)| b.priority.total_cmp(&a.priority));
+        let requests: Vec<(SharedPicture, _)> = wishes
+            .iter()
+            .map(|(index, wish)| (jobs[*index].frame.full.clone(), wish.region))
+            .collect();
+        let reads = timed(&self.counters.read_ns, || self.reader.read(&requests));
+        self.counters.regions.fetch_add(requests.len() as u64, Relaxed);
+        let Some(reads) = self.or_count("read plates", 0, reads) else { return };
+        for ((index, wish), reads) in wishes.iter().zip(&reads) {
+            self.take_reads(&jobs[*index], wish, reads);
+        }
+    }
+
+    fn observe(&self, job: &Job, detections: &[Detection]) -> Vec<ReadWish> {
+        self.counters.analysed.fetch_add(1, Relaxed);
+        job.cell.analysed(job.frame.captured);
+        self.guarded(&job.cell, |lane| lane.observe(&job.frame, detections))
+    }
+
+    fn take_reads(&self, job: &Job, wish: &ReadWish, reads: &[PlateRead]) {
+        self.counters.plates.fetch_add(reads.len() as u64, Relaxed);
+        let colour = self.detector.body_colour(job.frame.full.as_ref(), &wish.vehicle);
+        self.guarded(&job.cell, |lane| ((), lane.reads(&job.frame, wish, reads, colour)));
+    }
+
+    /// Runs one camera's decisions; a panic ends that camera's tracks and is counted. Passages go to the recorder,
+    /// waiting for room: a sighting is never dropped.
+    fn guarded<T: Default>(
+        &self,
+        cell: &CameraCell,
+        decide: impl FnOnce(&mut Lane) -> (T, Vec<Passage>),
+    ) -> T {
+        let outcome = catch_unwind(AssertUnwindSafe(|| decide(&mut cell.lane())));
+        let (value, passages) = outcome.unwrap_or_else(|_| {
+            self.counters.panics.fetch_add(1, Relaxed);
+            error!(camera = %cell.camera.id, "a camera's analysis panicked; its tracks are ended");
+            cell.restart_lane();
+            Default::default()
+        });
+        for passage in passages {
+            if self.passages.send(passage).is_err() {
+                error!(camera = %cell.camera.id, "the recorder is gone; a sighting is lost");
+            }
+        }
+        value
+    }
+
+    fn or_count<T>(
+        &self,
+        doing: &'static str,
+        frames: usize,
+        result: Result<T, VisionError>,
+    ) -> Option<T> {
+        result
+            .inspect_err(|error| {
+                self.counters.failed.fetch_add(frames as u64, Relaxed);
+                warn!(%error, doing, frames, "a model could not be run");
+            })
+            .ok()
+    }
+}
+
+fn timed<T>(nanos: &AtomicU64, work: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let value = work();
+    nanos.fetch_add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    value
+}

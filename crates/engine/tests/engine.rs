@@ -1,0 +1,383 @@
+//! The engine with scripted cameras and models, and the real tracker, fusion, rules and store.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use guiji_domain::*;
+use guiji_engine::{Engine, EngineParts, EngineSettings};
+use guiji_store::MemoryStore;
+
+const FRAME_MS: u64 = 100;
+const FRAMES: u64 = 40;
+
+/// Plays one vehicle past each camera, then says that the recording has ended.
+#[derive(Default)]
+struct ScriptedSource {
+    /// Cameras whose stream stays open with the vehicle in view until it is closed.
+    endless: bool,
+}
+
+struct ScriptedStream {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl OpenStream for ScriptedStream {
+    fn counters(&self) -> StreamCounters {
+        StreamCounters { units: FRAMES, ..StreamCounters::default() }
+    }
+}
+
+impl Drop for ScriptedStream {
+    fn drop(&mut self) {
+        self.stop.store(true, SeqCst);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn status(state: CameraState) -> CameraStatus {
+    CameraStatus {
+        state,
+        since: Timestamp::EPOCH,
+        reason: None,
+        detail: String::new(),
+        retry_at: None,
+    }
+}
+
+impl FrameSource for ScriptedSource {
+    fn open(&self, camera: &Camera, sink: Arc<dyn FrameSink>) -> Box<dyn OpenStream> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (id, endless, stopped) = (camera.id.clone(), self.endless, stop.clone());
+        let thread = thread::spawn(move || {
+            sink.status(&id, status(CameraState::Live));
+            let full = Arc::new(OwnedPicture::rgb(640, 360, vec![90; 640 * 360 * 3]).unwrap());
+            let small = Arc::new(OwnedPicture::rgb(64, 36, vec![90; 64 * 36 * 3]).unwrap());
+            for i in 0.. {
+                if stopped.load(SeqCst) || (!endless && i == FRAMES) {
+                    break;
+                }
+                let pts = Duration::from_millis(i * FRAME_MS);
+                sink.frame(Frame {
+                    camera: id.clone(),
+                    captured: CaptureTime {
+                        at: Timestamp::from_secs(1_795_000_000).plus(pts),
+                        uncertainty: Duration::from_millis(10),
+                        source: ClockSource::Stated,
+                    },
+                    pts,
+                    full: full.clone(),
+                    small: small.clone(),
+                });
+            }
+            if !endless {
+                sink.status(&id, status(CameraState::Ended));
+            }
+        });
+        Box::new(ScriptedStream { stop, thread: Some(thread) })
+    }
+}
+
+/// One car that drives through the picture in 30 frames.
+struct ScriptedDetector;
+
+fn car_at(frame: &Frame) -> Option<BBox> {
+    let i = frame.pts.as_millis() as f32 / FRAME_MS as f32;
+    (i < 30.0).then(|| BBox::new(100.0, 40.0 + i * 4.0, 300.0 + i, 190.0 + i * 4.5).unwrap())
+}
+
+impl Detector for ScriptedDetector {
+    fn input_size(&self) -> (u32, u32) {
+        (64, 36)
+    }
+    fn detect(&self, frames: &[&Frame]) -> Result<Vec<Vec<Detection>>, VisionError> {
+        let see = |frame: &&Frame| {
+            car_at(frame)
+                .map(|bbox| Detection { bbox, class: VehicleClass::Car, score: 0.8 })
+                .into_iter()
+                .collect()
+        };
+        Ok(frames.iter().map(see).collect())
+    }
+    fn body_colour(&self, _: &dyn Picture, _: &BBox) -> Option<(VehicleColour, f32)> {
+        Some((VehicleColour::Silver, 0.9))
+    }
+}
+
+/// Reads the same plate from every region.
+#[derive(Default)]
+struct ScriptedReader {
+    panics: AtomicU32,
+}
+
+impl PlateReader for ScriptedReader {
+    fn read(&self, requests: &[(SharedPicture, BBox)]) -> Result<Vec<Vec<PlateRead>>, VisionError> {
+        if self.panics.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok() {
+            panic!("scripted");
+        }
+        let text = PlateText::parse("浙J12345").unwrap();
+        let positions = text.chars().map(|c| {
+            Position::new(vec![Candidate { character: Some(c), probability: 0.99 }]).unwrap()
+        });
+        let lattice = Lattice::new(positions.collect()).unwrap();
+        let read = |(_, region): &(SharedPicture, BBox)| {
+            let (centre, w) = (region.centre(), region.width() / 4.0);
+            let plate =
+                BBox::new(centre.x - w, centre.y + 10.0, centre.x + w, centre.y + 10.0 + w * 0.6);
+            vec![PlateRead {
+                lattice: lattice.clone(),
+                rows: (PlateRows::One, 0.99),
+                colour: Some((PlateColour::Blue, 0.99)),
+                corners: Quad::from_bbox(&plate.unwrap()),
+                detector_score: 0.95,
+                sharpness: 0.8,
+            }]
+        };
+        Ok(requests.iter().map(read).collect())
+    }
+}
+
+/// Encodes to the region's numbers: enough to see that the right picture is kept.
+struct ScriptedEncoder;
+
+impl PictureEncoder for ScriptedEncoder {
+    fn media_type(&self) -> &'static str {
+        "text/plain"
+    }
+    fn encode(&self, picture: &dyn Picture, region: Option<&BBox>) -> Result<Vec<u8>, VisionError> {
+        Ok(format!("{}x{} {region:?}", picture.width(), picture.height()).into_bytes())
+    }
+}
+
+/// A store that fails its first calls.
+struct Unreliable {
+    inner: Arc<MemoryStore>,
+    failures: AtomicU32,
+}
+
+impl SightingStore for Unreliable {
+    fn record(&self, batch: &[Recorded]) -> Result<Vec<Alert>, StoreError> {
+        if self.failures.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok() {
+            return Err(StoreError::Full { doing: "append sightings" });
+        }
+        self.inner.record(batch)
+    }
+    fn get(&self, id: SightingId) -> Result<Option<Sighting>, StoreError> {
+        self.inner.get(id)
+    }
+    fn search(&self, query: &SightingQuery) -> Result<SightingPage, StoreError> {
+        self.inner.search(query)
+    }
+    fn evidence(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.evidence(digest)
+    }
+}
+
+struct Rig {
+    store: Arc<MemoryStore>,
+    parts: EngineParts,
+}
+
+fn rig() -> Rig {
+    let store = Arc::new(MemoryStore::new());
+    let parts = EngineParts {
+        source: Arc::new(ScriptedSource::default()),
+        detector: Arc::new(ScriptedDetector),
+        reader: Arc::new(ScriptedReader::default()),
+        encoder: Arc::new(ScriptedEncoder),
+        store: store.clone(),
+        alerts: store.clone(),
+        watchlist: store.clone(),
+        registry: store.clone(),
+        clock: Arc::new(SimulatedClock::at(Timestamp::from_secs(1_795_000_100))),
+    };
+    Rig { store, parts }
+}
+
+fn camera(id: &str) -> Camera {
+    Camera {
+        id: CameraId::new(id).unwrap(),
+        site: SiteId::new("s1").unwrap(),
+        name: id.into(),
+        position: GeoPoint::new(29.1, 121.4).unwrap(),
+        bearing_deg: Some(90.0),
+        address: StreamAddress::new("scripted.mp4").unwrap(),
+        credentials: None,
+        transport: Transport::Tcp,
+        pace: Pace::AsFastAsPossible,
+        policy: DecodePolicy::Full,
+        analysed_fps_max: 10.0,
+        recorded_at: None,
+        enabled: true,
+    }
+}
+
+fn watch_entry(plate: &str) -> WatchEntry {
+    WatchEntry {
+        id: WatchEntryId::new(&format!("w-{}", plate.len())).unwrap(),
+        target: WatchTarget::Plate(PlateText::parse(plate).unwrap()),
+        case_number: "A-1".into(),
+        reason: "test".into(),
+        owner: "Li".into(),
+        created: Timestamp::from_secs(1_794_000_000),
+        expires: Timestamp::from_secs(1_796_000_000),
+        threshold: 0.5,
+        cameras: Vec::new(),
+    }
+}
+
+fn finals(store: &MemoryStore) -> Vec<Sighting> {
+    store.search(&SightingQuery::all_in(TimeSpan::ALL, 1000)).unwrap().sightings
+}
+
+fn wait_until(what: &str, mut true_at_last: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !true_at_last() {
+        assert!(Instant::now() < deadline, "{what} did not come");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_passage_becomes_one_sighting_with_evidence_and_an_alert() {
+    let Rig { store, parts } = rig();
+    store.put_entry(&watch_entry("浙J12345")).unwrap();
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    let (mut live, wake) = (engine.live().subscribe(), engine.alert_wake());
+    for id in ["k1", "k2", "k3"] {
+        engine.cameras().register(camera(id)).unwrap();
+    }
+    wait_until("three sightings", || finals(&store).len() == 3);
+    let report = engine.drain(Duration::from_secs(10));
+    assert!(report.in_time && report.sightings_lost == 0);
+
+    let sightings = finals(&store);
+    assert_eq!(sightings.len(), 3, "one a passage, also after the drain");
+    for sighting in &sightings {
+        assert_eq!(sighting.plate_text().unwrap().as_str(), "浙J12345");
+        assert_eq!(sighting.vehicle.colour.unwrap().0, VehicleColour::Silver);
+        let kinds: Vec<_> = sighting.evidence.iter().map(|e| e.kind).collect();
+        assert_eq!(kinds, EvidenceKind::ALL);
+        for evidence in &sighting.evidence {
+            let bytes = store.evidence(&evidence.digest).unwrap().expect("kept");
+            assert_eq!(bytes.len() as u32, evidence.bytes);
+        }
+    }
+    // Every sighting rang early and was confirmed.
+    let mut stages: HashMap<SightingId, Vec<AlertStage>> = HashMap::new();
+    for alert in store.alerts_after(0, 100).unwrap() {
+        stages.entry(alert.id.sighting).or_default().push(alert.stage);
+    }
+    assert_eq!(stages.len(), 3);
+    for stages in stages.values() {
+        assert_eq!(stages, &[AlertStage::Provisional, AlertStage::Confirmed]);
+    }
+    assert_eq!(*wake.borrow(), store.last_cursor().unwrap());
+    let mut heard = Vec::new();
+    while let Ok(sighting) = live.try_recv() {
+        heard.push(sighting.stage);
+    }
+    assert_eq!(heard.iter().filter(|s| **s == SightingStage::Final).count(), 3);
+}
+
+#[test]
+fn a_plate_that_differs_in_one_character_rings_nothing() {
+    let Rig { store, parts } = rig();
+    store.put_entry(&watch_entry("浙J12346")).unwrap();
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    engine.cameras().register(camera("k1")).unwrap();
+    wait_until("the sighting", || finals(&store).len() == 1);
+    engine.drain(Duration::from_secs(10));
+    assert_eq!(store.last_cursor().unwrap(), 0);
+}
+
+#[test]
+fn a_recording_is_analysed_to_the_last_frame() {
+    let Rig { store, parts } = rig();
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    engine.cameras().register(camera("k1")).unwrap();
+    wait_until("the sighting", || finals(&store).len() == 1);
+    let counts = engine.counts().perception();
+    assert_eq!((counts.analysed, counts.replaced), (FRAMES, 0));
+    engine.drain(Duration::from_secs(10));
+}
+
+#[test]
+fn a_panic_is_counted_and_ends_no_process() {
+    let Rig { store, mut parts } = rig();
+    let reader = ScriptedReader::default();
+    reader.panics.store(3, SeqCst);
+    parts.reader = Arc::new(reader);
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    engine.cameras().register(camera("k1")).unwrap();
+    wait_until("the sighting", || finals(&store).len() == 1);
+    assert_eq!(engine.counts().perception().panics, 3);
+    engine.drain(Duration::from_secs(10));
+}
+
+#[test]
+fn a_failing_store_delays_and_loses_nothing() {
+    let Rig { store, mut parts } = rig();
+    parts.store = Arc::new(Unreliable { inner: store.clone(), failures: AtomicU32::new(3) });
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    engine.cameras().register(camera("k1")).unwrap();
+    wait_until("the sighting", || finals(&store).len() == 1);
+    assert!(engine.counts().recorder().retries >= 3);
+    let report = engine.drain(Duration::from_secs(10));
+    assert_eq!(report.sightings_lost, 0);
+}
+
+#[test]
+fn a_store_that_never_works_is_given_up_at_the_deadline_and_said() {
+    let Rig { store, mut parts } = rig();
+    parts.store = Arc::new(Unreliable { inner: store, failures: AtomicU32::new(u32::MAX) });
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    engine.cameras().register(camera("k1")).unwrap();
+    wait_until("a retry", || engine.counts().recorder().retries > 0);
+    let report = engine.drain(Duration::from_millis(300));
+    assert!(!report.in_time);
+}
+
+#[test]
+fn removing_a_camera_ends_what_is_in_view_and_leaves_the_others() {
+    let Rig { store, mut parts } = rig();
+    parts.source = Arc::new(ScriptedSource { endless: true });
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    let cameras = engine.cameras();
+    cameras.register(camera("k1")).unwrap();
+    cameras.register(camera("k2")).unwrap();
+    assert!(matches!(cameras.register(camera("k1")), Err(ControlError::Exists(_))));
+    wait_until("frames", || engine.counts().perception().analysed > 30);
+    cameras.remove(&CameraId::new("k1").unwrap()).unwrap();
+    assert!(matches!(
+        cameras.remove(&CameraId::new("k1").unwrap()),
+        Err(ControlError::NotFound(_))
+    ));
+    wait_until("its sighting", || finals(&store).iter().any(|s| s.camera.as_str() == "k1"));
+    let left: Vec<_> = cameras
+        .list()
+        .into_iter()
+        .map(|(camera, health)| (camera.id.to_string(), health))
+        .collect();
+    assert_eq!(left.len(), 1);
+    assert_eq!((left[0].0.as_str(), left[0].1.status.state), ("k2", CameraState::Live));
+    let analysed = left[0].1.analysed;
+    wait_until("more frames of k2", || cameras.list()[0].1.analysed > analysed);
+    assert_eq!(store.cameras().unwrap().len(), 1);
+    assert!(engine.drain(Duration::from_secs(10)).in_time);
+}
+
+#[test]
+fn a_watch_list_change_is_in_force_at_once() {
+    let Rig { store, mut parts } = rig();
+    parts.source = Arc::new(ScriptedSource { endless: true });
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    store.put_entry(&watch_entry("浙J12345")).unwrap();
+    engine.watchbook().reload().unwrap();
+    engine.cameras().register(camera("k1")).unwrap();
+    wait_until("the alert", || store.last_cursor().unwrap() > 0);
+    engine.drain(Duration::from_secs(10));
+}
