@@ -1,1 +1,52 @@
-//! (to be written)
+//! Cameras in, frames out.
+//!
+//! Owns: the way from a registered [`guiji_domain::Camera`] to [`guiji_domain::Frame`]s: opening RTSP, HTTP and
+//! file sources with GStreamer, finding the H.264 or H.265 stream in them, the gate on encoded units
+//! (`gate`), decoding, the capture time of every picture (`capture_clock`), the detector-sized copy
+//! (`scaler`), and the supervision that turns every trouble into a named state, a reason and a retry
+//! (`supervisor`, `failure`).
+//!
+//! Never does: looking at pixels, knowing what a vehicle is, keeping frames, ending the process. It holds no queue
+//! of decoded pictures: the sink is called from the decoder's own thread, so what a slow sink may cost is the
+//! sink's decision ([`guiji_domain::FrameSink`]).
+//!
+//! Invariants:
+//! * Opening never fails and never blocks; from then on trouble is a status.
+//! * After [`guiji_domain::OpenStream`] is dropped the sink is not called any more. Dropped from inside one of the
+//!   sink's own calls, closing is only begun: that one call is still on its way.
+//! * No callback unwinds into C: a panic, ours or the sink's, ends that connection, is counted and retried.
+//! * User name and password go to GStreamer as properties, never in an address, and every text that leaves this
+//!   crate is cut by `redact`. (GStreamer's own debug log, if somebody turns it on by `GST_DEBUG`, is not ours.)
+//! * Encoded units are the last place where a stream can be made cheaper: everything between the source and the
+//!   gate costs microseconds a unit, everything behind it milliseconds.
+//!
+//! Threads: one supervisor thread a camera, asleep on a condition variable but for its watchdog, plus those that
+//! GStreamer starts. [`GstSource`] alone knows that; a shared supervisor can replace it without changing a seam.
+
+mod backoff;
+mod capture_clock;
+mod delivery;
+mod elements;
+mod error;
+mod failure;
+mod gate;
+mod intake;
+mod link;
+mod mailbox;
+mod outlet;
+mod picture;
+mod pipeline;
+mod redact;
+mod report;
+mod scaler;
+mod session;
+mod settings;
+mod source;
+mod supervisor;
+mod tally;
+
+pub use backoff::BackOff;
+pub use elements::{MissingElement, Need, missing_elements};
+pub use error::IngestError;
+pub use settings::IngestSettings;
+pub use source::GstSource;

@@ -1,1 +1,60 @@
-//! (to be written)
+//! The durable, embedded store: sightings, evidence pictures, alerts, watch-list and cameras.
+//!
+//! Owns: everything on disk, its formats and their migrations, indexes, retention and integrity checks.
+//! [`Store`] keeps it in SQLite files and append-only packs; [`MemoryStore`] keeps it in memory, for tests and for
+//! trying things out. Both pass the same contract suite (`tests/contract.rs`).
+//!
+//! Never does: decide what is a sighting or an alert, read a clock, encode pictures, talk to the network, drop
+//! what it was given. It blocks instead; grouping sightings into batches is the caller's part.
+//!
+//! # On disk
+//! ```text
+//! store.lock                              held with flock(2) while a process has the store open
+//! registry.db                             cameras, watch-list, alert cursor, unfinished batches
+//! sightings/2026-11-24.db                 the partition of a UTC day: sightings by start, their alerts, the
+//!                                         plate dictionary, where the pictures lie
+//! evidence/2026-11-24.frame.0001.pack     pictures of one kind of one day, appended
+//! ```
+//!
+//! # Invariants
+//! * What a call acknowledged survives `kill -9` and a power cut: write-ahead logs are synced at each commit, and
+//!   packs are synced before the row that names a picture commits.
+//! * A batch is kept whole or not at all, over several days too (see `undo.rs` for how). While such a batch
+//!   is being committed, a reader may see its earlier day without its later one.
+//! * A final sighting never changes. An alert cursor is never given twice, deleted partitions included.
+//! * What is read is proved: each record carries a CRC-32, each picture its SHA-256. Damage is an error that names
+//!   the record; it is never an empty or a wrong answer.
+//! * Retention deletes whole files. A picture that retention took is `None`, not an error.
+//! * One process at a time. One writer, many readers: readers never wait for the writer.
+//!
+//! # Cost
+//! One sync of the day's log a batch, and one a pack touched. A plate's day is one index range; a pattern runs
+//! over the day's distinct plates, never over its sightings. Memory is bounded by the number of read connections
+//! (1 MB of cache each), not by the size of the store.
+
+mod check;
+mod codec;
+mod codes;
+mod day;
+mod errors;
+mod memory;
+mod pack;
+mod partition;
+mod pool;
+mod record;
+mod registry;
+mod retention;
+mod schema;
+mod search;
+mod settings;
+mod store;
+mod undo;
+mod validate;
+mod writer;
+
+pub use check::{CheckReport, Damage};
+pub use memory::MemoryStore;
+pub use retention::{DiskUsage, RetentionReport};
+pub use settings::{Durability, EvidenceLimits, KeepLimit, StoreSettings};
+pub use store::Store;
+pub use validate::PAGE_MAX;

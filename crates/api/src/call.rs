@@ -1,0 +1,246 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use guiji_domain::Authority;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Response, Status};
+use tracing::{error, info};
+
+use crate::error::Problem;
+use crate::violations::check_authority;
+use crate::{ApiParts, ApiSettings, pb};
+
+/// What all services share: the parts, and the bounds on using them.
+pub(crate) struct Core {
+    pub(crate) parts: ApiParts,
+    pub(crate) settings: ApiSettings,
+    calls: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    store_calls: Arc<Semaphore>,
+    draining: watch::Receiver<bool>,
+    watchlist_writing: Mutex<()>,
+}
+
+impl Core {
+    /// `draining` turns true when the server begins to stop.
+    pub(crate) fn new(
+        parts: ApiParts,
+        settings: ApiSettings,
+        draining: watch::Receiver<bool>,
+    ) -> Self {
+        let permits = |n: usize| Arc::new(Semaphore::new(n.clamp(1, Semaphore::MAX_PERMITS)));
+        Self {
+            calls: permits(settings.calls_max),
+            streams: permits(settings.streams_max),
+            store_calls: permits(settings.store_calls_max),
+            parts,
+            settings,
+            draining,
+            watchlist_writing: Mutex::new(()),
+        }
+    }
+
+    /// Held from looking whether a watch-list id is free until it is taken.
+    pub(crate) fn writing_watchlist(&self) -> MutexGuard<'_, ()> {
+        // It guards no data of its own, so a panic elsewhere leaves nothing half done here.
+        self.watchlist_writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does blocking work on a thread for it, when one of the few is free. Work that has begun is finished even when
+    /// its caller has gone, and keeps its place until then.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        doing: &'static str,
+        work: impl FnOnce(&ApiParts) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let place = Arc::clone(&self.store_calls);
+        let place = place.acquire_owned().await.map_err(|_| Problem::Draining)?;
+        let core = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            work(&core.parts)
+        });
+        done.await.unwrap_or_else(|error| {
+            error!(doing, %error, "a call panicked");
+            Err(Problem::Panicked { doing })
+        })
+    }
+}
+
+/// How long a call lives, and so which limit it counts against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CallKind {
+    /// One answer.
+    Unary,
+    /// Answers until somebody ends it.
+    Stream,
+}
+
+/// One data call, from its arrival to its audit line.
+///
+/// The line is written when the call is dropped, so that a call whose client has gone or whose time is over leaves
+/// one too.
+pub(crate) struct Call {
+    core: Arc<Core>,
+    method: &'static str,
+    authority: Option<Authority>,
+    question: String,
+    results: Arc<AtomicU64>,
+    outcome: Option<Code>,
+    arrived: Instant,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Call {
+    /// Notes the arrival of a call of `Service/Method`.
+    pub(crate) fn new(core: &Arc<Core>, method: &'static str) -> Self {
+        Self {
+            core: Arc::clone(core),
+            method,
+            authority: None,
+            question: String::new(),
+            results: Arc::default(),
+            outcome: None,
+            arrived: Instant::now(),
+            place: None,
+        }
+    }
+
+    /// Lets the call in, if it says by what right it asks and the server has room for it.
+    pub(crate) fn admit(
+        &mut self,
+        kind: CallKind,
+        authority: Option<&pb::Authority>,
+    ) -> Result<Authority, Problem> {
+        let authority = check_authority(authority)?;
+        self.authority = Some(authority.clone());
+        if *self.core.draining.borrow() {
+            return Err(Problem::Draining);
+        }
+        let (places, what) = match kind {
+            CallKind::Unary => (&self.core.calls, "calls"),
+            CallKind::Stream => (&self.core.streams, "streams"),
+        };
+        let place = Arc::clone(places).try_acquire_owned().map_err(|_| Problem::Busy { what })?;
+        self.place = Some(place);
+        Ok(authority)
+    }
+
+    /// Says what was asked, for the audit.
+    pub(crate) fn asks(&mut self, question: impl Into<String>) {
+        self.question = question.into();
+    }
+
+    /// Says how many results the answer has.
+    pub(crate) fn found(&mut self, results: usize) {
+        self.results.store(results as u64, Ordering::Relaxed);
+    }
+
+    /// Ends a unary call.
+    pub(crate) fn end<T>(mut self, answer: Result<T, Problem>) -> Result<Response<T>, Status> {
+        let answer = answer.map(Response::new).map_err(Status::from);
+        self.outcome = Some(answer.as_ref().map_or_else(Status::code, |_| Code::Ok));
+        answer
+    }
+
+    /// Turns the call into a stream, made by `produce` as fast as the client takes it, or refuses it.
+    ///
+    /// The stream ends when `produce` ends, when the client goes (noticed even while `produce` waits for something
+    /// else) and with UNAVAILABLE when the server stops.
+    pub(crate) fn stream<T, P, F>(
+        mut self,
+        begun: Result<P, Problem>,
+    ) -> Result<Response<ReceiverStream<Result<T, Status>>>, Status>
+    where
+        T: Send + 'static,
+        P: FnOnce(Arc<Core>, Sink<T>) -> F,
+        F: Future<Output = Result<(), StreamEnd>> + Send + 'static,
+    {
+        /// Messages between producer and connection: enough to keep the connection busy, few enough that a slow
+        /// client holds no memory.
+        const AHEAD: usize = 8;
+
+        let produce = match begun {
+            Ok(produce) => produce,
+            Err(problem) => {
+                let status = Status::from(problem);
+                self.outcome = Some(status.code());
+                return Err(status);
+            }
+        };
+        let (messages, receiver) = mpsc::channel(AHEAD);
+        let sink = Sink { messages: messages.clone(), results: Arc::clone(&self.results) };
+        let producing = produce(Arc::clone(&self.core), sink);
+        let mut draining = self.core.draining.clone();
+        tokio::spawn(async move {
+            // The whole call moves in: its place and its audit line end with the stream.
+            let mut call = self;
+            let end = tokio::select! {
+                end = producing => end,
+                () = messages.closed() => Err(StreamEnd::ClientGone),
+                // An error means that the server is gone, which is draining too.
+                _ = draining.wait_for(|draining| *draining) => Err(Problem::Draining.into()),
+            };
+            call.outcome = match end {
+                Ok(()) => Some(Code::Ok),
+                Err(StreamEnd::ClientGone) => None,
+                Err(StreamEnd::Problem(problem)) => {
+                    let status = Status::from(problem);
+                    let code = status.code();
+                    messages.send(Err(status)).await.is_ok().then_some(code)
+                }
+            };
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let part = |get: fn(&Authority) -> &str| self.authority.as_ref().map(get);
+        info!(
+            target: "audit",
+            method = self.method,
+            purpose = part(Authority::purpose),
+            case_number = part(Authority::case_number),
+            officer = part(Authority::officer),
+            question = self.question,
+            results = self.results.load(Ordering::Relaxed),
+            outcome = self.outcome.map_or_else(|| "Cancelled".to_owned(), |code| format!("{code:?}")),
+            took_ms = u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "data call"
+        );
+    }
+}
+
+/// Why a stream ended before its producer was done.
+#[derive(Debug)]
+pub(crate) enum StreamEnd {
+    /// Nobody listens any more.
+    ClientGone,
+    /// Something failed.
+    Problem(Problem),
+}
+
+impl From<Problem> for StreamEnd {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+/// Takes the messages of a stream, waiting while the client is slow.
+pub(crate) struct Sink<T> {
+    messages: mpsc::Sender<Result<T, Status>>,
+    results: Arc<AtomicU64>,
+}
+
+impl<T> Sink<T> {
+    /// Sends a message that carries so many results.
+    pub(crate) async fn send(&self, message: T, results: usize) -> Result<(), StreamEnd> {
+        self.messages.send(Ok(message)).await.map_err(|_| StreamEnd::ClientGone)?;
+        self.results.fetch_add(results as u64, Ordering::Relaxed);
+        Ok(())
+    }
+}

@@ -1,0 +1,488 @@
+//! A client of the API for programs that do not know gRPC: the messages of [`pb`] in, the messages of [`pb`] out.
+
+use std::fmt;
+use std::time::Duration;
+
+use guiji_domain::{Authority, Timestamp};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt;
+
+use crate::convert::{duration_to_pb, timestamp_to_pb};
+use crate::pb;
+use crate::pb::alert_service_client::AlertServiceClient;
+use crate::pb::camera_service_client::CameraServiceClient;
+use crate::pb::sighting_service_client::SightingServiceClient;
+use crate::pb::trajectory_service_client::TrajectoryServiceClient;
+use crate::pb::watchlist_service_client::WatchlistServiceClient;
+
+/// Time to connect.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Time for the answer of a unary call or the beginning of a stream.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// Largest picture that is taken, bytes.
+const PICTURE_BYTES_MAX: usize = 64 << 20;
+
+/// A connection to a server, with the right by which its user asks. Cloning shares the connection.
+#[derive(Debug, Clone)]
+pub struct Client {
+    channel: Channel,
+    authority: pb::Authority,
+}
+
+/// Where an alert stream begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlertsFrom {
+    /// After the cursor of the last alert that was dealt with.
+    AfterCursor(u64),
+    /// With what is raised from now on.
+    Now,
+    /// With the first alert of the log.
+    Beginning,
+}
+
+/// A picture that proves a sighting; its bytes have the digest that the sighting names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvidencePicture {
+    /// What it is.
+    pub header: pb::Evidence,
+    /// The encoded picture.
+    pub bytes: Vec<u8>,
+}
+
+impl Client {
+    /// Connects to `HOST:PORT`.
+    ///
+    /// # Errors
+    /// When the address cannot be understood or nobody answers there within 5 seconds.
+    pub async fn connect(address: &str, authority: &Authority) -> Result<Self, ClientError> {
+        let unreachable = |error: tonic::transport::Error| {
+            let mut cause: &dyn std::error::Error = &error;
+            while let Some(deeper) = cause.source() {
+                cause = deeper;
+            }
+            ClientError::new(ErrorCode::Unavailable, format!("connect to {address}: {cause}"))
+        };
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(unreachable)?
+            .connect_timeout(CONNECT_MAX)
+            .timeout(ANSWER_MAX)
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10));
+        Ok(Self {
+            channel: endpoint.connect().await.map_err(unreachable)?,
+            authority: pb::Authority {
+                purpose: authority.purpose().to_owned(),
+                case_number: authority.case_number().to_owned(),
+                officer: authority.officer().to_owned(),
+            },
+        })
+    }
+
+    fn authority(&self) -> Option<pb::Authority> {
+        Some(self.authority.clone())
+    }
+
+    fn cameras_client(&self) -> CameraServiceClient<Channel> {
+        CameraServiceClient::new(self.channel.clone())
+    }
+
+    fn sightings_client(&self) -> SightingServiceClient<Channel> {
+        SightingServiceClient::new(self.channel.clone())
+    }
+
+    fn watchlist_client(&self) -> WatchlistServiceClient<Channel> {
+        WatchlistServiceClient::new(self.channel.clone())
+    }
+
+    fn alerts_client(&self) -> AlertServiceClient<Channel> {
+        AlertServiceClient::new(self.channel.clone())
+    }
+
+    /// All cameras with their health, ordered by id.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn cameras(&self) -> Result<Vec<pb::Camera>, ClientError> {
+        let mut cameras = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let authority = self.authority();
+            let request = pb::ListCamerasRequest { authority, page_size: 1000, page_token };
+            let page = self.cameras_client().list_cameras(request).await?.into_inner();
+            cameras.extend(page.cameras);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(cameras);
+            }
+        }
+    }
+
+    /// Registers a camera; the answer is the camera as registered.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn create_camera(
+        &self,
+        id: &str,
+        camera: pb::Camera,
+    ) -> Result<pb::Camera, ClientError> {
+        let request = pb::CreateCameraRequest {
+            authority: self.authority(),
+            camera_id: id.to_owned(),
+            camera: Some(camera),
+        };
+        let answer = self.cameras_client().create_camera(request).await?.into_inner();
+        answer.camera.ok_or_else(incomplete)
+    }
+
+    /// Takes `cameras/ID` off the register.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn delete_camera(&self, name: &str) -> Result<(), ClientError> {
+        let request =
+            pb::DeleteCameraRequest { authority: self.authority(), name: name.to_owned() };
+        self.cameras_client().delete_camera(request).await?;
+        Ok(())
+    }
+
+    /// A page of sightings. The request's authority is filled in.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn search(
+        &self,
+        request: pb::SearchSightingsRequest,
+    ) -> Result<pb::SearchSightingsResponse, ClientError> {
+        let request = pb::SearchSightingsRequest { authority: self.authority(), ..request };
+        Ok(self.sightings_client().search_sightings(request).await?.into_inner())
+    }
+
+    /// All sightings that a filter wants, in chunks. The request's authority is filled in.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn stream_sightings(
+        &self,
+        request: pb::StreamSightingsRequest,
+    ) -> Result<Messages<pb::StreamSightingsResponse>, ClientError> {
+        let request = pb::StreamSightingsRequest { authority: self.authority(), ..request };
+        Ok(self.sightings_client().stream_sightings(request).await?.into_inner().into())
+    }
+
+    /// New sightings as they are recorded. The request's authority is filled in.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn watch_sightings(
+        &self,
+        request: pb::WatchSightingsRequest,
+    ) -> Result<Messages<pb::WatchSightingsResponse>, ClientError> {
+        let request = pb::WatchSightingsRequest { authority: self.authority(), ..request };
+        Ok(self.sightings_client().watch_sightings(request).await?.into_inner().into())
+    }
+
+    /// The sighting `sightings/ID`, with everything.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn sighting(&self, name: &str) -> Result<pb::Sighting, ClientError> {
+        let request = pb::GetSightingRequest {
+            authority: self.authority(),
+            name: name.to_owned(),
+            view: pb::SightingView::Full.into(),
+        };
+        let answer = self.sightings_client().get_sighting(request).await?.into_inner();
+        answer.sighting.ok_or_else(incomplete)
+    }
+
+    /// The picture `sightings/ID/evidence/DIGEST`, its bytes checked against the digest.
+    ///
+    /// # Errors
+    /// What the server or the connection says; DATA_LOSS when the bytes are not what the digest says.
+    pub async fn evidence(&self, name: &str) -> Result<EvidencePicture, ClientError> {
+        use pb::get_evidence_response::Part;
+        let request = pb::GetEvidenceRequest { authority: self.authority(), name: name.to_owned() };
+        let mut parts = self.sightings_client().get_evidence(request).await?.into_inner();
+        let (mut header, mut bytes) = (None, Vec::new());
+        while let Some(message) = parts.message().await? {
+            match message.part {
+                Some(Part::Header(given)) => header = Some(given),
+                Some(Part::Chunk(chunk)) if bytes.len() + chunk.len() <= PICTURE_BYTES_MAX => {
+                    bytes.extend(chunk);
+                }
+                Some(Part::Chunk(_)) => {
+                    return Err(ClientError::new(ErrorCode::Internal, "the picture is too large"));
+                }
+                None => {}
+            }
+        }
+        let header = header.ok_or_else(incomplete)?;
+        let digest = guiji_domain::Digest(Sha256::digest(&bytes).into());
+        if digest.to_string() == header.sha256 {
+            Ok(EvidencePicture { header, bytes })
+        } else {
+            Err(ClientError::new(ErrorCode::DataLoss, format!("{name}: the bytes are damaged")))
+        }
+    }
+
+    /// The trajectory of a plate between two instants, where given.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn trajectory(
+        &self,
+        plate: &str,
+        start: Option<Timestamp>,
+        end: Option<Timestamp>,
+    ) -> Result<pb::Trajectory, ClientError> {
+        let request = pb::GetTrajectoryRequest {
+            authority: self.authority(),
+            plate: plate.to_owned(),
+            start_time: start.map(timestamp_to_pb),
+            end_time: end.map(timestamp_to_pb),
+            ..Default::default()
+        };
+        let mut client = TrajectoryServiceClient::new(self.channel.clone());
+        let answer = client.get_trajectory(request).await?.into_inner();
+        answer.trajectory.ok_or_else(incomplete)
+    }
+
+    /// All watch-list entries, ordered by id.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn watchlist(&self) -> Result<Vec<pb::WatchlistEntry>, ClientError> {
+        let mut entries = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let authority = self.authority();
+            let request =
+                pb::ListWatchlistEntriesRequest { authority, page_size: 1000, page_token };
+            let page = self.watchlist_client().list_watchlist_entries(request).await?.into_inner();
+            entries.extend(page.watchlist_entries);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(entries);
+            }
+        }
+    }
+
+    /// Enters into the watch-list; an empty id lets the server choose. The answer is the entry as entered.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn create_watchlist_entry(
+        &self,
+        id: &str,
+        entry: pb::WatchlistEntry,
+    ) -> Result<pb::WatchlistEntry, ClientError> {
+        let request = pb::CreateWatchlistEntryRequest {
+            authority: self.authority(),
+            watchlist_entry_id: id.to_owned(),
+            watchlist_entry: Some(entry),
+        };
+        let answer = self.watchlist_client().create_watchlist_entry(request).await?.into_inner();
+        answer.watchlist_entry.ok_or_else(incomplete)
+    }
+
+    /// Removes `watchlistEntries/ID`.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn delete_watchlist_entry(&self, name: &str) -> Result<(), ClientError> {
+        let request =
+            pb::DeleteWatchlistEntryRequest { authority: self.authority(), name: name.to_owned() };
+        self.watchlist_client().delete_watchlist_entry(request).await?;
+        Ok(())
+    }
+
+    /// A page of the alert log after a cursor. Further pages: the cursor of the last alert.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn list_alerts(
+        &self,
+        after_cursor: u64,
+        page_size: i32,
+    ) -> Result<Vec<pb::Alert>, ClientError> {
+        let request = pb::ListAlertsRequest {
+            authority: self.authority(),
+            after_cursor,
+            page_size,
+            page_token: String::new(),
+        };
+        Ok(self.alerts_client().list_alerts(request).await?.into_inner().alerts)
+    }
+
+    /// Follows the alert log. The first message is a heartbeat with the cursor that the stream begins after.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn alerts(
+        &self,
+        from: AlertsFrom,
+        heartbeat: Option<Duration>,
+    ) -> Result<Messages<pb::StreamAlertsResponse>, ClientError> {
+        use pb::stream_alerts_request::Start;
+        let request = pb::StreamAlertsRequest {
+            authority: self.authority(),
+            start: Some(match from {
+                AlertsFrom::AfterCursor(cursor) => Start::AfterCursor(cursor),
+                AlertsFrom::Now => Start::FromNow(pb::FromNow {}),
+                AlertsFrom::Beginning => Start::FromBeginning(pb::FromBeginning {}),
+            }),
+            heartbeat_interval: heartbeat.map(duration_to_pb),
+        };
+        Ok(self.alerts_client().stream_alerts(request).await?.into_inner().into())
+    }
+}
+
+/// The messages of a stream. Dropping it ends the stream.
+pub struct Messages<T>(Streaming<T>);
+
+impl<T> Messages<T> {
+    /// The next message; `None` when the server has ended the stream well.
+    ///
+    /// # Errors
+    /// What the server or the connection says; the stream is then over.
+    pub async fn next(&mut self) -> Result<Option<T>, ClientError> {
+        Ok(self.0.message().await?)
+    }
+}
+
+impl<T> From<Streaming<T>> for Messages<T> {
+    fn from(messages: Streaming<T>) -> Self {
+        Self(messages)
+    }
+}
+
+impl<T> fmt::Debug for Messages<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Messages")
+    }
+}
+
+/// Why a call failed, in terms that a person or a program can act on.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct ClientError {
+    /// The kind.
+    pub code: ErrorCode,
+    /// One sentence, as the server said it.
+    pub message: String,
+    /// The server's reason as a constant to program against (`INVALID_FIELD`, `SERVER_BUSY`…), where it gave one.
+    pub reason: Option<String>,
+    /// Each field that is wrong, and how to mend it.
+    pub violations: Vec<FieldViolation>,
+    /// When to try again, where that helps.
+    pub retry_after: Option<Duration>,
+}
+
+/// One field of a request that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldViolation {
+    /// Path of the field: `filter.plate_pattern`.
+    pub field: String,
+    /// What is wrong with it, and how to mend it.
+    pub description: String,
+}
+
+/// The kinds of failure that a caller tells apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    /// The request is wrong; trying it again does not help.
+    InvalidArgument,
+    /// There is no such thing.
+    NotFound,
+    /// The name is taken.
+    AlreadyExists,
+    /// A cursor lies beyond the end of the log.
+    OutOfRange,
+    /// A limit is reached, or the server is busy.
+    ResourceExhausted,
+    /// Nobody answers, or the server is stopping: connect again.
+    Unavailable,
+    /// The answer took too long.
+    DeadlineExceeded,
+    /// Stored data is damaged.
+    DataLoss,
+    /// The server failed.
+    Internal,
+}
+
+impl ErrorCode {
+    /// The name of the gRPC code.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "INVALID_ARGUMENT",
+            Self::NotFound => "NOT_FOUND",
+            Self::AlreadyExists => "ALREADY_EXISTS",
+            Self::OutOfRange => "OUT_OF_RANGE",
+            Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::DataLoss => "DATA_LOSS",
+            Self::Internal => "INTERNAL",
+        }
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl ClientError {
+    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            reason: None,
+            violations: Vec::new(),
+            retry_after: None,
+        }
+    }
+}
+
+fn incomplete() -> ClientError {
+    ClientError::new(ErrorCode::Internal, "the server's answer is incomplete")
+}
+
+impl From<Status> for ClientError {
+    fn from(status: Status) -> Self {
+        let code = match status.code() {
+            Code::InvalidArgument => ErrorCode::InvalidArgument,
+            Code::NotFound => ErrorCode::NotFound,
+            Code::AlreadyExists => ErrorCode::AlreadyExists,
+            Code::OutOfRange => ErrorCode::OutOfRange,
+            Code::ResourceExhausted => ErrorCode::ResourceExhausted,
+            // A broken connection shows as unknown or cancelled.
+            Code::Unavailable | Code::Unknown | Code::Cancelled => ErrorCode::Unavailable,
+            Code::DeadlineExceeded => ErrorCode::DeadlineExceeded,
+            Code::DataLoss => ErrorCode::DataLoss,
+            _ => ErrorCode::Internal,
+        };
+        let details = status.get_error_details();
+        let violations = details.bad_request().map_or_else(Vec::new, |bad| {
+            bad.field_violations
+                .iter()
+                .map(|v| FieldViolation {
+                    field: v.field.clone(),
+                    description: v.description.clone(),
+                })
+                .collect()
+        });
+        Self {
+            code,
+            message: status.message().to_owned(),
+            reason: details.error_info().map(|info| info.reason.clone()),
+            violations,
+            retry_after: details.retry_info().and_then(|retry| retry.retry_delay),
+        }
+    }
+}

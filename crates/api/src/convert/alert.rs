@@ -1,0 +1,27 @@
+use guiji_domain::{Alert, WatchTarget};
+
+use super::{Word, capture_to_pb, timestamp_to_pb};
+use crate::pb;
+
+pub(crate) fn alert_to_pb(alert: &Alert) -> pb::Alert {
+    use pb::alert::Target;
+    pb::Alert {
+        name: format!("alerts/{}", alert.id),
+        cursor: alert.cursor,
+        stage: alert.stage.to_pb(),
+        raise_time: Some(timestamp_to_pb(alert.raised)),
+        sighting: format!("sightings/{}", alert.sighting()),
+        watchlist_entry: format!("watchlistEntries/{}", alert.id.entry),
+        camera: format!("cameras/{}", alert.camera),
+        capture: Some(capture_to_pb(&alert.captured)),
+        plate: alert.read.as_str().to_owned(),
+        target: Some(match &alert.target {
+            WatchTarget::Plate(plate) => Target::TargetPlate(plate.as_str().to_owned()),
+            WatchTarget::Pattern(pattern) => {
+                Target::TargetPlatePattern(pattern.as_str().to_owned())
+            }
+        }),
+        case_number: alert.case_number.clone(),
+        probability: alert.probability,
+    }
+}

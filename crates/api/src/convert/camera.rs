@@ -1,0 +1,257 @@
+use guiji_domain::{
+    Camera, CameraHealth, CameraId, Credentials, InvalidValue, Pace, SiteId, StreamAddress,
+};
+
+use super::word::optional;
+use super::{Word, duration_to_pb, point_from_pb, point_to_pb, timestamp_from_pb, timestamp_to_pb};
+use crate::FileCameras;
+use crate::error::Problem;
+use crate::pb;
+use crate::violations::Violations;
+
+/// Pictures analysed a second where a registration does not say.
+const ANALYSED_FPS_DEFAULT: f64 = 25.0;
+/// Most pictures analysed a second that a registration may ask for.
+const ANALYSED_FPS_MAX: f64 = 120.0;
+/// Longest free text, characters.
+const TEXT_CHARS_MAX: usize = 200;
+
+/// A camera without its credentials: nobody gets them back.
+pub(crate) fn camera_to_pb(camera: &Camera, health: &CameraHealth) -> pb::Camera {
+    pb::Camera {
+        name: format!("cameras/{}", camera.id),
+        site: camera.site.to_string(),
+        display_name: camera.name.clone(),
+        position: Some(point_to_pb(&camera.position)),
+        bearing_deg: camera.bearing_deg,
+        stream_address: camera.address.as_str().to_owned(),
+        credentials: None,
+        transport: camera.transport.to_pb(),
+        pace: camera.pace.to_pb(),
+        decode_policy: camera.policy.to_pb(),
+        analysed_fps_max: camera.analysed_fps_max,
+        record_time: camera.recorded_at.map(timestamp_to_pb),
+        disabled: !camera.enabled,
+        health: Some(health_to_pb(health)),
+    }
+}
+
+fn health_to_pb(health: &CameraHealth) -> pb::CameraHealth {
+    let (status, counters) = (&health.status, &health.counters);
+    pb::CameraHealth {
+        state: status.state.to_pb(),
+        state_time: Some(timestamp_to_pb(status.since)),
+        reason: optional(status.reason),
+        detail: status.detail.clone(),
+        retry_time: status.retry_at.map(timestamp_to_pb),
+        unit_count: counters.units,
+        keyframe_count: counters.keyframes,
+        received_bytes: counters.bytes,
+        decoded_count: counters.decoded,
+        skipped_count: counters.skipped,
+        connect_count: counters.connects,
+        units_per_s: health.units_per_s,
+        analysed_count: health.analysed,
+        dropped_count: health.dropped,
+        sighting_count: health.sightings,
+        last_frame_time: health.last_frame.map(timestamp_to_pb),
+        last_sighting_time: health.last_sighting.map(timestamp_to_pb),
+        clock_uncertainty: health.clock_uncertainty.map(duration_to_pb),
+    }
+}
+
+/// The camera that a registration asks for.
+pub(crate) fn camera_from_pb(
+    id: &str,
+    camera: Option<&pb::Camera>,
+    files: FileCameras,
+) -> Result<Camera, Problem> {
+    let mut wrong = Violations::default();
+    let field = |name: &str| format!("camera.{name}");
+    let id = wrong.take("camera_id", CameraId::new(id));
+    let Some(camera) = wrong.require("camera", camera) else {
+        return Err(wrong.done().err().unwrap_or(Problem::field("camera", "is required")));
+    };
+    let site = wrong.take(field("site"), SiteId::new(&camera.site));
+    wrong.check_text(&field("display_name"), &camera.display_name, TEXT_CHARS_MAX);
+    let position = wrong
+        .require(&field("position"), camera.position.as_ref())
+        .and_then(|point| wrong.take(field("position"), point_from_pb(point)));
+    if camera.bearing_deg.is_some_and(|bearing| !(0.0..=360.0).contains(&bearing)) {
+        wrong.add(field("bearing_deg"), "use degrees clockwise from north, 0 to 360");
+    }
+    let address = wrong.take(field("stream_address"), StreamAddress::new(&camera.stream_address));
+    let is_file = address.as_ref().is_some_and(|address| address.file_path().is_some());
+    if is_file && files == FileCameras::Refused {
+        wrong.add(
+            field("stream_address"),
+            "files are not taken by this server: use rtsp://, rtsps://, http:// or https://",
+        );
+    }
+    let credentials = camera.credentials.as_ref().map(|given| {
+        wrong.check_text(&field("credentials.username"), &given.username, TEXT_CHARS_MAX);
+        wrong.check_text(&field("credentials.password"), &given.password, TEXT_CHARS_MAX);
+        if given.username.is_empty() {
+            wrong.add(field("credentials.username"), "is required with credentials");
+        }
+        Credentials { username: given.username.clone(), password: given.password.clone() }
+    });
+    let transport = wrong.take(field("transport"), Word::from_pb(camera.transport)).flatten();
+    let pace = wrong.take(field("pace"), Word::from_pb(camera.pace)).flatten();
+    if pace == Some(Pace::AsFastAsPossible) && address.is_some() && !is_file {
+        wrong.add(field("pace"), "only recordings play as fast as possible: leave it out");
+    }
+    let policy = wrong.take(field("decode_policy"), Word::from_pb(camera.decode_policy)).flatten();
+    let analysed_fps_max = wrong.take(field("analysed_fps_max"), fps(camera.analysed_fps_max));
+    let recorded_at = camera
+        .record_time
+        .as_ref()
+        .and_then(|time| wrong.take(field("record_time"), timestamp_from_pb(time)));
+    wrong.done()?;
+    let (Some(id), Some(site), Some(position), Some(address)) = (id, site, position, address)
+    else {
+        return Err(Problem::field("camera", "is incomplete"));
+    };
+    Ok(Camera {
+        id,
+        site,
+        name: camera.display_name.clone(),
+        position,
+        bearing_deg: camera.bearing_deg,
+        address,
+        credentials,
+        transport: transport.unwrap_or_default(),
+        pace: pace.unwrap_or_default(),
+        policy: policy.unwrap_or_default(),
+        analysed_fps_max: analysed_fps_max.unwrap_or(ANALYSED_FPS_DEFAULT),
+        recorded_at,
+        enabled: !camera.disabled,
+    })
+}
+
+fn fps(asked: f64) -> Result<f64, InvalidValue> {
+    if asked == 0.0 {
+        Ok(ANALYSED_FPS_DEFAULT)
+    } else if asked > 0.0 && asked <= ANALYSED_FPS_MAX {
+        Ok(asked)
+    } else {
+        let fix = format!("use pictures a second above 0 and at most {ANALYSED_FPS_MAX}");
+        Err(InvalidValue::new("analysed_fps_max", asked, fix))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use guiji_domain::{CameraState, CameraStatus, StreamCounters, Timestamp};
+
+    fn good() -> pb::Camera {
+        pb::Camera {
+            site: "s1".into(),
+            display_name: "路口".into(),
+            position: Some(pb::GeoPoint { latitude_deg: 28.6, longitude_deg: 121.4 }),
+            bearing_deg: Some(90.0),
+            stream_address: "rtsp://10.0.0.1/ch1".into(),
+            transport: pb::Transport::Udp.into(),
+            pace: pb::Pace::RealTime.into(),
+            decode_policy: pb::DecodePolicy::KeyframeOnly.into(),
+            analysed_fps_max: 12.5,
+            record_time: Some(prost_types::Timestamp { seconds: 5, nanos: 7 }),
+            disabled: true,
+            ..Default::default()
+        }
+    }
+
+    fn health() -> CameraHealth {
+        CameraHealth {
+            status: CameraStatus {
+                state: CameraState::Live,
+                since: Timestamp::EPOCH,
+                reason: None,
+                detail: String::new(),
+                retry_at: None,
+            },
+            counters: StreamCounters::default(),
+            units_per_s: 12.5,
+            analysed: 1,
+            dropped: 2,
+            sightings: 3,
+            last_frame: None,
+            last_sighting: None,
+            clock_uncertainty: None,
+        }
+    }
+
+    #[test]
+    fn cameras_round_trip_without_their_credentials() {
+        let secret = pb::Credentials { username: "admin".into(), password: "hunter2".into() };
+        let given = pb::Camera { credentials: Some(secret), ..good() };
+        assert!(!format!("{given:?}").contains("hunter2"));
+        let camera = camera_from_pb("k1", Some(&given), FileCameras::Refused).unwrap();
+        assert_eq!(camera.credentials.as_ref().unwrap().password, "hunter2");
+        let answer = camera_to_pb(&camera, &health());
+        assert_eq!(answer.credentials, None);
+        let again = camera_from_pb("k1", Some(&answer), FileCameras::Refused).unwrap();
+        assert_eq!(again, Camera { credentials: None, ..camera });
+    }
+
+    #[test]
+    fn wrong_cameras_name_field_and_fix() {
+        let with = |change: fn(&mut pb::Camera)| {
+            let mut camera = good();
+            change(&mut camera);
+            Some(camera)
+        };
+        for (id, camera, field, fix) in [
+            ("", with(|_| ()), "camera_id", "1 to 64"),
+            ("k1", None, "camera", "required"),
+            ("k1", with(|c| c.site.clear()), "camera.site", "1 to 64"),
+            ("k1", with(|c| c.display_name = "x".repeat(201)), "camera.display_name", "200"),
+            ("k1", with(|c| c.position = None), "camera.position", "required"),
+            (
+                "k1",
+                with(|c| {
+                    c.position = Some(pb::GeoPoint { latitude_deg: 121.4, longitude_deg: 28.6 })
+                }),
+                "camera.position",
+                "exchanged",
+            ),
+            ("k1", with(|c| c.bearing_deg = Some(361.0)), "camera.bearing_deg", "0 to 360"),
+            ("k1", with(|c| c.stream_address = "ftp://h".into()), "camera.stream_address", "rtsp"),
+            (
+                "k1",
+                with(|c| c.stream_address = "rtsp://u:p@h/".into()),
+                "camera.stream_address",
+                "user name",
+            ),
+            (
+                "k1",
+                with(|c| c.stream_address = "/etc/passwd".into()),
+                "camera.stream_address",
+                "files are not taken",
+            ),
+            (
+                "k1",
+                with(|c| c.pace = pb::Pace::AsFastAsPossible.into()),
+                "camera.pace",
+                "recordings",
+            ),
+            ("k1", with(|c| c.transport = 9), "camera.transport", "Tcp"),
+            ("k1", with(|c| c.analysed_fps_max = -1.0), "camera.analysed_fps_max", "above 0"),
+            ("k1", with(|c| c.analysed_fps_max = f64::NAN), "camera.analysed_fps_max", "above 0"),
+            (
+                "k1",
+                with(|c| c.credentials = Some(pb::Credentials::default())),
+                "camera.credentials.username",
+                "required",
+            ),
+        ] {
+            let problem = camera_from_pb(id, camera.as_ref(), FileCameras::Refused).unwrap_err();
+            let status = tonic::Status::from(problem);
+            assert!(status.message().contains(field), "{field}: {status}");
+            assert!(status.message().contains(fix), "{fix}: {status}");
+        }
+        let file = with(|c| c.stream_address = "clips/a.mp4".into());
+        assert!(camera_from_pb("k1", file.as_ref(), FileCameras::Allowed).is_ok());
+    }
+}

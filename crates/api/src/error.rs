@@ -1,0 +1,241 @@
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use guiji_domain::{ControlError, InvalidValue, StoreError};
+use thiserror::Error;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use tracing::error;
+
+/// Why the server could not start, or did not end well.
+#[derive(Debug, Error)]
+pub enum ApiError {
+    /// The address is reachable from other machines, and nothing protects the port yet.
+    #[error(
+        "{address} is reachable from other machines and the API has neither TLS nor log-in yet: listen on \
+         127.0.0.1, or allow it explicitly on a network that you trust"
+    )]
+    Exposed {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The listener is unusable.
+    #[error("listener: {0}")]
+    Listener(#[source] std::io::Error),
+    /// The descriptors built into the program are damaged.
+    #[error("reflection: {0}")]
+    Reflection(String),
+    /// The transport failed.
+    #[error("serving: {0}")]
+    Transport(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Calls were still open when the time to drain was over; they were cut off.
+    #[error("calls were still open {waited:?} after the shutdown signal and were cut off")]
+    CutOff {
+        /// How long the server waited for them.
+        waited: Duration,
+    },
+}
+
+/// One field of a request that is wrong, and how to mend it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Violation {
+    pub(crate) field: String,
+    pub(crate) description: String,
+}
+
+/// Why a call was refused or failed: the closed list of kinds.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// Fields are wrong.
+    Invalid(Vec<Violation>),
+    /// A cursor lies beyond the end of the log.
+    BeyondEnd { field: &'static str, end: u64 },
+    /// There is no such resource.
+    NotFound { kind: &'static str, name: String },
+    /// The name is taken.
+    Exists { kind: &'static str, name: String },
+    /// A limit on what may be registered is reached.
+    LimitReached { what: &'static str, limit: usize },
+    /// Too many calls or streams at the same time.
+    Busy { what: &'static str },
+    /// The server is stopping.
+    Draining,
+    /// The store's disk is full.
+    StoreFull { doing: &'static str },
+    /// The store failed.
+    StoreFailed { doing: &'static str, reason: String },
+    /// Stored bytes are not what was written.
+    Damaged { what: String, reason: String },
+    /// A programming error; it was contained to this call.
+    Panicked { doing: &'static str },
+}
+
+/// The domain of `google.rpc.ErrorInfo`.
+const DOMAIN: &str = "guiji";
+/// When to try again while the server is busy or restarts.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Problem {
+    /// One wrong field.
+    pub(crate) fn field(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self::Invalid(vec![Violation { field: field.into(), description: description.into() }])
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Invalid(invalid) => invalid.into(),
+            StoreError::Medium { doing, reason } => Self::StoreFailed { doing, reason },
+            StoreError::Full { doing } => Self::StoreFull { doing },
+            StoreError::Damaged { what, reason } => Self::Damaged { what, reason },
+        }
+    }
+}
+
+impl From<ControlError> for Problem {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::Exists(id) => {
+                Self::Exists { kind: "guiji.v1.Camera", name: format!("cameras/{id}") }
+            }
+            ControlError::NotFound(id) => {
+                Self::NotFound { kind: "guiji.v1.Camera", name: format!("cameras/{id}") }
+            }
+            ControlError::TooMany { limit } => Self::LimitReached { what: "cameras", limit },
+            ControlError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<InvalidValue> for Problem {
+    /// For values that only a deeper layer could judge; the thing's own name stands for the field.
+    fn from(invalid: InvalidValue) -> Self {
+        Self::field(invalid.what.replace(' ', "_"), invalid.to_string())
+    }
+}
+
+/// The one place where kinds become gRPC statuses. Every status carries `google.rpc.ErrorInfo`; what the server's
+/// operator must know is logged here, what the client must not know (paths, causes) stays here.
+impl From<Problem> for Status {
+    fn from(problem: Problem) -> Self {
+        let mut details = ErrorDetails::new();
+        let (code, reason, message) = match problem {
+            Problem::Invalid(violations) => {
+                let mut message = String::from("invalid request");
+                for (i, Violation { field, description }) in violations.into_iter().enumerate() {
+                    message += if i == 0 { ": " } else { "; " };
+                    message += &format!("{field}: {description}");
+                    details.add_bad_request_violation(field, description);
+                }
+                (Code::InvalidArgument, "INVALID_FIELD", message)
+            }
+            Problem::BeyondEnd { field, end } => {
+                let fix = format!(
+                    "lies beyond the end of the log ({end}), so it came from another log: begin with from_beginning"
+                );
+                details.add_bad_request_violation(field, fix.clone());
+                (Code::OutOfRange, "CURSOR_BEYOND_END", format!("{field}: {fix}"))
+            }
+            Problem::NotFound { kind, name } => {
+                details.set_resource_info(kind, name.clone(), "", "there is no such resource");
+                (Code::NotFound, "RESOURCE_NOT_FOUND", format!("there is no {name}"))
+            }
+            Problem::Exists { kind, name } => {
+                details.set_resource_info(kind, name.clone(), "", "the name is taken");
+                let message =
+                    format!("{name} exists already: delete it first, or choose another id");
+                (Code::AlreadyExists, "RESOURCE_EXISTS", message)
+            }
+            Problem::LimitReached { what, limit } => {
+                let message =
+                    format!("{limit} {what} are registered, which is this server's limit");
+                details.add_quota_failure_violation(what, message.clone());
+                (Code::ResourceExhausted, "LIMIT_REACHED", message)
+            }
+            Problem::Busy { what } => {
+                details.set_retry_info(Some(RETRY_AFTER));
+                let message = format!("too many {what} at the same time: try again in a second");
+                (Code::ResourceExhausted, "SERVER_BUSY", message)
+            }
+            Problem::Draining => {
+                details.set_retry_info(Some(RETRY_AFTER));
+                let message = "the server is stopping: connect again".to_owned();
+                (Code::Unavailable, "SERVER_STOPPING", message)
+            }
+            Problem::StoreFull { doing } => {
+                error!(doing, "the store's disk is full");
+                let message =
+                    format!("{doing}: the store's disk is full: its operator must free space");
+                (Code::ResourceExhausted, "STORE_FULL", message)
+            }
+            Problem::StoreFailed { doing, reason } => {
+                error!(doing, reason, "the store failed");
+                let message = format!("{doing}: the store failed: the server's log says why");
+                (Code::Internal, "STORE_FAILED", message)
+            }
+            Problem::Damaged { what, reason } => {
+                error!(what, reason, "stored data is damaged");
+                let message = format!("{what} is damaged: the server's log says how");
+                (Code::DataLoss, "STORE_DAMAGED", message)
+            }
+            Problem::Panicked { doing } => {
+                let message = format!("{doing}: a programming error: the server's log has it");
+                (Code::Internal, "PANICKED", message)
+            }
+        };
+        details.set_error_info(reason, DOMAIN, HashMap::new());
+        Status::with_error_details(code, message, details)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_code_reason_and_details() {
+        let name = || "cameras/k1".to_owned();
+        let kind = "guiji.v1.Camera";
+        for (problem, code, reason) in [
+            (Problem::field("a", "b"), Code::InvalidArgument, "INVALID_FIELD"),
+            (
+                Problem::BeyondEnd { field: "after_cursor", end: 3 },
+                Code::OutOfRange,
+                "CURSOR_BEYOND_END",
+            ),
+            (Problem::NotFound { kind, name: name() }, Code::NotFound, "RESOURCE_NOT_FOUND"),
+            (Problem::Exists { kind, name: name() }, Code::AlreadyExists, "RESOURCE_EXISTS"),
+            (
+                Problem::LimitReached { what: "cameras", limit: 3 },
+                Code::ResourceExhausted,
+                "LIMIT_REACHED",
+            ),
+            (Problem::Busy { what: "calls" }, Code::ResourceExhausted, "SERVER_BUSY"),
+            (Problem::Draining, Code::Unavailable, "SERVER_STOPPING"),
+            (Problem::StoreFull { doing: "x" }, Code::ResourceExhausted, "STORE_FULL"),
+            (
+                Problem::StoreFailed { doing: "x", reason: "/secret/path".into() },
+                Code::Internal,
+                "STORE_FAILED",
+            ),
+            (
+                Problem::Damaged { what: "x".into(), reason: "/secret/path".into() },
+                Code::DataLoss,
+                "STORE_DAMAGED",
+            ),
+            (Problem::Panicked { doing: "x" }, Code::Internal, "PANICKED"),
+        ] {
+            let shown = format!("{problem:?}");
+            let status = Status::from(problem);
+            let details = status.get_error_details();
+            assert_eq!(status.code(), code, "{shown}");
+            let info = details.error_info().unwrap();
+            assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, "guiji"), "{shown}");
+            assert!(!status.message().contains("/secret"), "{shown}");
+            let retry = matches!(reason, "SERVER_BUSY" | "SERVER_STOPPING");
+            assert_eq!(details.retry_info().is_some(), retry, "{shown}");
+        }
+    }
+}

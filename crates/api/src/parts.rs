@@ -1,0 +1,25 @@
+use std::sync::Arc;
+
+use guiji_domain::{AlertLog, CameraControl, Clock, Sighting, SightingStore, Watchlist};
+use tokio::sync::{broadcast, watch};
+
+/// What the server answers from.
+#[derive(Clone)]
+pub struct ApiParts {
+    /// Sightings and evidence.
+    pub store: Arc<dyn SightingStore>,
+    /// The alert log.
+    pub alerts: Arc<dyn AlertLog>,
+    /// The watch-list.
+    pub watchlist: Arc<dyn Watchlist>,
+    /// The cameras of the running engine.
+    pub cameras: Arc<dyn CameraControl>,
+    /// The present.
+    pub clock: Arc<dyn Clock>,
+    /// Changes (to any value) after alerts were logged, so that alert streams read on. Closing it ends the streams.
+    pub alert_wake: watch::Receiver<u64>,
+    /// The live feed: each sighting after it was recorded. Its capacity is how far a slow watcher may lag.
+    pub live: broadcast::Sender<Arc<Sighting>>,
+    /// Called after the watch-list has changed durably, on a blocking thread.
+    pub watchlist_changed: Arc<dyn Fn() + Send + Sync>,
+}

@@ -1,0 +1,131 @@
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::server::NamedService;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tracing::info;
+
+use crate::call::Core;
+use crate::pb::alert_service_server::AlertServiceServer;
+use crate::pb::camera_service_server::CameraServiceServer;
+use crate::pb::sighting_service_server::SightingServiceServer;
+use crate::pb::trajectory_service_server::TrajectoryServiceServer;
+use crate::pb::watchlist_service_server::WatchlistServiceServer;
+use crate::services::Services;
+use crate::{ApiError, ApiParts, ApiSettings, listen_address_allowed, pb};
+
+/// Answers `guiji.v1` over gRPC, with the standard health and reflection services beside it.
+pub struct ApiServer {
+    parts: ApiParts,
+    settings: ApiSettings,
+}
+
+/// The names under which health is asked for; the empty one is the whole server.
+const HEALTH_NAMES: [&str; 6] = [
+    "",
+    CameraServiceServer::<Services>::NAME,
+    SightingServiceServer::<Services>::NAME,
+    TrajectoryServiceServer::<Services>::NAME,
+    WatchlistServiceServer::<Services>::NAME,
+    AlertServiceServer::<Services>::NAME,
+];
+
+impl ApiServer {
+    /// A server over these parts; nothing runs until [`Self::serve`].
+    pub fn new(parts: ApiParts, settings: ApiSettings) -> Self {
+        Self { parts, settings }
+    }
+
+    /// Serves until `shutdown` completes, then drains: health says NOT_SERVING, streams end with UNAVAILABLE, no new
+    /// connection is taken, calls in progress are answered, and what is still open after
+    /// [`ApiSettings::drain_max`] is cut off.
+    ///
+    /// # Errors
+    /// When the listener is reachable from other machines without leave, the transport fails, or calls had to be
+    /// cut off.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), ApiError> {
+        let address = listener.local_addr().map_err(ApiError::Listener)?;
+        listen_address_allowed(address, self.settings.exposure)?;
+        let (drain, draining) = watch::channel(false);
+        let settings = self.settings.clone();
+        let services = Services::new(Core::new(self.parts, self.settings, draining.clone()));
+        let (health, health_service) = tonic_health::server::health_reporter();
+        set_health(&health, ServingStatus::Serving).await;
+
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let wrong =
+            |error: tonic_reflection::server::Error| ApiError::Reflection(error.to_string());
+        let (reads, writes) = (settings.request_bytes_max, settings.response_bytes_max);
+        // Every generated server has these two methods, but no trait says so.
+        macro_rules! bounded {
+            ($server:ident) => {
+                $server::new(services.clone())
+                    .max_decoding_message_size(reads)
+                    .max_encoding_message_size(writes)
+            };
+        }
+        let router = Server::builder()
+            .timeout(settings.deadline_max)
+            .http2_keepalive_interval(Some(settings.keepalive_interval))
+            .http2_keepalive_timeout(Some(settings.keepalive_timeout))
+            .add_service(health_service)
+            .add_service(reflection().build_v1().map_err(wrong)?)
+            .add_service(reflection().build_v1alpha().map_err(wrong)?)
+            .add_service(bounded!(CameraServiceServer))
+            .add_service(bounded!(SightingServiceServer))
+            .add_service(bounded!(TrajectoryServiceServer))
+            .add_service(bounded!(WatchlistServiceServer))
+            .add_service(bounded!(AlertServiceServer));
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+
+        let signal = async {
+            shutdown.await;
+            info!("api is draining");
+            stop_health(health).await;
+            drain.send_replace(true);
+        };
+        info!(%address, "api is serving");
+        tokio::select! {
+            served = router.serve_with_incoming_shutdown(incoming, signal) => {
+                served.map_err(|error| ApiError::Transport(error.into()))
+            }
+            () = drain_deadline(draining, settings.drain_max) => {
+                Err(ApiError::CutOff { waited: settings.drain_max })
+            }
+        }
+    }
+}
+
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    for name in HEALTH_NAMES {
+        health.set_service_status(name, status).await;
+    }
+}
+
+/// Says NOT_SERVING to those who watch, then ends their streams, which would hold up the drain.
+async fn stop_health(mut health: HealthReporter) {
+    set_health(&health, ServingStatus::NotServing).await;
+    for name in HEALTH_NAMES {
+        health.clear_service_status(name).await;
+    }
+}
+
+async fn drain_deadline(mut draining: watch::Receiver<bool>, drain_max: Duration) {
+    // An error means that the other branch, which owns the sender, has ended.
+    if draining.wait_for(|draining| *draining).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(drain_max).await;
+}

@@ -1,0 +1,140 @@
+use guiji_domain::{Camera, CameraHealth, CameraId};
+use tonic::{Request, async_trait};
+
+use super::{Answer, Services};
+use crate::ApiParts;
+use crate::call::{Call, CallKind};
+use crate::convert::{camera_from_pb, camera_to_pb};
+use crate::error::Problem;
+use crate::page_token::{PageScope, garbled_place};
+use crate::pb;
+use crate::violations::{Violations, camera_id, page_size};
+
+#[async_trait]
+impl pb::camera_service_server::CameraService for Services {
+    async fn list_cameras(
+        &self,
+        request: Request<pb::ListCamerasRequest>,
+    ) -> Answer<pb::ListCamerasResponse> {
+        let mut call = Call::new(&self.core, "CameraService/ListCameras");
+        let answer = self.list_cameras(&mut call, request.into_inner()).await;
+        call.end(answer)
+    }
+
+    async fn get_camera(
+        &self,
+        request: Request<pb::GetCameraRequest>,
+    ) -> Answer<pb::GetCameraResponse> {
+        let mut call = Call::new(&self.core, "CameraService/GetCamera");
+        let answer = self.get_camera(&mut call, request.into_inner()).await;
+        call.end(answer)
+    }
+
+    async fn create_camera(
+        &self,
+        request: Request<pb::CreateCameraRequest>,
+    ) -> Answer<pb::CreateCameraResponse> {
+        let mut call = Call::new(&self.core, "CameraService/CreateCamera");
+        let answer = self.create_camera(&mut call, request.into_inner()).await;
+        call.end(answer)
+    }
+
+    async fn delete_camera(
+        &self,
+        request: Request<pb::DeleteCameraRequest>,
+    ) -> Answer<pb::DeleteCameraResponse> {
+        let mut call = Call::new(&self.core, "CameraService/DeleteCamera");
+        let answer = self.delete_camera(&mut call, request.into_inner()).await;
+        call.end(answer)
+    }
+}
+
+impl Services {
+    async fn list_cameras(
+        &self,
+        call: &mut Call,
+        request: pb::ListCamerasRequest,
+    ) -> Result<pb::ListCamerasResponse, Problem> {
+        call.admit(CallKind::Unary, request.authority.as_ref())?;
+        let mut wrong = Violations::default();
+        let scope = PageScope::of("cameras", &());
+        let limit = wrong.take("page_size", page_size(request.page_size)).unwrap_or_default();
+        let token = &request.page_token;
+        let after = wrong.take("page_token", scope.open(token)).flatten();
+        let after = after.and_then(|place| {
+            let id = std::str::from_utf8(&place).ok().and_then(|id| CameraId::new(id).ok());
+            wrong.take("page_token", id.ok_or_else(|| garbled_place(token)))
+        });
+        wrong.done()?;
+        call.asks("all");
+        let all = self.core.blocking("list cameras", |parts| Ok(parts.cameras.list())).await?;
+        let mut rest = all.iter().filter(|(c, _)| after.as_ref().is_none_or(|after| c.id > *after));
+        let cameras: Vec<_> = rest.by_ref().take(limit).collect();
+        let last = cameras.last().filter(|_| rest.next().is_some());
+        call.found(cameras.len());
+        Ok(pb::ListCamerasResponse {
+            next_page_token: last
+                .map_or_else(String::new, |(camera, _)| scope.seal(camera.id.as_str().as_bytes())),
+            cameras: cameras.iter().map(|(camera, health)| camera_to_pb(camera, health)).collect(),
+        })
+    }
+
+    async fn get_camera(
+        &self,
+        call: &mut Call,
+        request: pb::GetCameraRequest,
+    ) -> Result<pb::GetCameraResponse, Problem> {
+        call.admit(CallKind::Unary, request.authority.as_ref())?;
+        let id = name_of_camera(&request.name)?;
+        call.asks(id.as_str());
+        let found = self.core.blocking("get a camera", move |parts| find(parts, &id)).await?;
+        call.found(1);
+        Ok(pb::GetCameraResponse { camera: Some(camera_to_pb(&found.0, &found.1)) })
+    }
+
+    async fn create_camera(
+        &self,
+        call: &mut Call,
+        request: pb::CreateCameraRequest,
+    ) -> Result<pb::CreateCameraResponse, Problem> {
+        call.admit(CallKind::Unary, request.authority.as_ref())?;
+        let files = self.core.settings.file_cameras;
+        let camera = camera_from_pb(&request.camera_id, request.camera.as_ref(), files)?;
+        call.asks(camera.id.as_str());
+        let registered = move |parts: &ApiParts| {
+            let id = camera.id.clone();
+            parts.cameras.register(camera)?;
+            find(parts, &id)
+        };
+        let (camera, health) = self.core.blocking("register a camera", registered).await?;
+        call.found(1);
+        Ok(pb::CreateCameraResponse { camera: Some(camera_to_pb(&camera, &health)) })
+    }
+
+    async fn delete_camera(
+        &self,
+        call: &mut Call,
+        request: pb::DeleteCameraRequest,
+    ) -> Result<pb::DeleteCameraResponse, Problem> {
+        call.admit(CallKind::Unary, request.authority.as_ref())?;
+        let id = name_of_camera(&request.name)?;
+        call.asks(id.as_str());
+        let removed = move |parts: &ApiParts| Ok(parts.cameras.remove(&id)?);
+        self.core.blocking("remove a camera", removed).await?;
+        call.found(1);
+        Ok(pb::DeleteCameraResponse {})
+    }
+}
+
+fn name_of_camera(name: &str) -> Result<CameraId, Problem> {
+    camera_id(name).map_err(|error| Problem::field("name", error.to_string()))
+}
+
+fn find(parts: &ApiParts, id: &CameraId) -> Result<(Camera, CameraHealth), Problem> {
+    parts
+        .cameras
+        .list()
+        .into_iter()
+        .find(|(camera, _)| camera.id == *id)
+        .ok_or_else(|| Problem::NotFound { kind: "guiji.v1.Camera", name: format!("cameras/{id}") })
+}

@@ -1,0 +1,104 @@
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::ApiError;
+
+/// How the server bounds what is asked of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiSettings {
+    /// Whom the server may listen to.
+    pub exposure: Exposure,
+    /// Whether CreateCamera takes files of the server's machine.
+    pub file_cameras: FileCameras,
+    /// Unary calls answered at the same time; one more is refused at once (RESOURCE_EXHAUSTED, retry later).
+    pub calls_max: usize,
+    /// Streams open at the same time; one more is refused likewise.
+    pub streams_max: usize,
+    /// Store calls running at the same time, each on a blocking thread; more wait, within their call's deadline.
+    pub store_calls_max: usize,
+    /// Longest time for the answer of a unary call or the beginning of a stream. A client's shorter `grpc-timeout`
+    /// is honoured, a longer one is cut.
+    pub deadline_max: Duration,
+    /// After the shutdown signal: how long open calls may take before they are cut off.
+    pub drain_max: Duration,
+    /// HTTP/2 pings on quiet connections, so that a vanished peer is noticed.
+    pub keepalive_interval: Duration,
+    /// How long a ping may stay unanswered.
+    pub keepalive_timeout: Duration,
+    /// Largest request, bytes.
+    pub request_bytes_max: usize,
+    /// Largest response message, bytes. 4 MiB is what gRPC clients take unless told otherwise.
+    pub response_bytes_max: usize,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        Self {
+            exposure: Exposure::LoopbackOnly,
+            file_cameras: FileCameras::Refused,
+            calls_max: 128,
+            streams_max: 256,
+            store_calls_max: 8,
+            deadline_max: Duration::from_secs(30),
+            drain_max: Duration::from_secs(10),
+            keepalive_interval: Duration::from_secs(20),
+            keepalive_timeout: Duration::from_secs(10),
+            request_bytes_max: 256 * 1024,
+            response_bytes_max: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// Whom the server may listen to. There is neither TLS nor log-in yet: whoever reaches the port may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Exposure {
+    /// Programs of this machine only.
+    #[default]
+    LoopbackOnly,
+    /// Anybody who reaches the address; the operator has said that the network is safe.
+    AnyInsecure,
+}
+
+/// Whether a client may make the server open files of its machine as cameras.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FileCameras {
+    /// Refused: the path would be read with the server's rights.
+    #[default]
+    Refused,
+    /// Taken.
+    Allowed,
+}
+
+/// Checks an address before it is listened on.
+///
+/// # Errors
+/// [`ApiError::Exposed`] when the address is reachable from other machines and that was not allowed.
+pub fn listen_address_allowed(address: SocketAddr, exposure: Exposure) -> Result<(), ApiError> {
+    match exposure {
+        Exposure::AnyInsecure => Ok(()),
+        Exposure::LoopbackOnly if address.ip().to_canonical().is_loopback() => Ok(()),
+        Exposure::LoopbackOnly => Err(ApiError::Exposed { address }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_is_listened_on_unless_allowed() {
+        for (address, loopback) in [
+            ("127.0.0.1:1", true),
+            ("127.9.9.9:1", true),
+            ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("0.0.0.0:1", false),
+            ("[::]:1", false),
+            ("192.168.1.7:1", false),
+        ] {
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!(listen_address_allowed(address, Exposure::LoopbackOnly).is_ok(), loopback);
+            assert!(listen_address_allowed(address, Exposure::AnyInsecure).is_ok());
+        }
+    }
+}

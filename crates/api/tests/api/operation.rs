@@ -1,0 +1,331 @@
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::scripted::{Running, authority_pb, eventually, sighting};
+use guiji_api::client::{AlertsFrom, Client, ErrorCode};
+use guiji_api::pb::sighting_service_client::SightingServiceClient;
+use guiji_api::{ApiError, ApiSettings, pb};
+use guiji_domain::Authority;
+use prost::Message;
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use tonic_types::StatusExt;
+
+/// Every method of the contract, from its descriptors: a method added later is tested too.
+fn methods() -> Vec<String> {
+    let set = prost_types::FileDescriptorSet::decode(pb::FILE_DESCRIPTOR_SET).unwrap();
+    let own = set.file.iter().filter(|file| file.package() == "guiji.v1");
+    own.flat_map(|file| &file.service)
+        .flat_map(|service| {
+            service.method.iter().map(|m| format!("/guiji.v1.{}/{}", service.name(), m.name()))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn every_method_is_refused_without_authority() {
+    let server = Running::start().await;
+    let methods = methods();
+    assert!(methods.len() >= 16, "{methods:?}");
+    for method in methods {
+        let mut grpc = tonic::client::Grpc::new(server.channel().await);
+        for (authority, fields) in [
+            (None, vec!["authority"]),
+            (
+                Some(pb::Authority::default()),
+                vec!["authority.purpose", "authority.case_number", "authority.officer"],
+            ),
+            (
+                Some(pb::Authority {
+                    purpose: "x".into(),
+                    case_number: " ".into(),
+                    officer: "y".repeat(201),
+                }),
+                vec!["authority.case_number", "authority.officer"],
+            ),
+        ] {
+            grpc.ready().await.unwrap();
+            // Each request has its authority as field 1, so any of them will do.
+            let request =
+                tonic::Request::new(pb::GetCameraRequest { authority, name: String::new() });
+            let codec = tonic_prost::ProstCodec::<pb::GetCameraRequest, ()>::default();
+            let path = method.parse().unwrap();
+            let status = match grpc.server_streaming(request, path, codec).await {
+                Err(status) => status,
+                Ok(answer) => answer.into_inner().message().await.unwrap_err(),
+            };
+            assert_eq!(status.code(), Code::InvalidArgument, "{method}: {status}");
+            let details = status.get_error_details();
+            let told: Vec<_> = details
+                .bad_request()
+                .unwrap()
+                .field_violations
+                .iter()
+                .map(|v| v.field.as_str())
+                .collect();
+            assert_eq!(told, fields, "{method}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn health_and_reflection_answer_without_authority() {
+    let server = Running::start().await;
+    let mut health = HealthClient::new(server.channel().await);
+    for service in ["", "guiji.v1.AlertService", "guiji.v1.TrajectoryService"] {
+        let request = HealthCheckRequest { service: service.into() };
+        let status = health.check(request).await.unwrap().into_inner().status();
+        assert_eq!(status, ServingStatus::Serving, "{service}");
+    }
+    let mut reflection = ServerReflectionClient::new(server.channel().await);
+    let ask =
+        |message| ServerReflectionRequest { host: String::new(), message_request: Some(message) };
+    let requests = tokio_stream::iter([
+        ask(MessageRequest::ListServices(String::new())),
+        ask(MessageRequest::FileContainingSymbol("guiji.v1.TrajectoryService".into())),
+    ]);
+    let mut answers = reflection.server_reflection_info(requests).await.unwrap().into_inner();
+    let listed = answers.message().await.unwrap().unwrap().message_response.unwrap();
+    let MessageResponse::ListServicesResponse(listed) = listed else { panic!("{listed:?}") };
+    let names: Vec<_> = listed.service.iter().map(|s| s.name.as_str()).collect();
+    for service in ["Camera", "Sighting", "Trajectory", "Watchlist", "Alert"] {
+        let name = format!("guiji.v1.{service}Service");
+        assert!(names.contains(&name.as_str()), "{name} in {names:?}");
+    }
+    let file = answers.message().await.unwrap().unwrap().message_response.unwrap();
+    assert!(matches!(file, MessageResponse::FileDescriptorResponse(_)), "{file:?}");
+}
+
+#[tokio::test]
+async fn a_drain_ends_streams_and_answers_what_is_in_progress() {
+    let server = Running::start().await;
+    let client = server.client().await;
+    let mut alerts = client.alerts(AlertsFrom::Now, None).await.unwrap();
+    alerts.next().await.unwrap().unwrap();
+    let mut health = HealthClient::new(server.channel().await);
+    let request = HealthCheckRequest { service: String::new() };
+    let mut watched = health.watch(request).await.unwrap().into_inner();
+    assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    *server.parts.search_takes.lock().unwrap() = Duration::from_millis(500);
+    server.see([sighting("k1", "浙J12345", 1)]);
+    let searching = {
+        let client = server.client().await;
+        tokio::spawn(async move { client.search(pb::SearchSightingsRequest::default()).await })
+    };
+    tokio::time::sleep(Duration::from_millis(100)).await;
+
+    let begun = Instant::now();
+    server.stop.send(()).unwrap();
+    let end = alerts.next().await.unwrap_err();
+    assert_eq!(
+        (end.code, end.reason.as_deref()),
+        (ErrorCode::Unavailable, Some("SERVER_STOPPING"))
+    );
+    assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    assert_eq!(searching.await.unwrap().unwrap().sightings.len(), 1);
+    server.served.await.unwrap().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(
+        Client::connect(&server.address.to_string(), &crate::scripted::authority()).await.is_err()
+    );
+}
+
+#[tokio::test]
+async fn a_drain_that_takes_too_long_is_cut_off() {
+    let drain_max = Duration::from_millis(200);
+    let server = Running::start_with(ApiSettings { drain_max, ..ApiSettings::default() }).await;
+    *server.parts.search_takes.lock().unwrap() = Duration::from_secs(2);
+    let client = server.client().await;
+    let searching =
+        tokio::spawn(async move { client.search(pb::SearchSightingsRequest::default()).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    server.stop.send(()).unwrap();
+    let end = server.served.await.unwrap().unwrap_err();
+    assert!(matches!(end, ApiError::CutOff { .. }), "{end}");
+    searching.abort();
+}
+
+#[tokio::test]
+async fn too_many_calls_fail_fast_and_late_ones_end() {
+    let settings = ApiSettings {
+        calls_max: 1,
+        deadline_max: Duration::from_millis(400),
+        ..ApiSettings::default()
+    };
+    let server = Running::start_with(settings).await;
+    *server.parts.search_takes.lock().unwrap() = Duration::from_secs(1);
+    let mut raw = SightingServiceClient::new(server.channel().await);
+    let request = || pb::SearchSightingsRequest { authority: authority_pb(), ..Default::default() };
+    let late = {
+        let mut raw = raw.clone();
+        tokio::spawn(async move { raw.search_sightings(request()).await })
+    };
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let busy = raw.search_sightings(request()).await.unwrap_err();
+    assert_eq!(busy.code(), Code::ResourceExhausted, "{busy}");
+    assert!(busy.get_error_details().retry_info().is_some());
+    assert_eq!(late.await.unwrap().unwrap_err().code(), Code::DeadlineExceeded);
+    // The place is free as soon as its call has ended, and the client's own, shorter deadline counts.
+    let mut hasty = tonic::Request::new(request());
+    hasty.set_timeout(Duration::from_millis(50));
+    let begun = Instant::now();
+    let code = raw.search_sightings(hasty).await.unwrap_err().code();
+    assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled), "{code}");
+    assert!(begun.elapsed() < Duration::from_millis(350));
+}
+
+#[tokio::test]
+async fn a_failing_store_tells_no_secret_and_a_panic_ends_one_call() {
+    let server = Running::start().await;
+    let client = server.client().await;
+    let search = async || client.search(pb::SearchSightingsRequest::default()).await;
+    server.parts.medium_fails.store(true, Ordering::SeqCst);
+    let failed = search().await.unwrap_err();
+    assert_eq!(
+        (failed.code, failed.reason.as_deref()),
+        (ErrorCode::Internal, Some("STORE_FAILED"))
+    );
+    assert!(!failed.message.contains("secret"), "{failed}");
+    server.parts.medium_fails.store(false, Ordering::SeqCst);
+    server.parts.search_panics.store(true, Ordering::SeqCst);
+    assert_eq!(search().await.unwrap_err().reason.as_deref(), Some("PANICKED"));
+    server.parts.search_panics.store(false, Ordering::SeqCst);
+    assert!(search().await.is_ok());
+}
+
+#[tokio::test]
+async fn an_oversized_request_is_refused() {
+    let server = Running::start().await;
+    let client = server.client().await;
+    let filter =
+        Some(pb::SightingFilter { plate_pattern: "?".repeat(300 * 1024), ..Default::default() });
+    let request = pb::SearchSightingsRequest { filter, ..Default::default() };
+    assert!(client.search(request).await.is_err());
+    assert!(client.search(pb::SearchSightingsRequest::default()).await.is_ok());
+}
+
+#[tokio::test]
+async fn it_listens_to_loopback_only() {
+    let (_wake, alert_wake) = tokio::sync::watch::channel(0);
+    let scripted = Arc::new(crate::scripted::Scripted::default());
+    let api = guiji_api::ApiServer::new(
+        guiji_api::ApiParts {
+            store: scripted.clone(),
+            alerts: scripted.clone(),
+            watchlist: scripted.clone(),
+            cameras: scripted,
+            clock: Arc::new(guiji_domain::SimulatedClock::default()),
+            alert_wake,
+            live: tokio::sync::broadcast::Sender::new(1),
+            watchlist_changed: Arc::new(|| ()),
+        },
+        ApiSettings::default(),
+    );
+    let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let refused = api.serve(listener, std::future::pending()).await.unwrap_err();
+    assert!(matches!(refused, ApiError::Exposed { .. }), "{refused}");
+}
+
+/// Log lines of this test program, as JSON.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    fn bytes(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The audit lines of an officer.
+    fn of(&self, officer: &str) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.bytes()).into_owned();
+        let own =
+            text.lines().filter(|l| l.contains("\"target\":\"audit\"") && l.contains(officer));
+        own.map(str::to_owned).collect()
+    }
+}
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn log_lines() -> &'static Lines {
+    static LINES: OnceLock<Lines> = OnceLock::new();
+    LINES.get_or_init(|| {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        tracing_subscriber::fmt().json().with_writer(move || writer.clone()).init();
+        lines
+    })
+}
+
+#[tokio::test]
+async fn each_data_call_leaves_one_audit_line() {
+    let lines = log_lines();
+    let server = Running::start().await;
+    server.see((0..3).map(|i| sighting("k1", "浙J12345", i)));
+    server.ring(2);
+    let officer = |name| Authority::new("search", "Case-9", name).unwrap();
+    let address = server.address.to_string();
+
+    let client = Client::connect(&address, &officer("Officer-One")).await.unwrap();
+    client.trajectory("浙J12345", None, None).await.unwrap();
+    eventually("a line", async || !lines.of("Officer-One").is_empty()).await;
+    let told = lines.of("Officer-One");
+    assert_eq!(told.len(), 1, "{told:?}");
+    for part in ["TrajectoryService/GetTrajectory", "Case-9", "浙J12345", "\"results\":3", "\"Ok\""]
+    {
+        assert!(told[0].contains(part), "{part} in {}", told[0]);
+    }
+
+    let client = Client::connect(&address, &officer("Officer-Two")).await.unwrap();
+    let mut alerts = client.alerts(AlertsFrom::Beginning, None).await.unwrap();
+    for _ in 0..3 {
+        alerts.next().await.unwrap().unwrap();
+    }
+    assert!(lines.of("Officer-Two").is_empty(), "the call has not ended");
+    drop(alerts);
+    eventually("a line", async || !lines.of("Officer-Two").is_empty()).await;
+    let told = lines.of("Officer-Two");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("\"results\":2") && told[0].contains("Cancelled"), "{}", told[0]);
+}
+
+/// Needs Python with `tests/python/requirements.txt`; `PYTHON` names another interpreter than `python3`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Python with grpcio"]
+async fn a_peer_in_python_that_knows_only_the_protos_agrees() {
+    let server = Running::start().await;
+    server.register([crate::scripted::camera("k1", 28.0, 121.0)]);
+    server.see((0..120).map(|i| sighting("k1", "浙J12345", i)));
+    server.ring(7);
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
+    let address = server.address.to_string();
+    let run = move || {
+        std::process::Command::new(python)
+            .arg(root.join("tests/python/peer.py"))
+            .args([address.as_str(), "浙J12345"])
+            .output()
+            .unwrap()
+    };
+    let output = tokio::task::spawn_blocking(run).await.unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    for part in ["\"cameras\": 1", "\"sightings\": 120", "\"points\": 120", "\"seen\": 7"] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+}

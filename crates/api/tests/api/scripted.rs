@@ -1,0 +1,322 @@
+//! Parts that answer from memory and can be told to be slow, to fail and to panic.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use guiji_api::client::Client;
+use guiji_api::{ApiError, ApiParts, ApiServer, ApiSettings, pb};
+use guiji_domain::*;
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, oneshot, watch};
+use tokio::task::JoinHandle;
+use tonic::transport::Channel;
+
+#[derive(Default)]
+pub struct Scripted {
+    pub sightings: Mutex<Vec<Sighting>>,
+    pub pictures: Mutex<HashMap<Digest, Vec<u8>>>,
+    pub alerts: Mutex<Vec<Alert>>,
+    pub entries: Mutex<BTreeMap<WatchEntryId, WatchEntry>>,
+    pub cameras: Mutex<BTreeMap<CameraId, Camera>>,
+    pub watchlist_changes: AtomicU64,
+    /// The latest alert that was ever read out of the log.
+    pub alerts_read_to: AtomicU64,
+    pub search_takes: Mutex<Duration>,
+    pub search_panics: AtomicBool,
+    pub medium_fails: AtomicBool,
+}
+
+impl Scripted {
+    fn medium(&self) -> Result<(), StoreError> {
+        if self.medium_fails.load(Ordering::SeqCst) {
+            let reason = "/var/lib/secret.db: input/output error".into();
+            return Err(StoreError::Medium { doing: "read", reason });
+        }
+        Ok(())
+    }
+
+    /// Logs so many alerts.
+    pub fn ring(&self, count: usize) {
+        let mut alerts = self.alerts.lock().unwrap();
+        for _ in 0..count {
+            alerts.push(alert(alerts.len() as u64 + 1));
+        }
+    }
+}
+
+impl SightingStore for Scripted {
+    fn record(&self, _: &[Recorded]) -> Result<Vec<Alert>, StoreError> {
+        unreachable!("the API records nothing")
+    }
+
+    fn get(&self, id: SightingId) -> Result<Option<Sighting>, StoreError> {
+        self.medium()?;
+        Ok(self.sightings.lock().unwrap().iter().find(|s| s.id == id).cloned())
+    }
+
+    fn search(&self, query: &SightingQuery) -> Result<SightingPage, StoreError> {
+        std::thread::sleep(*self.search_takes.lock().unwrap());
+        assert!(!self.search_panics.load(Ordering::SeqCst), "scripted panic");
+        self.medium()?;
+        let sightings = self.sightings.lock().unwrap();
+        let mut found: Vec<_> = sightings.iter().filter(|s| query.accepts(s)).cloned().collect();
+        found.sort_by_key(|s| (s.captured.at, s.id));
+        if query.order == SortOrder::NewestFirst {
+            found.reverse();
+        }
+        let more = found.len() > query.limit;
+        found.truncate(query.limit);
+        Ok(SightingPage { sightings: found, more })
+    }
+
+    fn evidence(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.pictures.lock().unwrap().get(digest).cloned())
+    }
+}
+
+impl AlertLog for Scripted {
+    fn alerts_after(&self, cursor: u64, limit: usize) -> Result<Vec<Alert>, StoreError> {
+        self.medium()?;
+        let alerts = self.alerts.lock().unwrap();
+        let found: Vec<_> =
+            alerts.iter().filter(|a| a.cursor > cursor).take(limit).cloned().collect();
+        if let Some(last) = found.last() {
+            self.alerts_read_to.fetch_max(last.cursor, Ordering::SeqCst);
+        }
+        Ok(found)
+    }
+
+    fn last_cursor(&self) -> Result<u64, StoreError> {
+        Ok(self.alerts.lock().unwrap().last().map_or(0, |a| a.cursor))
+    }
+
+    fn alerts_of(&self, sighting: SightingId) -> Result<Vec<Alert>, StoreError> {
+        let alerts = self.alerts.lock().unwrap();
+        Ok(alerts.iter().filter(|a| a.id.sighting == sighting).cloned().collect())
+    }
+}
+
+impl Watchlist for Scripted {
+    fn put_entry(&self, entry: &WatchEntry) -> Result<(), StoreError> {
+        self.entries.lock().unwrap().insert(entry.id.clone(), entry.clone());
+        Ok(())
+    }
+
+    fn remove_entry(&self, id: &WatchEntryId) -> Result<bool, StoreError> {
+        Ok(self.entries.lock().unwrap().remove(id).is_some())
+    }
+
+    fn entries(&self) -> Result<Vec<WatchEntry>, StoreError> {
+        Ok(self.entries.lock().unwrap().values().cloned().collect())
+    }
+}
+
+impl CameraControl for Scripted {
+    fn register(&self, camera: Camera) -> Result<(), ControlError> {
+        let mut cameras = self.cameras.lock().unwrap();
+        if cameras.contains_key(&camera.id) {
+            return Err(ControlError::Exists(camera.id));
+        }
+        if cameras.len() >= 10 {
+            return Err(ControlError::TooMany { limit: 10 });
+        }
+        cameras.insert(camera.id.clone(), camera);
+        Ok(())
+    }
+
+    fn remove(&self, id: &CameraId) -> Result<(), ControlError> {
+        let removed = self.cameras.lock().unwrap().remove(id);
+        removed.map(drop).ok_or_else(|| ControlError::NotFound(id.clone()))
+    }
+
+    fn list(&self) -> Vec<(Camera, CameraHealth)> {
+        let cameras = self.cameras.lock().unwrap();
+        cameras.values().map(|camera| (camera.clone(), health())).collect()
+    }
+}
+
+pub fn health() -> CameraHealth {
+    CameraHealth {
+        status: CameraStatus {
+            state: CameraState::Stalled,
+            since: now(),
+            reason: Some(StatusReason::Silence),
+            detail: "nothing arrives".into(),
+            retry_at: Some(now().plus(Duration::from_secs(3))),
+        },
+        counters: StreamCounters { units: 7, ..StreamCounters::default() },
+        units_per_s: 12.5,
+        analysed: 5,
+        dropped: 1,
+        sightings: 2,
+        last_frame: Some(now()),
+        last_sighting: None,
+        clock_uncertainty: Some(Duration::from_millis(40)),
+    }
+}
+
+pub fn camera(id: &str, lat_deg: f64, lon_deg: f64) -> Camera {
+    Camera {
+        id: CameraId::new(id).unwrap(),
+        site: SiteId::new("s1").unwrap(),
+        name: id.to_owned(),
+        position: GeoPoint::new(lat_deg, lon_deg).unwrap(),
+        bearing_deg: None,
+        address: StreamAddress::new("rtsp://10.0.0.1/ch1").unwrap(),
+        credentials: None,
+        transport: Transport::Tcp,
+        pace: Pace::RealTime,
+        policy: DecodePolicy::Full,
+        analysed_fps_max: 25.0,
+        recorded_at: None,
+        enabled: true,
+    }
+}
+
+/// The simulated present: 15 January 2027, 08:00 UTC.
+pub fn now() -> Timestamp {
+    Timestamp::from_secs(1_800_000_000)
+}
+
+pub fn captured(at: Timestamp) -> CaptureTime {
+    CaptureTime { at, uncertainty: Duration::from_millis(50), source: ClockSource::Rtcp }
+}
+
+/// A final sighting so many seconds after the simulated present.
+pub fn sighting(camera: &str, plate: &str, secs: u64) -> Sighting {
+    let (camera, at) = (CameraId::new(camera).unwrap(), now().plus(Duration::from_secs(secs)));
+    let text = PlateText::parse(plate).unwrap();
+    Sighting {
+        id: SightingId::for_track(&camera, TrackId(secs), at),
+        stage: SightingStage::Final,
+        camera,
+        span: TimeSpan::at(at),
+        captured: captured(at),
+        plate: PlateState::Read(FusedPlate {
+            kind: text.kinds().first().copied(),
+            colour: Some(PlateColour::Blue),
+            rows: PlateRows::One,
+            lattice: Lattice::certain(&text),
+            text,
+            confidence: 0.97,
+            reads: 4,
+        }),
+        vehicle: Vehicle {
+            class: Some((VehicleClass::Car, 0.9)),
+            colour: Some((VehicleColour::White, 0.8)),
+        },
+        direction: Some(Direction { heading: Heading::Approaching, course_deg: Some(91.0) }),
+        frames: 20,
+        evidence: Vec::new(),
+    }
+}
+
+pub fn alert(cursor: u64) -> Alert {
+    let seen = sighting("k1", "浙J12345", cursor);
+    Alert {
+        id: AlertId { sighting: seen.id, entry: WatchEntryId::new("w1").unwrap() },
+        cursor,
+        stage: AlertStage::Confirmed,
+        raised: seen.captured.at,
+        camera: seen.camera,
+        captured: seen.captured,
+        read: PlateText::parse("浙J12345").unwrap(),
+        target: WatchTarget::Pattern(PlatePattern::parse("浙J*").unwrap()),
+        case_number: "A-1".into(),
+        probability: 0.97,
+    }
+}
+
+pub fn authority() -> Authority {
+    Authority::new("test", "A-1", "Wang").unwrap()
+}
+
+pub fn authority_pb() -> Option<pb::Authority> {
+    Some(pb::Authority {
+        purpose: "test".into(),
+        case_number: "A-1".into(),
+        officer: "Wang".into(),
+    })
+}
+
+/// A server that runs.
+pub struct Running {
+    pub parts: Arc<Scripted>,
+    pub address: SocketAddr,
+    pub wake: watch::Sender<u64>,
+    pub live: broadcast::Sender<Arc<Sighting>>,
+    pub stop: oneshot::Sender<()>,
+    pub served: JoinHandle<Result<(), ApiError>>,
+}
+
+impl Running {
+    pub async fn start() -> Self {
+        Self::start_with(ApiSettings::default()).await
+    }
+
+    pub async fn start_with(settings: ApiSettings) -> Self {
+        let parts = Arc::new(Scripted::default());
+        let (wake, alert_wake) = watch::channel(0);
+        let live = broadcast::Sender::new(4);
+        let changes = Arc::clone(&parts);
+        let api = ApiServer::new(
+            ApiParts {
+                store: parts.clone(),
+                alerts: parts.clone(),
+                watchlist: parts.clone(),
+                cameras: parts.clone(),
+                clock: Arc::new(SimulatedClock::at(now())),
+                alert_wake,
+                live: live.clone(),
+                watchlist_changed: Arc::new(move || {
+                    changes.watchlist_changes.fetch_add(1, Ordering::SeqCst);
+                }),
+            },
+            settings,
+        );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(api.serve(listener, async {
+            stopped.await.unwrap_or_default();
+        }));
+        Self { parts, address, wake, live, stop, served }
+    }
+
+    pub async fn client(&self) -> Client {
+        Client::connect(&self.address.to_string(), &authority()).await.unwrap()
+    }
+
+    pub async fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
+    }
+
+    /// Logs so many alerts and says so.
+    pub fn ring(&self, count: usize) {
+        self.parts.ring(count);
+        self.wake.send_modify(|n| *n += 1);
+    }
+
+    pub fn see(&self, sightings: impl IntoIterator<Item = Sighting>) {
+        self.parts.sightings.lock().unwrap().extend(sightings);
+    }
+
+    pub fn register(&self, cameras: impl IntoIterator<Item = Camera>) {
+        let mut registered = self.parts.cameras.lock().unwrap();
+        registered.extend(cameras.into_iter().map(|camera| (camera.id.clone(), camera)));
+    }
+}
+
+/// Tries until it is so, for at most five seconds.
+pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    for _ in 0..500 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not within five seconds: {what}");
+}

@@ -1,0 +1,74 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::{demo, doctor, query, run, watch};
+
+/// 轨迹: vehicles from camera streams to trajectories and alerts.
+#[derive(Debug, Parser)]
+#[command(name = "guiji", version, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch cameras: streams in, sightings, alerts and the API out.
+    Run(RunArguments),
+    /// Ask a running server.
+    Query(query::QueryArguments),
+    /// Show a live table of the cameras of a running server.
+    Watch(watch::WatchArguments),
+    /// Check that everything needed is here, and say what to do where it is not.
+    Doctor(doctor::DoctorArguments),
+    /// Play a made-up county of six cameras through the whole system and keep the score.
+    Demo(demo::DemoArguments),
+}
+
+/// Arguments of `guiji run`.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// The configuration file.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// A stream or file to watch besides the configured cameras; may be given again.
+    #[arg(long, value_name = "URL|FILE")]
+    pub source: Vec<String>,
+    /// Play the sources as fast as analysis allows instead of in real time (files only).
+    #[arg(long)]
+    pub fast: bool,
+    /// Stop when every source has ended.
+    #[arg(long)]
+    pub until_end: bool,
+    /// Print each final sighting to standard output.
+    #[arg(long)]
+    pub print: bool,
+}
+
+/// Runs the command.
+pub fn dispatch(arguments: Arguments) -> Result<ExitCode> {
+    match arguments.command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Query(arguments) => query::run(arguments),
+        Command::Watch(arguments) => watch::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Demo(arguments) => demo::run(arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,431 @@
+//! `guiji.toml`: what was typed ([`Raw`]) and what it means ([`Config`]).
+//!
+//! Unknown keys fail and name the nearest right one; everything is checked before any camera is opened. Secrets
+//! never stand in the file: a camera names a file or an environment variable that holds its password.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use guiji_domain::{
+    Camera, CameraId, Credentials, EvidenceKind, GeoPoint, SiteId, StreamAddress, Timestamp,
+};
+use serde::Deserialize;
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the API listens.
+    pub listen: SocketAddr,
+    /// Where metrics are served, if anywhere.
+    pub metrics: Option<SocketAddr>,
+    /// Whether listening beyond loopback without TLS is accepted.
+    pub insecure: bool,
+    /// Folder of the store.
+    pub store_dir: PathBuf,
+    /// Days that sightings are kept.
+    pub sightings_days: u32,
+    /// What is kept of each evidence kind.
+    pub evidence: Vec<EvidenceLimit>,
+    /// Perception threads; `None` means one a core.
+    pub workers: Option<usize>,
+    /// Frames in a batch.
+    pub batch_max: usize,
+    /// The models' manifest.
+    pub manifest: PathBuf,
+    /// The folder of fetched models.
+    pub models_cache: PathBuf,
+    /// Cameras named by the file.
+    pub cameras: Vec<Camera>,
+}
+
+/// How long and how much of a kind of evidence is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EvidenceLimit {
+    /// The kind.
+    pub kind: EvidenceKind,
+    /// Days.
+    pub days: u32,
+    /// Bytes.
+    pub bytes_max: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Raw {
+    server: RawServer,
+    store: RawStore,
+    analysis: RawAnalysis,
+    models: RawModels,
+    camera: Vec<RawCamera>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawServer {
+    listen: SocketAddr,
+    metrics: Option<SocketAddr>,
+    insecure: bool,
+}
+
+impl Default for RawServer {
+    fn default() -> Self {
+        Self { listen: ([127, 0, 0, 1], 7654).into(), metrics: None, insecure: false }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawStore {
+    dir: PathBuf,
+    sightings_days: u32,
+    evidence: RawEvidence,
+}
+
+impl Default for RawStore {
+    fn default() -> Self {
+        Self { dir: "data".into(), sightings_days: 365, evidence: RawEvidence::default() }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawEvidence {
+    plate: RawLimit,
+    vehicle: RawLimit,
+    frame: RawLimit,
+}
+
+impl Default for RawEvidence {
+    fn default() -> Self {
+        let limit = |days, gb_max| RawLimit { keep: true, days, gb_max };
+        Self { plate: limit(365, 200.0), vehicle: limit(365, 500.0), frame: limit(30, 500.0) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLimit {
+    #[serde(default = "yes")]
+    keep: bool,
+    days: u32,
+    gb_max: f64,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawAnalysis {
+    workers: Option<usize>,
+    batch_max: usize,
+    analysed_fps_max: f64,
+}
+
+impl Default for RawAnalysis {
+    fn default() -> Self {
+        Self { workers: None, batch_max: 4, analysed_fps_max: 8.0 }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawModels {
+    manifest: PathBuf,
+    cache: PathBuf,
+}
+
+impl Default for RawModels {
+    fn default() -> Self {
+        Self { manifest: "models/manifest.toml".into(), cache: "models/.cache".into() }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCamera {
+    id: String,
+    site: Option<String>,
+    name: Option<String>,
+    lat: f64,
+    lon: f64,
+    bearing_deg: Option<f64>,
+    address: String,
+    username: Option<String>,
+    password_file: Option<PathBuf>,
+    password_env: Option<String>,
+    transport: Option<String>,
+    pace: Option<String>,
+    policy: Option<String>,
+    analysed_fps_max: Option<f64>,
+    recorded_at: Option<String>,
+    #[serde(default = "yes")]
+    enabled: bool,
+}
+
+impl Config {
+    /// Reads and checks a file. Relative paths in it are relative to its folder.
+    ///
+    /// # Errors
+    /// When it cannot be read, has an unknown key or a value that cannot be right; the message names both the
+    /// thing and the mend.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("read the configuration {}", path.display()))?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        Self::parse(&text, base).with_context(|| format!("configuration {}", path.display()))
+    }
+
+    /// Checks the text of a configuration.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn parse(text: &str, base: &Path) -> Result<Self> {
+        let raw: Raw = toml::from_str(text).map_err(|error| explain(&error))?;
+        raw.checked(base)
+    }
+}
+
+impl Raw {
+    fn checked(self, base: &Path) -> Result<Config> {
+        let Raw { server, store, analysis, models, camera } = self;
+        if analysis.workers == Some(0) {
+            bail!("analysis.workers is 0: give at least 1, or leave it out for one a core");
+        }
+        if !(1..=64).contains(&analysis.batch_max) {
+            bail!("analysis.batch_max is {}: give 1 to 64", analysis.batch_max);
+        }
+        if store.sightings_days == 0 {
+            bail!("store.sightings_days is 0: give at least 1, or nothing would be kept");
+        }
+        let evidence = [
+            (EvidenceKind::Plate, store.evidence.plate),
+            (EvidenceKind::Vehicle, store.evidence.vehicle),
+            (EvidenceKind::Frame, store.evidence.frame),
+        ]
+        .into_iter()
+        .filter(|(_, limit)| limit.keep)
+        .map(|(kind, limit)| limit.checked(kind))
+        .collect::<Result<_>>()?;
+
+        let mut seen = BTreeSet::new();
+        let mut cameras = Vec::with_capacity(camera.len());
+        for raw in camera {
+            let label = raw.id.clone();
+            let camera = raw
+                .checked(base, analysis.analysed_fps_max)
+                .with_context(|| format!("camera {label:?}"))?;
+            if !seen.insert(camera.id.clone()) {
+                bail!("camera {label:?} is named twice: give each its own id");
+            }
+            cameras.push(camera);
+        }
+        Ok(Config {
+            listen: server.listen,
+            metrics: server.metrics,
+            insecure: server.insecure,
+            store_dir: base.join(store.dir),
+            sightings_days: store.sightings_days,
+            evidence,
+            workers: analysis.workers,
+            batch_max: analysis.batch_max,
+            manifest: base.join(models.manifest),
+            models_cache: base.join(models.cache),
+            cameras,
+        })
+    }
+}
+
+impl RawLimit {
+    fn checked(self, kind: EvidenceKind) -> Result<EvidenceLimit> {
+        let at = format!("store.evidence.{kind}");
+        if self.days == 0 {
+            bail!("{at}.days is 0: give at least 1, or keep = false");
+        }
+        if !(self.gb_max.is_finite() && self.gb_max > 0.0) {
+            bail!("{at}.gb_max is {}: give more than 0, or keep = false", self.gb_max);
+        }
+        Ok(EvidenceLimit { kind, days: self.days, bytes_max: (self.gb_max * 1e9) as u64 })
+    }
+}
+
+impl RawCamera {
+    fn checked(self, base: &Path, fps_default: f64) -> Result<Camera> {
+        let id = CameraId::new(&self.id)?;
+        let site = SiteId::new(self.site.as_deref().unwrap_or(&self.id))?;
+        let fps = self.analysed_fps_max.unwrap_or(fps_default);
+        if !(fps.is_finite() && fps > 0.0 && fps <= 60.0) {
+            bail!("analysed_fps_max is {fps}: give more than 0 and at most 60");
+        }
+        if let Some(bearing) = self.bearing_deg
+            && !(0.0..=360.0).contains(&bearing)
+        {
+            bail!("bearing_deg is {bearing}: give degrees clockwise from north, 0 to 360");
+        }
+        let credentials = credentials(base, self.username, self.password_file, self.password_env)?;
+        let address = StreamAddress::new(&self.address)?;
+        // A plain path is relative to the file, like every other path in it.
+        let address = match address.file_path() {
+            Some(path) => StreamAddress::new(&base.join(path).to_string_lossy())?,
+            None => address,
+        };
+        Ok(Camera {
+            name: self.name.unwrap_or_else(|| self.id.clone()),
+            id,
+            site,
+            position: GeoPoint::new(self.lat, self.lon)?,
+            bearing_deg: self.bearing_deg,
+            address,
+            credentials,
+            transport: word(self.transport)?,
+            pace: word(self.pace)?,
+            policy: word(self.policy)?,
+            analysed_fps_max: fps,
+            recorded_at: self.recorded_at.map(|text| crate::clock::parse_time(&text)).transpose()?,
+            enabled: self.enabled,
+        })
+    }
+}
+
+fn word<T: Default + std::str::FromStr<Err = guiji_domain::InvalidValue>>(text: Option<String>) -> Result<T> {
+    Ok(text.map(|text| text.parse()).transpose()?.unwrap_or_default())
+}
+
+fn credentials(
+    base: &Path,
+    username: Option<String>,
+    file: Option<PathBuf>,
+    env: Option<String>,
+) -> Result<Option<Credentials>> {
+    let password = match (&username, file, env) {
+        (None, None, None) => return Ok(None),
+        (None, ..) => bail!("a password is given, but no username"),
+        (Some(_), Some(_), Some(_)) => bail!("give password_file or password_env, not both"),
+        (Some(_), Some(file), None) => {
+            let path = base.join(file);
+            let text = std::fs::read_to_string(&path)
+                .with_context(|| format!("read password_file {}", path.display()))?;
+            text.trim_end_matches(['\r', '\n']).to_owned()
+        }
+        (Some(_), None, Some(name)) => std::env::var(&name)
+            .map_err(|_| anyhow!("password_env names {name}, which is not set"))?,
+        (Some(_), None, None) => String::new(),
+    };
+    Ok(username.map(|username| Credentials { username, password }))
+}
+
+/// Adds the nearest right key to serde's "unknown field" message, and keeps the line that toml shows.
+fn explain(error: &toml::de::Error) -> anyhow::Error {
+    let message = error.message();
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let hint = match quoted.split_first() {
+        Some((wrong, right)) if message.starts_with("unknown field") => right
+            .iter()
+            .map(|key| (strsim::damerau_levenshtein(wrong, key), key))
+            .min()
+            .filter(|(distance, key)| *distance <= key.len().max(wrong.len()) / 2)
+            .map(|(_, key)| format!("\ndid you mean `{key}`?"))
+            .unwrap_or_default(),
+        _ => String::new(),
+    };
+    anyhow!("{}{hint}", error.to_string().trim_end())
+}
+
+/// How long the engine may take to drain before work is cut off.
+pub const DRAIN_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A camera for `--source`: one stream or file with no place of its own.
+///
+/// # Errors
+/// When the address cannot be right. Credentials in the address are taken out of it.
+pub fn source_camera(id: &str, source: &str, recorded_at: Option<Timestamp>) -> Result<Camera> {
+    let (address, credentials) = split_credentials(source)?;
+    let address = StreamAddress::new(&address)?;
+    Ok(Camera {
+        id: CameraId::new(id)?,
+        site: SiteId::new(id)?,
+        name: id.to_owned(),
+        position: GeoPoint::new(29.1, 121.4)?,
+        bearing_deg: None,
+        address,
+        credentials,
+        transport: Default::default(),
+        pace: Default::default(),
+        policy: Default::default(),
+        analysed_fps_max: 12.5,
+        recorded_at,
+        enabled: true,
+    })
+}
+
+fn split_credentials(source: &str) -> Result<(String, Option<Credentials>)> {
+    let Some((scheme, rest)) = source.split_once("://") else { return Ok((source.to_owned(), None)) };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let Some((user, host)) = authority.rsplit_once('@') else { return Ok((source.to_owned(), None)) };
+    let (username, password) = user.split_once(':').unwrap_or((user, ""));
+    let credentials = Credentials { username: username.to_owned(), password: password.to_owned() };
+    Ok((format!("{scheme}://{host}{path}"), Some(credentials)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config> {
+        Config::parse(text, Path::new("/etc/guiji"))
+    }
+
+    const CAMERA: &str = "[[camera]]\nid = \"k1\"\nlat = 29.1\nlon = 121.4\naddress = \"rtsp://h/p\"\n";
+
+    #[test]
+    fn an_empty_file_is_a_whole_configuration() {
+        let config = parse("").unwrap();
+        assert_eq!(config.store_dir, Path::new("/etc/guiji/data"));
+        assert!(config.listen.ip().is_loopback());
+        assert_eq!(config.evidence.len(), 3);
+    }
+
+    #[test]
+    fn a_camera_has_defaults() {
+        let config = parse(CAMERA).unwrap();
+        assert_eq!(config.cameras[0].site.as_str(), "k1");
+        assert!((config.cameras[0].analysed_fps_max - 8.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn mistakes_name_the_thing_and_the_mend() {
+        for (text, hints) in [
+            ("[analysis]\nwokers = 2", ["wokers", "did you mean `workers`"].as_slice()),
+            ("[servr]", &["servr", "did you mean `server`"]),
+            ("[analysis]\nworkers = 0", &["analysis.workers", "at least 1"]),
+            ("[store.evidence.frame]\ndays = 0\ngb_max = 1", &["store.evidence.frame.days", "keep = false"]),
+            (&CAMERA.replace("29.1", "291"), &["k1", "latitude"]),
+            (&CAMERA.replace("rtsp://h", "rtsp://u:secret@h"), &["k1", "password_file"]),
+            (&format!("{CAMERA}transport = \"tpc\""), &["k1", "transport", "tcp udp"]),
+            (&format!("{CAMERA}password_env = \"X\""), &["k1", "no username"]),
+            (&format!("{CAMERA}bearing_deg = 400"), &["k1", "bearing_deg"]),
+            (&format!("{CAMERA}{CAMERA}"), &["k1", "twice"]),
+            (&format!("{CAMERA}recorded_at = \"yesterday\""), &["k1", "yesterday", "RFC 3339"]),
+            ("[analysis]\nworkers = \"two\"", &["workers", "integer"]),
+        ] {
+            let error = format!("{:#}", parse(text).unwrap_err());
+            for hint in hints {
+                assert!(error.contains(hint), "{text}\n→ {error}\nlacks {hint}");
+            }
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_source_may_carry_credentials_which_leave_the_address() {
+        let camera = source_camera("mine", "rtsp://admin:p@ss@10.1.2.3:554/ch1?x=1", None).unwrap();
+        assert_eq!(camera.address.as_str(), "rtsp://10.1.2.3:554/ch1?x=1");
+        assert_eq!(camera.credentials.unwrap().password, "p@ss");
+        assert_eq!(source_camera("mine", "a@b.mp4", None).unwrap().address.as_str(), "a@b.mp4");
+    }
+}

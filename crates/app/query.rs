@@ -1,0 +1,548 @@
+//! `guiji query`: questions to a running server, answered as tables for people or as JSON for programs.
+//!
+//! `--json` prints the messages of `proto/guiji/v1` in the canonical JSON form of protocol buffers: one object for a
+//! single answer, one a line for lists and streams.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use guiji_api::client::{AlertsFrom, Client};
+use guiji_api::convert::{Word, timestamp_from_pb, timestamp_to_pb};
+use guiji_api::json::{JsonMessage, to_json};
+use guiji_api::pb;
+use guiji_domain::{
+    AlertStage, Authority, Clock as _, EvidenceKind, Heading, PlatePattern, PlateState, PlateText, Sighting, SightingStage, VehicleClass, VehicleColour,
+};
+
+use crate::clock::{SystemClock, local_time, parse_time_or_ago};
+
+/// Arguments of `guiji query`.
+#[derive(Debug, Args)]
+pub struct QueryArguments {
+    #[command(flatten)]
+    connection: Connection,
+    /// Print JSON instead of a table.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    question: Question,
+}
+
+/// Where to ask, and by what right. Every data request carries purpose, case and officer.
+#[derive(Debug, Args)]
+pub struct Connection {
+    /// The server, HOST:PORT.
+    #[arg(long, env = "GUIJI_SERVER", default_value = "127.0.0.1:7654", global = true)]
+    server: String,
+    /// Why the question is asked.
+    #[arg(long, env = "GUIJI_PURPOSE", default_value = "", global = true)]
+    purpose: String,
+    /// The case it belongs to.
+    #[arg(long = "case", env = "GUIJI_CASE", default_value = "", global = true)]
+    case_number: String,
+    /// Who asks.
+    #[arg(long, env = "GUIJI_OFFICER", default_value = "", global = true)]
+    officer: String,
+}
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When a part of the authority is missing or nobody answers.
+    pub async fn open(&self) -> Result<Client> {
+        let authority = Authority::new(&self.purpose, &self.case_number, &self.officer)
+            .context("say by what right you ask: --purpose, --case and --officer (or GUIJI_PURPOSE, GUIJI_CASE, GUIJI_OFFICER)")?;
+        Ok(Client::connect(&self.server, &authority).await?)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Question {
+    /// Sightings by plate pattern, time, camera, class and colour.
+    Search(Search),
+    /// Where a vehicle went.
+    Trajectory {
+        /// The whole plate, like 浙J12345.
+        plate: String,
+        #[command(flatten)]
+        window: Window,
+    },
+    /// What rang.
+    Alerts {
+        /// Only alerts after this cursor of an earlier answer.
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        /// Keep waiting for new ones.
+        #[arg(long)]
+        follow: bool,
+    },
+    /// New sightings as they are recorded.
+    Live,
+    /// The cameras and how they are.
+    Cameras,
+    /// The pictures of a sighting, written to files.
+    Evidence {
+        /// The sighting, as an answer named it.
+        sighting: String,
+        /// The folder to write to.
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+    },
+    /// The watch-list.
+    #[command(subcommand)]
+    Watchlist(WatchlistCommand),
+}
+
+#[derive(Debug, Args)]
+struct Window {
+    /// From this time: RFC 3339, or before now: 15m, 2h, 7d.
+    #[arg(long)]
+    from: Option<String>,
+    /// To this time.
+    #[arg(long)]
+    to: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Search {
+    /// Plate or pattern: `?` is any one character, `*` any number, `[8B]` one of those.
+    plate: Option<PlatePattern>,
+    #[command(flatten)]
+    window: Window,
+    /// Only this camera; may be given again.
+    #[arg(long)]
+    camera: Vec<String>,
+    /// Only this class; may be given again.
+    #[arg(long)]
+    class: Vec<VehicleClass>,
+    /// Only this body colour; may be given again.
+    #[arg(long)]
+    colour: Vec<VehicleColour>,
+    /// Within a circle: LAT,LON,METRES.
+    #[arg(long, value_name = "LAT,LON,METRES")]
+    near: Option<String>,
+    /// Which end comes first.
+    #[arg(long, value_enum, default_value_t = Order::Newest)]
+    first: Order,
+    /// At most this many.
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Order {
+    Newest,
+    Oldest,
+}
+
+#[derive(Debug, Subcommand)]
+enum WatchlistCommand {
+    /// All entries.
+    List,
+    /// Enter a plate or a pattern.
+    Add {
+        /// A name for the entry.
+        id: String,
+        /// A plate, or a pattern with ? and *.
+        plate: String,
+        /// Why it is watched for.
+        #[arg(long)]
+        reason: String,
+        /// Days until the entry ends.
+        #[arg(long, default_value_t = 7)]
+        days: u32,
+        /// Ring at this probability of a match.
+        #[arg(long)]
+        threshold: Option<f32>,
+    },
+    /// Take an entry off.
+    Remove {
+        /// Its name.
+        id: String,
+    },
+}
+
+/// Runs the command.
+pub fn run(arguments: QueryArguments) -> Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?
+        .block_on(ask(arguments))
+}
+
+async fn ask(arguments: QueryArguments) -> Result<ExitCode> {
+    let client = arguments.connection.open().await?;
+    let json = arguments.json;
+    match arguments.question {
+        Question::Search(search) => search.run(&client, json).await,
+        Question::Trajectory { plate, window } => trajectory(&client, json, &plate, &window).await,
+        Question::Alerts { after, follow } => alerts(&client, json, after, follow).await,
+        Question::Live => live(&client, json).await,
+        Question::Cameras => cameras(&client, json).await,
+        Question::Evidence { sighting, out } => evidence(&client, json, &sighting, &out).await,
+        Question::Watchlist(command) => watchlist(&client, json, command).await,
+    }
+}
+
+/// Prints a line; a closed pipe ends the program quietly.
+fn line(text: impl std::fmt::Display) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()?;
+    Ok(())
+}
+
+fn json_line<M: JsonMessage>(message: &M) -> Result<()> {
+    line(to_json(message)?)
+}
+
+/// 0 when there was something, 1 when not, as `grep` does.
+fn found(any: bool) -> ExitCode {
+    if any { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+impl Window {
+    fn ends(&self) -> Result<[Option<guiji_domain::Timestamp>; 2]> {
+        let now = SystemClock.now();
+        let end = |text: &Option<String>| text.as_deref().map(|t| parse_time_or_ago(t, now)).transpose();
+        Ok([end(&self.from)?, end(&self.to)?])
+    }
+}
+
+impl Search {
+    fn filter(&self) -> Result<pb::SightingFilter> {
+        let [start, end] = self.window.ends()?;
+        Ok(pb::SightingFilter {
+            plate_pattern: self.plate.as_ref().map(ToString::to_string).unwrap_or_default(),
+            start_time: start.map(timestamp_to_pb),
+            end_time: end.map(timestamp_to_pb),
+            area: self.near.as_deref().map(circle).transpose()?,
+            cameras: self.camera.iter().map(|id| format!("cameras/{id}")).collect(),
+            classes: self.class.iter().map(|word| word.to_pb()).collect(),
+            colours: self.colour.iter().map(|word| word.to_pb()).collect(),
+            include_provisional: false,
+        })
+    }
+
+    async fn run(&self, client: &Client, json: bool) -> Result<ExitCode> {
+        let filter = self.filter()?;
+        let order = match self.first {
+            Order::Newest => pb::SortOrder::NewestFirst,
+            Order::Oldest => pb::SortOrder::OldestFirst,
+        };
+        let (mut page_token, mut count) = (String::new(), 0);
+        if !json {
+            line(SIGHTING_HEAD)?;
+        }
+        while count < self.limit {
+            let request = pb::SearchSightingsRequest {
+                filter: Some(filter.clone()),
+                order: order.into(),
+                page_size: i32::try_from((self.limit - count).min(500)).unwrap_or(500),
+                page_token,
+                ..Default::default()
+            };
+            let page = client.search(request).await?;
+            count += page.sightings.len();
+            for sighting in &page.sightings {
+                if json { json_line(sighting)? } else { line(sighting_row(sighting))? }
+            }
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        Ok(found(count > 0))
+    }
+}
+
+fn circle(text: &str) -> Result<pb::Area> {
+    let parts: Vec<f64> = text
+        .split(',')
+        .map(|part| part.trim().parse().with_context(|| format!("--near {text:?}: {part:?} is no number")))
+        .collect::<Result<_>>()?;
+    let [lat_deg, lon_deg, radius_m] = parts[..] else {
+        bail!("--near {text:?}: give LAT,LON,METRES");
+    };
+    let centre = Some(pb::GeoPoint { lat_deg, lon_deg });
+    Ok(pb::Area { shape: Some(pb::area::Shape::Circle(pb::Circle { centre, radius_m })) })
+}
+
+async fn trajectory(client: &Client, json: bool, plate: &str, window: &Window) -> Result<ExitCode> {
+    let plate = PlateText::parse(plate)?;
+    let [start, end] = window.ends()?;
+    let trajectory = client.trajectory(plate.as_str(), start, end).await?;
+    let any = !trajectory.points.is_empty();
+    if json {
+        json_line(&trajectory)?;
+        return Ok(found(any));
+    }
+    if !any {
+        line(format_args!("{plate} was not seen"))?;
+        return Ok(found(false));
+    }
+    line(format_args!("{plate}: {} sightings", trajectory.points.len()))?;
+    for (i, point) in trajectory.points.iter().enumerate() {
+        if let Some(leg) = i.checked_sub(1).and_then(|i| trajectory.legs.get(i)) {
+            line(format_args!("  │ {}", leg_text(leg)))?;
+        }
+        line(format_args!("  ● {}", point_text(point)))?;
+    }
+    for gap in &trajectory.gaps {
+        line(format_args!("  gap of {} after sighting {}", seconds(gap.elapsed.as_ref()), gap.leg_index + 1))?;
+    }
+    let distance = trajectory.distance_m / 1000.0;
+    line(format_args!("{distance:.2} km along great circles, the least that was driven"))?;
+    Ok(found(true))
+}
+
+fn point_text(point: &pb::TrajectoryPoint) -> String {
+    let Some(sighting) = &point.sighting else { return String::new() };
+    let place = point.position.as_ref().map_or_else(
+        || "camera no longer registered".to_owned(),
+        |p| format!("{:.5},{:.5}", p.lat_deg, p.lon_deg),
+    );
+    let marks = [(point.doubtful, "doubtful"), (point.conflict, "conflict")];
+    let marks: String = marks.iter().filter(|(on, _)| *on).map(|(_, mark)| format!("  ({mark})")).collect();
+    format!("{}  {place}{marks}", sighting_row(sighting))
+}
+
+fn leg_text(leg: &pb::TrajectoryLeg) -> String {
+    let mut text = format!("{} later", seconds(leg.elapsed.as_ref()));
+    if let Some(distance) = leg.distance_m {
+        text += &format!(", {:.2} km", distance / 1000.0);
+    }
+    if let Some(speed) = &leg.speed {
+        text += &format!(", {:.0} km/h ({:.0} to {:.0})", speed.best_kmh, speed.low_kmh, speed.high_kmh);
+    }
+    if let Ok(remark) = pb::LegRemark::try_from(leg.remark)
+        && remark != pb::LegRemark::Unspecified
+    {
+        text += &format!("  {}", remark.as_str_name().trim_start_matches("LEG_REMARK_").to_lowercase().replace('_', " "));
+    }
+    text
+}
+
+fn seconds(duration: Option<&pb::Duration>) -> String {
+    let total = duration.map_or(0.0, |d| d.seconds as f64 + f64::from(d.nanos) / 1e9);
+    match total {
+        s if s < 120.0 => format!("{s:.1} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
+async fn alerts(client: &Client, json: bool, after: u64, follow: bool) -> Result<ExitCode> {
+    let mut any = false;
+    let mut show = |alert: &pb::Alert| {
+        any = true;
+        if json { json_line(alert) } else { line(alert_text(alert)) }
+    };
+    if follow {
+        let mut stream = client.alerts(AlertsFrom::AfterCursor(after), None).await?;
+        while let Some(message) = stream.next().await? {
+            if let Some(pb::stream_alerts_response::Event::Alert(alert)) = message.event {
+                show(&alert)?;
+            }
+        }
+    } else {
+        let mut after = after;
+        loop {
+            let page = client.list_alerts(after, 500).await?;
+            let Some(last) = page.last() else { break };
+            after = last.cursor;
+            page.iter().try_for_each(&mut show)?;
+        }
+    }
+    Ok(found(any))
+}
+
+/// One line about an alert.
+pub fn alert_text(alert: &pb::Alert) -> String {
+    let target = match &alert.target {
+        Some(pb::alert::Target::TargetPlate(text) | pb::alert::Target::TargetPlatePattern(text)) => text,
+        None => "",
+    };
+    let stage = word::<AlertStage>(alert.stage);
+    format!(
+        "#{:<5} {stage:<11} {}  {}  read {} for {target}  {:.1} %  case {}",
+        alert.cursor,
+        capture_time(alert.capture.as_ref()),
+        bare(&alert.camera),
+        alert.plate,
+        alert.probability * 100.0,
+        alert.case_number,
+    )
+}
+
+async fn live(client: &Client, json: bool) -> Result<ExitCode> {
+    let mut stream = client.watch_sightings(pb::WatchSightingsRequest::default()).await?;
+    while let Some(message) = stream.next().await? {
+        match message.event {
+            Some(pb::watch_sightings_response::Event::Sighting(sighting)) => {
+                if json { json_line(&sighting)? } else { line(sighting_row(&sighting))? }
+            }
+            Some(pb::watch_sightings_response::Event::Missed(missed)) => {
+                eprintln!("too slow: {} sightings were passed over; search finds them", missed.count);
+            }
+            None => {}
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn cameras(client: &Client, json: bool) -> Result<ExitCode> {
+    let cameras = client.cameras().await?;
+    for camera in &cameras {
+        if json { json_line(camera)? } else { line(crate::watch::camera_row(camera))? }
+    }
+    Ok(found(!cameras.is_empty()))
+}
+
+async fn evidence(client: &Client, json: bool, sighting: &str, out: &Path) -> Result<ExitCode> {
+    let name = if sighting.contains('/') { sighting.to_owned() } else { format!("sightings/{sighting}") };
+    let sighting = client.sighting(&name).await?;
+    std::fs::create_dir_all(out).with_context(|| format!("make the folder {}", out.display()))?;
+    let saved = save_evidence(client, &sighting, out).await?;
+    for (path, evidence) in &saved {
+        if json {
+            json_line(evidence)?;
+        } else {
+            line(format_args!("{}  sha256 {}", path.display(), evidence.sha256))?;
+        }
+    }
+    Ok(found(!saved.is_empty()))
+}
+
+/// Writes the pictures of a sighting into a folder; which file holds what.
+pub async fn save_evidence(
+    client: &Client,
+    sighting: &pb::Sighting,
+    dir: &Path,
+) -> Result<Vec<(PathBuf, pb::Evidence)>> {
+    let mut saved = Vec::with_capacity(sighting.evidence.len());
+    for evidence in &sighting.evidence {
+        let picture = client.evidence(&evidence.name).await?;
+        let kind = word::<EvidenceKind>(evidence.kind);
+        let extension = evidence.media_type.rsplit('/').next().unwrap_or("bin").replace("jpeg", "jpg");
+        let name = format!("{}-{}-{kind}.{extension}", bare(&sighting.camera), bare(&sighting.name));
+        let path = dir.join(name);
+        std::fs::write(&path, &picture.bytes).with_context(|| format!("write {}", path.display()))?;
+        saved.push((path, evidence.clone()));
+    }
+    Ok(saved)
+}
+
+async fn watchlist(client: &Client, json: bool, command: WatchlistCommand) -> Result<ExitCode> {
+    match command {
+        WatchlistCommand::List => {
+            let entries = client.watchlist().await?;
+            for entry in &entries {
+                if json { json_line(entry)? } else { line(entry_text(entry))? }
+            }
+            Ok(found(!entries.is_empty()))
+        }
+        WatchlistCommand::Add { id, plate, reason, days, threshold } => {
+            let entry = entry(&plate, reason, days, threshold)?;
+            let entry = client.create_watchlist_entry(&id, entry).await?;
+            if json { json_line(&entry)? } else { line(entry_text(&entry))? }
+            Ok(ExitCode::SUCCESS)
+        }
+        WatchlistCommand::Remove { id } => {
+            client.delete_watchlist_entry(&format!("watchlistEntries/{id}")).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// A watch-list entry as the server takes it; owner and case come from the caller's authority.
+pub fn entry(plate: &str, reason: String, days: u32, threshold: Option<f32>) -> Result<pb::WatchlistEntry> {
+    let pattern = PlatePattern::parse(plate)?;
+    let target = match pattern.exact() {
+        Some(plate) => pb::watchlist_entry::Target::Plate(plate.to_string()),
+        None => pb::watchlist_entry::Target::PlatePattern(pattern.to_string()),
+    };
+    let expires = SystemClock.now().plus(Duration::from_secs(u64::from(days) * 86_400));
+    Ok(pb::WatchlistEntry {
+        target: Some(target),
+        reason,
+        expire_time: Some(timestamp_to_pb(expires)),
+        threshold,
+        ..Default::default()
+    })
+}
+
+fn entry_text(entry: &pb::WatchlistEntry) -> String {
+    let target = match &entry.target {
+        Some(pb::watchlist_entry::Target::Plate(text) | pb::watchlist_entry::Target::PlatePattern(text)) => text,
+        None => "",
+    };
+    let expires = entry.expire_time.as_ref().map(pb_time).unwrap_or_default();
+    format!("{}  {target}  until {expires}  case {}  {}", bare(&entry.name), entry.case_number, entry.reason)
+}
+
+/// The head of a table of [`sighting_row`]s.
+const SIGHTING_HEAD: &str =
+    "time                            ±        camera        plate      conf.   vehicle         heading      sighting";
+
+/// One line about a sighting.
+pub fn sighting_row(sighting: &pb::Sighting) -> String {
+    let plate = match (&sighting.plate, pb::PlateState::try_from(sighting.plate_state)) {
+        (Some(plate), _) => format!("{:<9} {:>5.1} %", plate.text, plate.confidence * 100.0),
+        (None, Ok(pb::PlateState::Unreadable)) => format!("{:<17}", "(unreadable)"),
+        (None, _) => format!("{:<17}", "(no plate)"),
+    };
+    let vehicle = sighting.vehicle.as_ref().map_or_else(String::new, |vehicle| {
+        format!("{} {}", word::<VehicleColour>(vehicle.colour), word::<VehicleClass>(vehicle.class))
+    });
+    let heading =
+        sighting.direction.as_ref().map_or_else(String::new, |d| word::<Heading>(d.heading));
+    let uncertainty = sighting.capture.as_ref().and_then(|capture| capture.uncertainty.as_ref());
+    format!(
+        "{}  ±{:<7} {:<12}  {plate}  {vehicle:<14}  {heading:<11}  {}",
+        capture_time(sighting.capture.as_ref()),
+        seconds(uncertainty),
+        bare(&sighting.camera),
+        bare(&sighting.name),
+    )
+}
+
+/// One line about a sighting of this process.
+pub fn print_sighting(sighting: &Sighting) {
+    let plate = match &sighting.plate {
+        PlateState::Read(plate) => format!("{:<9} {:>5.1} %", plate.text, plate.confidence * 100.0),
+        PlateState::Unreadable => "(unreadable)".into(),
+        PlateState::NotRead => "(no plate)".into(),
+    };
+    let colour = sighting.vehicle.colour.map_or("", |(colour, _)| colour.as_str());
+    let class = sighting.vehicle.class.map_or("", |(class, _)| class.as_str());
+    debug_assert_eq!(sighting.stage, SightingStage::Final);
+    let time = local_time(sighting.captured.at);
+    // Printing is a courtesy here; a closed pipe must not end a server.
+    drop(line(format_args!("{time}  {}  {plate:<17}  {colour} {class}", sighting.camera)));
+}
+
+/// The last part of a resource name.
+pub fn bare(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}
+
+fn capture_time(capture: Option<&pb::CaptureTime>) -> String {
+    capture.and_then(|capture| capture.time.as_ref()).map(pb_time).unwrap_or_default()
+}
+
+/// A time as people read it, in this machine's zone.
+pub fn pb_time(time: &pb::Timestamp) -> String {
+    timestamp_from_pb(time).map(local_time).unwrap_or_default()
+}
+
+/// The word of an enum's number; empty for "not said".
+pub fn word<W: Word + std::fmt::Display>(number: i32) -> String {
+    W::from_pb(number).ok().flatten().map(|word| word.to_string()).unwrap_or_default()
+}

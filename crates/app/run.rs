@@ -1,0 +1,283 @@
+//! `guiji run`: builds the parts, joins them at the seams, and drains them in order.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use guiji_api::{ApiParts, ApiServer, ApiSettings, Exposure, FileCameras};
+use guiji_domain::{
+    Camera, CameraControl as _, CameraRegistry as _, CameraState, Clock, Detector as _, Pace, PixelFormat, Sighting,
+    SightingStage,
+};
+use guiji_engine::{Cameras, Engine, EngineParts, EngineSettings, EvidenceSettings};
+use guiji_ingest::{GstSource, IngestSettings};
+use guiji_store::{KeepLimit, Store, StoreSettings};
+use guiji_vision::{Vision, VisionSettings};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
+use tracing::{error, info, warn};
+
+use crate::cli::RunArguments;
+use crate::clock::SystemClock;
+use crate::config::{Config, DRAIN_PATIENCE, source_camera};
+use crate::{query, telemetry};
+
+/// How often old data is looked for.
+const RETENTION_EVERY: Duration = Duration::from_secs(600);
+
+/// Runs the command.
+pub fn run(arguments: RunArguments) -> Result<ExitCode> {
+    telemetry::init_logs();
+    let config = match &arguments.config {
+        Some(path) => Config::load(path)?,
+        None if arguments.source.is_empty() => bail!("give --config FILE or --source URL|FILE"),
+        None => Config::parse("", Path::new("."))?,
+    };
+    let sources = sources(&arguments)?;
+    info!(version = env!("CARGO_PKG_VERSION"), cameras = config.cameras.len() + sources.len(), "guiji starts");
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?
+        .block_on(serve(arguments, config, sources))
+}
+
+fn sources(arguments: &RunArguments) -> Result<Vec<Camera>> {
+    arguments
+        .source
+        .iter()
+        .enumerate()
+        .map(|(i, source)| {
+            let mut camera = source_camera(&format!("source-{}", i + 1), source, None)?;
+            if arguments.fast {
+                if camera.address.file_path().is_none() {
+                    bail!("--fast is for files: {} is a live stream", camera.address);
+                }
+                camera.pace = Pace::AsFastAsPossible;
+            }
+            Ok(camera)
+        })
+        .collect()
+}
+
+/// Everything that runs, in the order in which it is drained.
+struct Running {
+    engine: Engine,
+    store: Arc<Store>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) -> Result<ExitCode> {
+    let exposure = if config.insecure { Exposure::AnyInsecure } else { Exposure::LoopbackOnly };
+    guiji_api::listen_address_allowed(config.listen, exposure)?;
+    // Ports first: a second server on this machine is told so before a store or a camera is touched.
+    let listener = tokio::net::TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("listen on {} (server.listen)", config.listen))?;
+
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let store = Arc::new(open_store(&config, clock.as_ref())?);
+    let engine = start_engine(&config, store.clone(), clock.clone())?;
+    let cameras = engine.cameras();
+    open_cameras(&cameras, &store, config.cameras.clone(), sources)?;
+
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = Vec::new();
+    let watchbook = engine.watchbook();
+    let parts = ApiParts {
+        store: store.clone(),
+        alerts: store.clone(),
+        watchlist: store.clone(),
+        cameras: cameras.clone(),
+        clock: clock.clone(),
+        alert_wake: engine.alert_wake(),
+        live: engine.live(),
+        watchlist_changed: Arc::new(move || watchbook.reload()),
+    };
+    let settings = ApiSettings { exposure, file_cameras: FileCameras::Refused, ..ApiSettings::default() };
+    let api = ApiServer::new(parts, settings);
+    info!(address = %config.listen, "the API listens");
+    tasks.push(tokio::spawn({
+        let stopped = stopped.clone();
+        async move {
+            if let Err(error) = api.serve(listener, until(stopped)).await {
+                error!(%error, "the API ended");
+            }
+        }
+    }));
+    if let Some(address) = config.metrics {
+        tasks.push(serve_metrics(address, exposure, &engine, stopped.clone()).await?);
+    }
+    tasks.push(tokio::spawn(retain(store.clone(), clock.clone(), until(stopped.clone()))));
+    if arguments.print {
+        tasks.push(tokio::spawn(print_sightings(engine.live().subscribe(), until(stopped.clone()))));
+    }
+    let running = Running { engine, store, stop, tasks };
+
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => info!("interrupted"),
+        _ = terminate.recv() => info!("told to stop"),
+        () = all_ended(&cameras), if arguments.until_end => info!("every source has ended"),
+    }
+    tokio::select! {
+        code = drain(running) => Ok(code),
+        _ = tokio::signal::ctrl_c() => bail!("interrupted twice: stopped without draining"),
+    }
+}
+
+async fn drain(running: Running) -> ExitCode {
+    let Running { engine, store, stop, tasks } = running;
+    // Cameras first, so that what is in view still reaches the listeners; then the listeners.
+    let drained = tokio::task::spawn_blocking(move || engine.drain(DRAIN_PATIENCE)).await;
+    stop.send_replace(true);
+    for task in tasks {
+        if tokio::time::timeout(DRAIN_PATIENCE, task).await.is_err() {
+            warn!("a task did not end in time");
+        }
+    }
+    drop(store);
+    match drained {
+        Ok(report) if report.in_time && report.sightings_lost == 0 => ExitCode::SUCCESS,
+        _ => ExitCode::from(1),
+    }
+}
+
+fn open_store(config: &Config, clock: &dyn Clock) -> Result<Store> {
+    let mut settings = StoreSettings::new(&config.store_dir);
+    settings.sightings_days = config.sightings_days;
+    for limit in &config.evidence {
+        let keep = KeepLimit { days: limit.days, bytes: limit.bytes_max };
+        *settings.evidence.of_mut(limit.kind) = keep;
+    }
+    let store = Store::open(settings)
+        .with_context(|| format!("open the store {}", config.store_dir.display()))?;
+    let report = store.enforce_retention(clock.now()).context("delete what is too old")?;
+    info!(folder = %config.store_dir.display(), ?report, "store opened");
+    Ok(store)
+}
+
+fn start_engine(config: &Config, store: Arc<Store>, clock: Arc<dyn Clock>) -> Result<Engine> {
+    let mut settings = EngineSettings {
+        batch_max: config.batch_max,
+        evidence: EvidenceSettings { kinds: config.evidence.iter().map(|limit| limit.kind).collect() },
+        ..EngineSettings::default()
+    };
+    settings.workers = config.workers.unwrap_or(settings.workers);
+    let vision = Vision::load(&VisionSettings {
+        manifest: config.manifest.clone(),
+        cache_dir: config.models_cache.clone(),
+        runtime_library: None,
+        workers: settings.workers,
+        thresholds: Default::default(),
+        plate_reader: None,
+    })?;
+    vision.warm_up()?;
+    let vision = Arc::new(vision);
+    let source = GstSource::new(IngestSettings::new(vision.input_size(), PixelFormat::Bgr), clock.clone())?;
+    let parts = EngineParts {
+        source: Arc::new(source),
+        detector: vision.clone(),
+        reader: vision.clone(),
+        encoder: vision,
+        store: store.clone(),
+        alerts: store.clone(),
+        watchlist: store.clone(),
+        registry: store,
+        clock,
+    };
+    Engine::start(parts, settings).context("start the engine")
+}
+
+/// Opens what the file names, what was registered at run time before, and the sources of the command line.
+fn open_cameras(cameras: &Cameras, store: &Store, configured: Vec<Camera>, sources: Vec<Camera>) -> Result<()> {
+    for camera in &configured {
+        store.put_camera(camera).with_context(|| format!("register camera {}", camera.id))?;
+    }
+    for camera in store.cameras().context("list the registered cameras")? {
+        if sources.iter().any(|source| source.id == camera.id) {
+            continue;
+        }
+        if !configured.iter().any(|known| known.id == camera.id) {
+            info!(camera = %camera.id, "camera is registered, but not in the configuration; it is opened");
+        }
+        cameras.open(camera)?;
+    }
+    for source in sources {
+        store.put_camera(&source).with_context(|| format!("register source {}", source.id))?;
+        cameras.open(source)?;
+    }
+    Ok(())
+}
+
+async fn serve_metrics(
+    address: std::net::SocketAddr,
+    exposure: Exposure,
+    engine: &Engine,
+    stopped: watch::Receiver<bool>,
+) -> Result<tokio::task::JoinHandle<()>> {
+    guiji_api::listen_address_allowed(address, exposure)?;
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listen on {address} (server.metrics)"))?;
+    let (cameras, counts) = (engine.cameras(), engine.counts());
+    let render = move || telemetry::render_metrics(counts.perception(), counts.recorder(), &cameras);
+    info!(%address, "metrics are served");
+    Ok(tokio::spawn(guiji_api::serve_metrics(listener, render, until(stopped))))
+}
+
+async fn retain(store: Arc<Store>, clock: Arc<dyn Clock>, stopped: impl Future<Output = ()>) {
+    tokio::pin!(stopped);
+    loop {
+        tokio::select! {
+            () = &mut stopped => return,
+            () = tokio::time::sleep(RETENTION_EVERY) => {}
+        }
+        let (store, now) = (store.clone(), clock.now());
+        match tokio::task::spawn_blocking(move || store.enforce_retention(now)).await {
+            Ok(Ok(report)) => info!(?report, "old data deleted"),
+            Ok(Err(error)) => error!(%error, "old data could not be deleted"),
+            Err(error) => error!(%error, "the retention task failed"),
+        }
+    }
+}
+
+async fn print_sightings(mut live: broadcast::Receiver<Arc<Sighting>>, stopped: impl Future<Output = ()>) {
+    tokio::pin!(stopped);
+    loop {
+        let sighting = tokio::select! {
+            sighting = live.recv() => sighting,
+            // What the drain stored just before is still in the queue.
+            () = &mut stopped => match live.try_recv() {
+                Ok(sighting) => Ok(sighting),
+                Err(_) => return,
+            },
+        };
+        match sighting {
+            Ok(sighting) if sighting.stage == SightingStage::Final => query::print_sighting(&sighting),
+            Ok(_) => {}
+            Err(RecvError::Lagged(missed)) => warn!(missed, "sightings were not printed; they are stored"),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Ends when no camera will deliver any more.
+async fn all_ended(cameras: &Cameras) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let over = |state| matches!(state, CameraState::Ended | CameraState::Misconfigured | CameraState::Disabled);
+        if cameras.list().iter().all(|(_, health)| over(health.status.state)) {
+            return;
+        }
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // A sender that is gone means the same as `true`.
+    drop(stopped.wait_for(|stopped| *stopped).await);
+}

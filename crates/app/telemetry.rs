@@ -1,0 +1,89 @@
+//! Logs and metrics.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+
+use guiji_domain::{CameraControl as _, CameraState};
+use guiji_engine::{Cameras, PerceptionCounts, RecorderCounts};
+use tracing_subscriber::EnvFilter;
+
+/// Sends structured logs to standard error: for people at a terminal, as JSON elsewhere. `GUIJI_LOG` filters.
+pub fn init_logs() {
+    let filter = EnvFilter::try_from_env("GUIJI_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        logs.with_target(false).init();
+    } else {
+        logs.json().flatten_event(true).init();
+    }
+}
+
+/// The metrics in Prometheus' text format. Labels stay few: a camera's own figures are in `CameraService`.
+pub fn render_metrics(perception: PerceptionCounts, recorder: RecorderCounts, cameras: &Cameras) -> String {
+    let cameras = cameras.list();
+    let mut page = Page::default();
+
+    page.head("guiji_cameras", "gauge", "Cameras by state.");
+    for state in CameraState::ALL {
+        let count = cameras.iter().filter(|(_, health)| health.status.state == *state).count();
+        page.line("guiji_cameras", &format!("{{state=\"{state}\"}}"), count as f64);
+    }
+    let sum = |get: fn(&guiji_domain::CameraHealth) -> u64| {
+        cameras.iter().map(|(_, health)| get(health)).sum::<u64>()
+    };
+    page.counter("guiji_units_total", "Encoded access units received.", sum(|h| h.counters.units));
+    page.counter("guiji_keyframes_total", "Of these, keyframes.", sum(|h| h.counters.keyframes));
+    page.counter("guiji_stream_bytes_total", "Bytes of encoded video.", sum(|h| h.counters.bytes));
+    page.counter("guiji_frames_decoded_total", "Pictures decoded.", sum(|h| h.counters.decoded));
+    page.counter("guiji_connects_total", "Connections tried.", sum(|h| h.counters.connects));
+
+    page.counter("guiji_frames_analysed_total", "Pictures analysed.", perception.analysed);
+    page.head("guiji_frames_dropped_total", "counter", "Pictures dropped, by reason.");
+    for (reason, count) in [
+        ("newer_frame", perception.replaced),
+        ("camera_closed", perception.late),
+        ("model_failed", perception.failed),
+        ("rate_limit", sum(|h| h.counters.skipped)),
+    ] {
+        page.line("guiji_frames_dropped_total", &format!("{{reason=\"{reason}\"}}"), count as f64);
+    }
+    page.counter("guiji_batches_total", "Detector batches run.", perception.batches);
+    page.seconds("guiji_detect_seconds_total", "Time in vehicle detection.", perception.detect_ns);
+    page.seconds("guiji_read_seconds_total", "Time in plate reading.", perception.read_ns);
+    page.counter("guiji_plate_regions_total", "Regions searched for plates.", perception.regions);
+    page.counter("guiji_plate_reads_total", "Plates read.", perception.plates);
+    page.counter("guiji_panics_total", "Panics caught.", perception.panics);
+
+    page.counter("guiji_sightings_total", "Final sightings stored.", recorder.finals);
+    page.counter("guiji_sightings_provisional_total", "Provisional sightings stored.", recorder.provisional);
+    page.counter("guiji_alerts_total", "Alerts logged.", recorder.alerts);
+    page.counter("guiji_pictures_total", "Evidence pictures stored.", recorder.pictures);
+    page.counter("guiji_pictures_failed_total", "Evidence pictures not encoded.", recorder.pictures_failed);
+    page.counter("guiji_store_retries_total", "Failed tries to store.", recorder.retries);
+    page.counter("guiji_sightings_lost_total", "Sightings lost. Must be 0.", recorder.lost);
+    page.0
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String cannot fail.
+        drop(writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}"));
+    }
+
+    fn line(&mut self, name: &str, labels: &str, value: f64) {
+        drop(writeln!(self.0, "{name}{labels} {value}"));
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.head(name, "counter", help);
+        self.line(name, "", value as f64);
+    }
+
+    fn seconds(&mut self, name: &str, help: &str, nanos: u64) {
+        self.head(name, "counter", help);
+        self.line(name, "", nanos as f64 / 1e9);
+    }
+}

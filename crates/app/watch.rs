@@ -1,0 +1,119 @@
+//! `guiji watch`: a live table of the cameras of a running server.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use guiji_api::convert::timestamp_from_pb;
+use guiji_api::pb;
+use guiji_domain::{CameraState, Clock as _, StatusReason, Timestamp};
+
+use crate::clock::SystemClock;
+use crate::query::{Connection, bare, word};
+
+/// Arguments of `guiji watch`.
+#[derive(Debug, Args)]
+pub struct WatchArguments {
+    #[command(flatten)]
+    connection: Connection,
+    /// Show the table once and end.
+    #[arg(long)]
+    once: bool,
+    /// Seconds between two looks.
+    #[arg(long, default_value_t = 1.0)]
+    every: f64,
+}
+
+/// Runs the command until it is interrupted; exit code 1 with `--once` when a camera is blind.
+pub fn run(arguments: WatchArguments) -> Result<ExitCode> {
+    let every = Duration::try_from_secs_f64(arguments.every.clamp(0.1, 3600.0)).unwrap_or(Duration::from_secs(1));
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?
+        .block_on(async {
+            let client = arguments.connection.open().await?;
+            loop {
+                let cameras = client.cameras().await?;
+                let mut out = std::io::stdout().lock();
+                if !arguments.once {
+                    // Clear the screen and begin at its top left.
+                    write!(out, "\x1b[2J\x1b[H")?;
+                }
+                writeln!(out, "{}", table(&cameras))?;
+                out.flush()?;
+                drop(out);
+                if arguments.once {
+                    let blind = cameras.iter().any(|camera| is_blind(state(camera)));
+                    return Ok(if blind { ExitCode::from(1) } else { ExitCode::SUCCESS });
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(every) => {}
+                    _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
+                }
+            }
+        })
+}
+
+fn state(camera: &pb::Camera) -> String {
+    camera.health.as_ref().map_or_else(String::new, |health| word::<CameraState>(health.state))
+}
+
+fn is_blind(state: String) -> bool {
+    !["live", "degraded", "ended", "disabled"].contains(&state.as_str())
+}
+
+fn table(cameras: &[pb::Camera]) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for camera in cameras {
+        *counts.entry(state(camera)).or_default() += 1;
+    }
+    let counts: Vec<_> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    // The blind ones first: with a thousand cameras nobody scrolls.
+    let mut rows: Vec<_> = cameras.iter().collect();
+    rows.sort_by_key(|camera| (!is_blind(state(camera)), camera.name.clone()));
+    let head = format!(
+        "{:<14} {:<13} {:>6} {:>9} {:>9} {:>8} {:>7} {:>9}  {}",
+        "camera", "state", "fps in", "decoded", "analysed", "dropped", "seen", "last seen", "reason"
+    );
+    let rows: Vec<_> = rows.into_iter().map(camera_row).collect();
+    format!("{} cameras: {}\n{head}\n{}", cameras.len(), counts.join(", "), rows.join("\n"))
+}
+
+/// One line about a camera.
+pub fn camera_row(camera: &pb::Camera) -> String {
+    let Some(health) = &camera.health else { return bare(&camera.name).to_owned() };
+    let now = SystemClock.now();
+    let time = |time: &Option<pb::Timestamp>| time.as_ref().and_then(|t| timestamp_from_pb(t).ok());
+    let mut reason = word::<StatusReason>(health.reason);
+    if !health.detail.is_empty() {
+        reason = format!("{reason} {}", health.detail);
+    }
+    if let Some(retry) = time(&health.retry_time) {
+        reason += &format!(" (next try in {})", short(retry.since(now)));
+    }
+    let last = time(&health.last_sighting_time).map_or_else(|| "-".to_owned(), |at: Timestamp| short(now.since(at)));
+    format!(
+        "{:<14} {:<13} {:>6.1} {:>9} {:>9} {:>8} {:>7} {:>9}  {}",
+        bare(&camera.name),
+        word::<CameraState>(health.state),
+        health.units_per_s,
+        health.decoded_count,
+        health.analysed_count,
+        health.dropped_count,
+        health.sighting_count,
+        last,
+        reason.trim(),
+    )
+}
+
+fn short(duration: Duration) -> String {
+    match duration.as_secs() {
+        s @ 0..120 => format!("{s} s"),
+        s @ 120..7200 => format!("{} min", s / 60),
+        s => format!("{} h", s / 3600),
+    }
+}

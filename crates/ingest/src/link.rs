@@ -1,0 +1,143 @@
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use guiji_domain::{Camera, Clock};
+
+use crate::IngestSettings;
+use crate::mailbox::{Event, Mailbox};
+use crate::outlet::{Outlet, caught};
+use crate::redact::Redactor;
+use crate::tally::{Tally, count};
+
+/// What lasts as long as a camera is open: shared by its supervisor and the callbacks of each connection.
+pub(crate) struct Line {
+    pub(crate) camera: Camera,
+    pub(crate) settings: Arc<IngestSettings>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) outlet: Outlet,
+    pub(crate) tally: Tally,
+    pub(crate) redactor: Redactor,
+}
+
+impl Line {
+    /// Runs a callback of the media framework. A panic must not unwind into C: it is reported, and `fallback` returned.
+    pub(crate) fn guarded<T>(&self, fallback: T, run: impl FnOnce() -> T) -> T {
+        caught(run).unwrap_or_else(|text| {
+            self.panicked(text);
+            fallback
+        })
+    }
+
+    /// Tells the supervisor of damage, once until it has heard.
+    pub(crate) fn complain(&self, progress: &Progress) {
+        if !progress.damage_posted.swap(true, Relaxed) {
+            self.mailbox.post(Event::Damage);
+        }
+    }
+
+    /// Reports a caught panic to the supervisor.
+    pub(crate) fn panicked(&self, text: String) {
+        count(&self.tally.panics);
+        self.mailbox.post(Event::Panicked(text));
+    }
+}
+
+/// How far a connection has come, for the watchdog. Times are milliseconds since its start, plus one; 0 is never.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    started: Instant,
+    /// The server answered, or the file was opened and understood.
+    pub(crate) answered: AtomicBool,
+    /// A video stream that we can decode was announced and asked for (RTSP only).
+    pub(crate) selected: AtomicBool,
+    /// A video stream that we can decode was found, and the decoder put behind it.
+    pub(crate) chosen: AtomicBool,
+    /// The sink has the word just now: nothing is late because of the camera.
+    pub(crate) delivering: AtomicBool,
+    /// Damage was posted and not yet seen.
+    pub(crate) damage_posted: AtomicBool,
+    /// A video codec that the stream has and we do not decode.
+    foreign_codec: Mutex<Option<String>>,
+    first_unit: AtomicU64,
+    last_unit: AtomicU64,
+    last_key: AtomicU64,
+    last_picture: AtomicU64,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            answered: AtomicBool::new(false),
+            selected: AtomicBool::new(false),
+            chosen: AtomicBool::new(false),
+            delivering: AtomicBool::new(false),
+            damage_posted: AtomicBool::new(false),
+            foreign_codec: Mutex::new(None),
+            first_unit: AtomicU64::new(0),
+            last_unit: AtomicU64::new(0),
+            last_key: AtomicU64::new(0),
+            last_picture: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn foreign_codec(&self) -> Option<String> {
+        self.foreign_codec.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn found_foreign_codec(&self, name: &str) {
+        let name = name.chars().filter(|c| c.is_ascii_graphic()).take(40).collect();
+        *self.foreign_codec.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
+    }
+
+    pub(crate) fn unit_came(&self, keyframe: bool) {
+        let now = self.stamp();
+        self.last_unit.store(now, Relaxed);
+        if self.first_unit.load(Relaxed) == 0 {
+            self.first_unit.store(now, Relaxed);
+        }
+        if keyframe {
+            self.last_key.store(now, Relaxed);
+        }
+    }
+
+    /// True for the first one.
+    pub(crate) fn picture_came(&self) -> bool {
+        self.last_picture.swap(self.stamp(), Relaxed) == 0
+    }
+
+    /// The sink gave the word back: what was late because of it is not late any more.
+    pub(crate) fn delivered(&self) {
+        let now = self.stamp();
+        self.last_picture.store(now, Relaxed);
+        self.last_unit.store(now, Relaxed);
+        self.delivering.store(false, Relaxed);
+    }
+
+    pub(crate) fn since_start(&self) -> Duration {
+        self.started.elapsed()
+    }
+    pub(crate) fn since_first_unit(&self) -> Option<Duration> {
+        self.since(&self.first_unit)
+    }
+    pub(crate) fn since_unit(&self) -> Option<Duration> {
+        self.since(&self.last_unit)
+    }
+    pub(crate) fn since_key(&self) -> Option<Duration> {
+        self.since(&self.last_key)
+    }
+    pub(crate) fn since_picture(&self) -> Option<Duration> {
+        self.since(&self.last_picture)
+    }
+
+    fn stamp(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64 + 1
+    }
+
+    fn since(&self, stamp: &AtomicU64) -> Option<Duration> {
+        let then = stamp.load(Relaxed);
+        (then > 0).then(|| Duration::from_millis(self.stamp().saturating_sub(then)))
+    }
+}

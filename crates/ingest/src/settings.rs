@@ -1,0 +1,104 @@
+use std::time::Duration;
+
+use guiji_domain::{InvalidValue, PixelFormat};
+
+use crate::BackOff;
+
+/// What holds for all cameras. Start from [`IngestSettings::new`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct IngestSettings {
+    /// Width and height of [`guiji_domain::Frame::small`], pixels, each 16 to 4096.
+    pub small_size: (u32, u32),
+    /// Its format: [`PixelFormat::Rgb`] or [`PixelFormat::Bgr`].
+    pub small_format: PixelFormat,
+    /// How long a server may take to answer a request, and until its first unit must arrive.
+    pub answer_timeout: Duration,
+    /// How long a connected stream may be silent.
+    pub silence_timeout: Duration,
+    /// How long units may arrive without a keyframe, or keyframes without a decoded picture. Longer than the
+    /// longest distance of keyframes: "smart" codecs of cameras make 10 s of it.
+    pub keyframe_timeout: Duration,
+    /// How much the jitter buffer may hold over TCP. Nothing is lost or reordered there, so this only bounds memory
+    /// when decoding falls behind; it delays nothing.
+    pub jitter_tcp: Duration,
+    /// How long over UDP a lost datagram is waited for. Delays only what comes after a loss.
+    pub jitter_udp: Duration,
+    /// Between tries, when a camera is out of reach, silent or broken off.
+    pub retry: BackOff,
+    /// Between tries, when it said no or is wrongly registered. Slow: cameras lock an account after a few wrong
+    /// passwords.
+    pub retry_refused: BackOff,
+    /// How long a connection must deliver pictures for the back-off to begin anew.
+    pub stable_after: Duration,
+    /// How long after the last decoder error a camera counts as degraded.
+    pub degraded_for: Duration,
+    /// How far a camera's own clock (RTCP) may be off ours. Beyond it the arrival time is used. Catches years like 1900 or 1970 and
+    /// cameras that send local time as UTC; below it, the difference goes into the uncertainty.
+    pub clock_disagreement_max: Duration,
+}
+
+impl IngestSettings {
+    /// The defaults, for a detector that wants pictures of this size (width, height) and format.
+    pub fn new(small_size: (u32, u32), small_format: PixelFormat) -> Self {
+        let s = Duration::from_secs;
+        Self {
+            small_size,
+            small_format,
+            answer_timeout: s(10),
+            silence_timeout: s(8),
+            keyframe_timeout: s(30),
+            jitter_tcp: s(2),
+            jitter_udp: Duration::from_millis(200),
+            retry: BackOff { first: s(1), cap: s(60) },
+            retry_refused: BackOff { first: s(30), cap: s(600) },
+            stable_after: s(30),
+            degraded_for: s(10),
+            clock_disagreement_max: s(10),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
+        let (w, h) = self.small_size;
+        if !(16..=4096).contains(&w) || !(16..=4096).contains(&h) {
+            let size = format!("{w}x{h}");
+            return Err(InvalidValue::new("detector picture size", size, "use 16 to 4096 a side"));
+        }
+        if self.small_format == PixelFormat::I420 {
+            return Err(InvalidValue::new("detector picture format", "I420", "use RGB or BGR"));
+        }
+        let durations = [
+            ("answer timeout", self.answer_timeout),
+            ("silence timeout", self.silence_timeout),
+            ("keyframe timeout", self.keyframe_timeout),
+            ("first wait before a retry", self.retry.first),
+            ("longest wait before a retry", self.retry.cap),
+            ("first wait after a refusal", self.retry_refused.first),
+            ("longest wait after a refusal", self.retry_refused.cap),
+        ];
+        for (what, value) in durations {
+            if value < Duration::from_millis(10) || value > Duration::from_secs(86_400) {
+                return Err(InvalidValue::new(what, format!("{value:?}"), "use 10 ms to one day"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_right_and_nonsense_is_refused() {
+        let right = IngestSettings::new((416, 256), PixelFormat::Bgr);
+        assert!(right.check().is_ok());
+        let wrong = [
+            IngestSettings { small_size: (0, 256), ..right.clone() },
+            IngestSettings { small_format: PixelFormat::I420, ..right.clone() },
+            IngestSettings { silence_timeout: Duration::ZERO, ..right.clone() },
+        ];
+        for settings in wrong {
+            assert!(settings.check().is_err(), "{settings:?}");
+        }
+    }
+}

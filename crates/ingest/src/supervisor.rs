@@ -1,0 +1,76 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use guiji_domain::{CameraState, StatusReason};
+
+use crate::backoff::Luck;
+use crate::failure::Failure;
+use crate::link::Line;
+use crate::mailbox::Wake;
+use crate::outlet::caught;
+use crate::report::Reporter;
+use crate::session::{End, Session};
+use crate::tally::count;
+
+/// Keeps one camera open: connects, runs the connection, names its end, waits, tries again, for ever or until the
+/// recording is over.
+pub(crate) fn supervise(line: &Arc<Line>) {
+    let mut reporter = Reporter::new(Arc::clone(line));
+    if !line.camera.enabled {
+        return reporter.now(CameraState::Disabled, None, "switched off by its registration");
+    }
+    let mut luck = Luck::seeded(line.camera.id.as_str(), line.clock.now().as_nanos() as u64);
+    let mut failures = 0;
+    reporter.now(CameraState::Connecting, None, "opening");
+    loop {
+        count(&line.tally.connects);
+        let (end, live_for) = connect(line, &mut reporter);
+        line.mailbox.clear();
+        let failure = match end {
+            End::Closed => return,
+            End::Finished(reason, detail) => {
+                reporter.now(CameraState::Ended, Some(reason), &detail);
+                tracing::info!(camera = %line.camera.id, %reason, detail, "recording ended");
+                return;
+            }
+            End::Failed(failure) => failure,
+        };
+        failures = if live_for >= line.settings.stable_after { 1 } else { failures + 1 };
+        let back_off = if failure.needs_a_person() {
+            line.settings.retry_refused
+        } else {
+            line.settings.retry
+        };
+        let wait = back_off.wait(failures, luck.next());
+        reporter.failed(failure, wait, failures);
+        if !rest(line, wait) {
+            return;
+        }
+    }
+}
+
+/// One connection. A panic of the supervision itself is an end like any other.
+fn connect(line: &Arc<Line>, reporter: &mut Reporter) -> (End, Duration) {
+    let outcome = caught(|| match Session::open(line, reporter) {
+        Ok(session) => session.run(),
+        Err(failure) => (End::Failed(failure), Duration::ZERO),
+    });
+    outcome.unwrap_or_else(|text| {
+        count(&line.tally.panics);
+        let detail = line.redactor.clean(&format!("a programming error: {text}"));
+        let failure = Failure::new(CameraState::Connecting, StatusReason::Panicked, detail);
+        (End::Failed(failure), Duration::ZERO)
+    })
+}
+
+/// Waits. False when the stream is to be closed.
+fn rest(line: &Line, wait: Duration) -> bool {
+    let deadline = Instant::now() + wait;
+    loop {
+        match line.mailbox.wait_until(deadline) {
+            Wake::Closing => return false,
+            Wake::Timeout => return true,
+            Wake::Event(event) => tracing::debug!(camera = %line.camera.id, ?event, "late event"),
+        }
+    }
+}

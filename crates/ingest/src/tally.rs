@@ -1,0 +1,33 @@
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use guiji_domain::StreamCounters;
+
+/// [`StreamCounters`] that many threads may raise. Lives as long as the camera is open, over all its connections.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) units: AtomicU64,
+    pub(crate) keyframes: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) decoded: AtomicU64,
+    pub(crate) skipped: AtomicU64,
+    pub(crate) connects: AtomicU64,
+    pub(crate) panics: AtomicU64,
+}
+
+impl Tally {
+    pub(crate) fn counters(&self) -> StreamCounters {
+        StreamCounters {
+            units: self.units.load(Relaxed),
+            keyframes: self.keyframes.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            decoded: self.decoded.load(Relaxed),
+            skipped: self.skipped.load(Relaxed),
+            connects: self.connects.load(Relaxed),
+        }
+    }
+}
+
+/// Raises a counter by one.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Relaxed);
+}

@@ -1,0 +1,325 @@
+//! Cameras that work, refuse, fall silent, lie and come back.
+
+mod common;
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use common::*;
+use gst::prelude::*;
+use gstreamer as gst;
+use guiji_domain::{
+    Camera, CameraState, Clock, ClockSource, DecodePolicy, OpenStream, StatusReason, Timestamp,
+    Transport,
+};
+
+#[test]
+fn tcp_and_udp_in_both_codecs() {
+    for launch in [live_h264(), live_h265()] {
+        let server = Server::of(launch.clone());
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let sink = Recorder::new();
+            let stream = open(&Camera { transport, ..camera(&server.address()) }, &sink);
+            sink.wait_frames(15);
+            sink.wait_status(CameraState::Live, None);
+            let frames = sink.frames();
+            for pair in frames.windows(2) {
+                assert!(pair[1].pts > pair[0].pts, "{transport}");
+                assert!(pair[1].captured.at > pair[0].captured.at, "{transport}");
+            }
+            let counters = stream.counters();
+            assert!(counters.units >= 15 && counters.keyframes >= 1 && counters.connects == 1);
+        }
+    }
+}
+
+#[test]
+fn capture_time_comes_from_the_cameras_reports() {
+    let server = Server::of(live_h264());
+    let sink = Recorder::new();
+    let _stream = open(&camera(&server.address()), &sink);
+    let by_report = |it: &Memory| {
+        it.frames.last().is_some_and(|it| {
+            it.captured.source == ClockSource::Rtcp
+                && it.captured.uncertainty < Duration::from_millis(200)
+        })
+    };
+    sink.wait("capture time by RTCP", by_report);
+    let frame = sink.frames().pop().unwrap();
+    let travelled = frame.arrived.as_nanos() - frame.captured.at.as_nanos();
+    assert!((-50..1000).contains(&(travelled / 1_000_000)), "{travelled} ns");
+}
+
+/// The machine's clock, eight hours on: seen from it, the camera is a time zone behind.
+struct ShiftedClock;
+
+impl Clock for ShiftedClock {
+    fn now(&self) -> Timestamp {
+        WallClock.now().plus(Duration::from_secs(8 * 3600))
+    }
+}
+
+#[test]
+fn a_camera_clock_a_time_zone_off_is_not_believed() {
+    let server = Server::of(live_h264());
+    let sink = Recorder::new();
+    let _stream = open_at(settings(), Arc::new(ShiftedClock), &camera(&server.address()), &sink);
+    let told = |it: &Memory| it.statuses.iter().any(|s| s.detail.contains("is 8 h behind ours"));
+    sink.wait("word of the camera's clock", told);
+    let frame = sink.frames().pop().unwrap();
+    assert_eq!(frame.captured.source, ClockSource::Arrival);
+    let shifted = frame.arrived.plus(Duration::from_secs(8 * 3600));
+    assert!(frame.captured.at.abs_diff(shifted) < SECOND, "{frame:?}");
+}
+
+/// Encoders with B pictures promise a reordering depth, which a decoder that sees keyframes only must not wait for.
+#[test]
+fn keyframes_come_at_once() {
+    let launch = live(
+        "x264enc key-int-max=25 bframes=2 b-adapt=false rc-lookahead=5 threads=1 \
+                       ! rtph264pay config-interval=-1",
+    );
+    let server = Server::of(launch);
+    let sink = Recorder::new();
+    let policy = DecodePolicy::KeyframeOnly;
+    let stream = open(&Camera { policy, ..camera(&server.address()) }, &sink);
+    sink.wait_frames(4);
+    for frame in &sink.frames()[1..] {
+        let late = frame.arrived.since(frame.captured.at);
+        assert!(late < Duration::from_millis(900), "{late:?}: {frame:?}");
+    }
+    assert!(stream.counters().units > 75);
+}
+
+#[test]
+fn wrong_password_is_refused_and_right_one_works() {
+    let serving = Serving { login: Some(("admin", "s3cr3t-pw")), ..Serving::of(live_h264()) };
+    let server = serving.start();
+    for login in [None, credentials("admin", "wrong-pw-17")] {
+        let sink = Recorder::new();
+        let stream = open(&Camera { credentials: login, ..camera(&server.address()) }, &sink);
+        let status = sink.wait_status(CameraState::Refused, Some(StatusReason::NotAuthorised));
+        assert!(status.retry_at.is_some());
+        sink.wait("a retry", |it| it.statuses.iter().filter(|s| s.retry_at.is_some()).count() > 1);
+        assert!(stream.counters().connects > 1);
+        for status in sink.statuses() {
+            assert!(!status.detail.contains("wrong-pw-17"), "{status:?}");
+            assert!(!status.detail.contains("admin"), "{status:?}");
+        }
+    }
+    let sink = Recorder::new();
+    let login = credentials("admin", "s3cr3t-pw");
+    let _stream = open(&Camera { credentials: login, ..camera(&server.address()) }, &sink);
+    sink.wait_frames(3);
+    assert!(!format!("{:?}", sink.statuses()).contains("s3cr3t-pw"));
+}
+
+#[test]
+fn refusals_have_names() {
+    let server = Server::of(live_h264());
+    let mjpeg = Server::of(live("jpegenc ! rtpjpegpay"));
+    let audio =
+        Server::of("( audiotestsrc is-live=true ! mulawenc ! rtppcmupay name=pay0 pt=0 )".into());
+    let closed_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nowhere = format!("rtsp://127.0.0.1:{}/nowhere", server.port);
+    for (address, state, reason) in [
+        (nowhere, CameraState::Misconfigured, StatusReason::NotFound),
+        (mjpeg.address(), CameraState::Misconfigured, StatusReason::UnsupportedCodec),
+        (audio.address(), CameraState::Misconfigured, StatusReason::UnsupportedCodec),
+        (
+            format!("rtsp://127.0.0.1:{closed_port}/cam"),
+            CameraState::Connecting,
+            StatusReason::Unreachable,
+        ),
+        (
+            "rtsp://no-such-host.invalid/cam".into(),
+            CameraState::Connecting,
+            StatusReason::Unreachable,
+        ),
+    ] {
+        let sink = Recorder::new();
+        let _stream = open(&camera(&address), &sink);
+        sink.wait("a failure", |it| it.statuses.iter().any(|s| s.retry_at.is_some()));
+        let status = sink.statuses().into_iter().find(|it| it.retry_at.is_some()).unwrap();
+        assert_eq!((status.state, status.reason), (state, Some(reason)), "{address}: {status:?}");
+    }
+}
+
+#[test]
+fn a_server_that_never_answers_is_unreachable() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("rtsp://{}/cam", listener.local_addr().unwrap());
+    let sink = Recorder::new();
+    let stream = open(&camera(&address), &sink);
+    let status = sink.wait_status(CameraState::Connecting, Some(StatusReason::Unreachable));
+    assert!(status.retry_at.is_some());
+    let began = Instant::now();
+    drop(stream); // perhaps in the middle of the next try
+    assert!(began.elapsed() < SECOND * 2);
+}
+
+#[test]
+fn a_server_killed_and_back_delivers_again() {
+    let mut server = Server::of(live_h264());
+    for transport in [Transport::Tcp, Transport::Udp] {
+        let sink = Recorder::new();
+        let stream = open(&Camera { transport, ..camera(&server.address()) }, &sink);
+        sink.wait_frames(5);
+        server.kill();
+        sink.wait("the loss", |it| it.statuses.iter().any(|s| s.retry_at.is_some()));
+        let before = sink.frames().len();
+        server = Serving { port: server.port, ..Serving::of(live_h264()) }.start();
+        sink.wait_frames(before + 5);
+        sink.wait("live again", |it| {
+            it.statuses.last().is_some_and(|s| s.state == CameraState::Live)
+        });
+        assert!(stream.counters().connects >= 2);
+    }
+}
+
+/// Drops what `wanted` says no to, behind the encoder. It hears the number of the unit and whether it is a keyframe.
+fn filter_units(bin: &gst::Bin, wanted: impl Fn(usize, bool) -> bool + Send + Sync + 'static) {
+    let pad = bin.by_name("units").unwrap().static_pad("src").unwrap();
+    let number = AtomicUsize::new(0);
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let key = !info.buffer().unwrap().flags().contains(gst::BufferFlags::DELTA_UNIT);
+        if wanted(number.fetch_add(1, Ordering::SeqCst), key) {
+            gst::PadProbeReturn::Ok
+        } else {
+            gst::PadProbeReturn::Handled
+        }
+    });
+}
+
+#[test]
+fn without_keyframes_it_says_so() {
+    let serving = Serving {
+        configure: Box::new(|bin| filter_units(bin, |_, key| !key)),
+        ..Serving::of(live_h264())
+    };
+    let server = serving.start();
+    let sink = Recorder::new();
+    let stream = open(&camera(&server.address()), &sink);
+    let status = sink.wait_status(CameraState::Stalled, Some(StatusReason::NoKeyframe));
+    assert!(status.retry_at.is_some());
+    assert!(sink.frames().is_empty());
+    assert!(stream.counters().units > 10 && stream.counters().keyframes == 0);
+}
+
+#[test]
+fn a_stream_that_falls_silent_is_stalled_and_tried_again() {
+    let serving = Serving {
+        configure: Box::new(|bin| filter_units(bin, |number, _| number < 30)),
+        ..Serving::of(live_h264())
+    };
+    let server = serving.start();
+    let sink = Recorder::new();
+    let _stream = open(&camera(&server.address()), &sink);
+    sink.wait_frames(5);
+    sink.wait_status(CameraState::Stalled, Some(StatusReason::Silence));
+    let frames = sink.frames().len();
+    sink.wait_frames(frames + 5); // a new connection, a new media
+}
+
+#[test]
+fn the_end_of_a_live_stream_is_followed_by_a_new_connection() {
+    let launch = live_h264().replace("pattern=ball", "pattern=ball num-buffers=30");
+    let server = Server::of(launch);
+    let sink = Recorder::new();
+    let stream = open(&camera(&server.address()), &sink);
+    let status = sink.wait_status(CameraState::Connecting, Some(StatusReason::EndOfStream));
+    assert!(status.retry_at.is_some());
+    let frames = sink.frames().len();
+    sink.wait_frames(frames + 5);
+    assert!(stream.counters().connects >= 2);
+}
+
+#[test]
+fn a_change_of_size_goes_on() {
+    let bin: Arc<Mutex<Option<gst::Bin>>> = Arc::default();
+    let configured = Arc::clone(&bin);
+    let serving = Serving {
+        configure: Box::new(move |bin| *configured.lock().unwrap() = Some(bin.clone())),
+        ..Serving::of(live_h264())
+    };
+    let server = serving.start();
+    let sink = Recorder::new();
+    let stream = open(&camera(&server.address()), &sink);
+    sink.wait_frames(10);
+    let caps = "video/x-raw,format=I420,width=320,height=200,framerate=25/1";
+    let caps: gst::Caps = caps.parse().unwrap();
+    let size = bin.lock().unwrap().as_ref().unwrap().by_name("size").unwrap();
+    size.set_property("caps", caps);
+    sink.wait("larger frames", |it| it.frames.iter().filter(|f| f.size == (320, 200)).count() > 5);
+    let status = sink.wait_status(CameraState::Live, Some(StatusReason::ResolutionChanged));
+    assert!(status.detail.contains("160x120 to 320x200"), "{status:?}");
+    assert_eq!(stream.counters().connects, 1);
+    let last = sink.frames().pop().unwrap();
+    assert_eq!(guiji_domain::Picture::width(&last.small), 64);
+}
+
+#[test]
+fn lost_datagrams_degrade_but_frames_still_come() {
+    let serving = Serving {
+        configure: Box::new(|bin| {
+            let pad = bin.by_name("pay0").unwrap().static_pad("src").unwrap();
+            let number = AtomicUsize::new(0);
+            let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
+            pad.add_probe(kinds, move |_, _| {
+                let number = number.fetch_add(1, Ordering::SeqCst);
+                if (40..60).contains(&number) && number % 5 == 0 {
+                    gst::PadProbeReturn::Handled
+                } else {
+                    gst::PadProbeReturn::Ok
+                }
+            });
+        }),
+        ..Serving::of(live_h264())
+    };
+    let server = serving.start();
+    let sink = Recorder::new();
+    let udp = Camera { transport: Transport::Udp, ..camera(&server.address()) };
+    let stream = open(&udp, &sink);
+    sink.wait_status(CameraState::Degraded, Some(StatusReason::DecodeErrors));
+    let frames = sink.frames().len();
+    sink.wait_frames(frames + 5);
+    let live = |it: &Memory| it.statuses.last().is_some_and(|s| s.state == CameraState::Live);
+    sink.wait("calm again", live);
+    assert_eq!(stream.counters().connects, 1);
+}
+
+#[test]
+fn closing_is_prompt_and_says_goodbye() {
+    let server = Server::of(live_h264());
+    for (round, transport) in [Transport::Tcp, Transport::Udp].into_iter().enumerate() {
+        let sink = Recorder::new();
+        let stream = open(&Camera { transport, ..camera(&server.address()) }, &sink);
+        sink.wait_frames(3);
+        let began = Instant::now();
+        drop(stream);
+        assert!(began.elapsed() < SECOND * 2, "{:?}", began.elapsed());
+        assert_eq!(server.teardowns.load(Ordering::SeqCst), round + 1);
+        let frames = sink.frames().len();
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(sink.frames().len(), frames);
+    }
+}
+
+#[test]
+fn a_stream_may_be_dropped_from_inside_its_own_sink() {
+    let server = Server::of(live_h264());
+    let slot: Arc<Mutex<Option<Box<dyn OpenStream>>>> = Arc::default();
+    let inner = Arc::clone(&slot);
+    let sink = Recorder::with(move |number| {
+        if number == 3 {
+            drop(inner.lock().unwrap().take());
+        }
+    });
+    *slot.lock().unwrap() = Some(open(&camera(&server.address()), &sink));
+    sink.wait_frames(4);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(slot.lock().unwrap().is_none());
+    assert_eq!(sink.frames().len(), 4);
+}

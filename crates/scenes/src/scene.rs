@@ -1,0 +1,260 @@
+//! One camera's frames, painted one after the other.
+
+use crate::SceneError;
+use crate::background;
+use crate::canvas::{Canvas, Grain, NOBODY, Rain, sway};
+use crate::font::PlateFonts;
+use crate::plate::Plate;
+use crate::random::Random;
+use crate::sprite::{Cut, Placement, Sprite};
+use crate::story::{PlannedVehicle, Stop, StorySpec};
+use crate::truth::{FrameTruth, PassageTruth};
+use crate::vehicle::{Look, VehicleModel};
+use crate::view::View;
+use guiji_domain::{PlateRows, Point, Quad, VehicleClass, VehicleColour};
+
+/// A vehicle on its way through one view.
+pub(crate) struct Passage {
+    pub(crate) truth: PassageTruth,
+    pub(crate) lane_at: f32,
+    pub(crate) at_s: f64,
+    pub(crate) speed_mps: f64,
+    model: usize,
+    plate: Plate,
+    colour: VehicleColour,
+    plate_gain: f32,
+    sprite: Option<Sprite>,
+}
+
+/// A camera's scene.
+pub(crate) struct Scene<'a> {
+    view: View,
+    models: &'a [VehicleModel],
+    fonts: &'a PlateFonts,
+    background: Canvas,
+    frame: Canvas,
+    grain: Grain,
+    rain: Option<Rain>,
+    trees_sway: bool,
+    random: Random,
+    fps: f64,
+    passages: Vec<Passage>,
+}
+
+/// Vehicles further away than this share of the reference distance have left the scene.
+const FAR: f64 = 5.0;
+
+impl<'a> Scene<'a> {
+    pub(crate) fn new(
+        spec: &StorySpec,
+        camera: usize,
+        plan: &[PlannedVehicle],
+        models: &'a [VehicleModel],
+        fonts: &'a PlateFonts,
+    ) -> Self {
+        let view = spec.view(camera);
+        let camera_spec = &spec.cameras[camera];
+        let mut random = Random::for_part(spec.seed, &format!("scene {}", camera_spec.id));
+        let background = background::draw(&view, &mut random);
+        let (luma, chroma) = view.light.noise();
+        let grain = Grain::new(&mut random, luma, chroma);
+        let rain = camera_spec.rain.then(|| Rain::new(&mut random, 420));
+        let mut passages: Vec<_> = plan
+            .iter()
+            .enumerate()
+            .flat_map(|(i, v)| v.stops.iter().map(move |s| (i, v, s)))
+            .filter(|(_, _, stop)| stop.camera == camera)
+            .map(|(i, vehicle, stop)| {
+                let gain = random.between(0.9, 1.04) as f32;
+                Passage::new(vehicle, stop, i % models.len().max(1), gain, &view)
+            })
+            .collect();
+        passages.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
+        Self {
+            frame: background.clone(),
+            background,
+            view,
+            models,
+            fonts,
+            grain,
+            rain,
+            trees_sway: camera_spec.trees_sway,
+            random,
+            fps: spec.fps,
+            passages,
+        }
+    }
+
+    /// Paints a frame and notes its truth.
+    pub(crate) fn paint(&mut self, number: u32) -> Result<&Canvas, SceneError> {
+        let time_s = f64::from(number) / self.fps;
+        self.frame.copy_planes(&self.background);
+        if self.trees_sway {
+            let rows = (self.view.horizon_y * self.view.zoom()) as usize;
+            sway(&mut self.frame, rows, time_s);
+        }
+        let placed = self.place(time_s)?;
+        // Far ones first: nearer ones hide them.
+        for (index, _, cut) in &placed {
+            self.frame.lay(cut, *index as u8);
+        }
+        let pts_ms = (f64::from(number) * 1000.0 / self.fps).round() as u64;
+        for (index, place, cut) in &placed {
+            note(&mut self.passages[*index], &self.view, &self.frame, place, cut, *index as u8, pts_ms);
+        }
+        for (_, _, cut) in &placed {
+            self.frame.disown(cut);
+        }
+        if let Some(rain) = &self.rain {
+            rain.fall(&mut self.frame, time_s);
+        }
+        self.grain.add(&mut self.frame, &mut self.random);
+        Ok(&self.frame)
+    }
+
+    /// The vehicles of a frame, farthest first.
+    fn place(&mut self, time_s: f64) -> Result<Vec<(usize, Placement, Cut)>, SceneError> {
+        let focal = f64::from(self.view.focal_m);
+        let mut placed = Vec::new();
+        for (index, passage) in self.passages.iter_mut().enumerate().take(usize::from(NOBODY)) {
+            let z_m = focal + passage.speed_mps * (time_s - passage.at_s);
+            if z_m > FAR * focal {
+                passage.sprite = None;
+                continue;
+            }
+            if z_m < focal / 4.0 {
+                continue;
+            }
+            let sprite = match &passage.sprite {
+                Some(sprite) => sprite,
+                None => {
+                    let look = Look {
+                        colour: passage.colour,
+                        light: self.view.light,
+                        mirror: self.view.mirror,
+                        lean: self.view.lean(),
+                        plate_gain: passage.plate_gain,
+                    };
+                    let model = &self.models[passage.model];
+                    let made = model.sprite(&passage.plate, self.fonts, look)?;
+                    passage.sprite.insert(made)
+                }
+            };
+            let cut = self
+                .view
+                .place(sprite, passage.lane_at, z_m as f32, passage.speed_mps as f32)
+                .and_then(|p| sprite.cut(&p, self.view.width, self.view.height).map(|c| (p, c)));
+            if let Some((place, cut)) = cut {
+                placed.push((z_m, index, place, cut));
+            }
+        }
+        placed.sort_by(|a, b| b.0.total_cmp(&a.0));
+        Ok(placed.into_iter().map(|(_, index, place, cut)| (index, place, cut)).collect())
+    }
+
+    /// The truth of everything painted.
+    pub(crate) fn truth(self) -> Vec<PassageTruth> {
+        let mut seen: Vec<_> = self
+            .passages
+            .into_iter()
+            .map(|p| p.truth)
+            .filter(|t| !t.track.is_empty())
+            .collect();
+        seen.sort_by_key(|t| t.first_seen_ms);
+        seen
+    }
+}
+
+impl Passage {
+    fn new(vehicle: &PlannedVehicle, stop: &Stop, model: usize, plate_gain: f32, view: &View) -> Self {
+        let plate = &vehicle.plate;
+        Self {
+            truth: PassageTruth {
+                vehicle: vehicle.name.clone(),
+                plate: plate.text.to_string(),
+                kind: plate.kind.to_string(),
+                plate_colour: plate.colour.to_string(),
+                rows: if plate.rows == PlateRows::Two { 2 } else { 1 },
+                body_colour: vehicle.colour.to_string(),
+                class: VehicleClass::Car.to_string(),
+                heading: "receding".to_owned(),
+                lane: stop.lane as u8,
+                speed_kmh: stop.speed_mps * 3.6,
+                at_reference_ms: stop.at_s * 1000.0,
+                first_seen_ms: 0,
+                last_seen_ms: 0,
+                readable_ms: None,
+                readable_frames: 0,
+                track: Vec::new(),
+            },
+            lane_at: view.lanes.get(stop.lane).copied().unwrap_or_default(),
+            at_s: stop.at_s,
+            speed_mps: stop.speed_mps,
+            model,
+            plate: plate.clone(),
+            colour: vehicle.colour,
+            plate_gain,
+            sprite: None,
+        }
+    }
+}
+
+/// Writes down where a vehicle is in a frame that has just been painted, if anything of it is in the picture.
+fn note(
+    passage: &mut Passage,
+    view: &View,
+    frame: &Canvas,
+    place: &Placement,
+    cut: &Cut,
+    index: u8,
+    pts_ms: u64,
+) {
+    let Some(sprite) = &passage.sprite else { return };
+    let (w, h) = (view.width as f32, view.height as f32);
+    let [x1, y1, x2, y2] = view.extent(sprite, place);
+    let vehicle = [x1.max(0.0), y1.max(0.0), x2.min(w), y2.min(h)];
+    if vehicle[0] >= vehicle[2] || vehicle[1] >= vehicle[3] {
+        return;
+    }
+    let plate = view.plate(sprite, place);
+    let whole = sprite.area() * place.scale * place.scale;
+    let visible = (frame.owned(cut, index) as f32 / whole.max(1.0)).min(1.0);
+    let plate_visible = visible_share(frame, &plate, index);
+    let truth = &mut passage.truth;
+    if truth.track.is_empty() {
+        truth.first_seen_ms = pts_ms;
+    }
+    truth.last_seen_ms = pts_ms;
+    if plate.width() >= PassageTruth::READABLE_PX && plate_visible >= 0.999 {
+        truth.readable_ms.get_or_insert(pts_ms);
+        truth.readable_frames += 1;
+    }
+    truth.track.push(FrameTruth {
+        pts_ms,
+        vehicle,
+        plate: plate.0.map(|p| [p.x, p.y]),
+        visible,
+        plate_visible,
+    });
+}
+
+/// Share of a grid of points in a quad that belong to the vehicle.
+fn visible_share(frame: &Canvas, quad: &Quad, index: u8) -> f32 {
+    const GRID: (usize, usize) = (16, 6);
+    let [tl, tr, br, bl] = quad.0;
+    let along = |a: Point, b: Point, t: f32| Point { x: a.x + (b.x - a.x) * t, y: a.y + (b.y - a.y) * t };
+    let mut seen = 0;
+    for i in 0..GRID.0 * GRID.1 {
+        let u = ((i % GRID.0) as f32 + 0.5) / GRID.0 as f32;
+        let v = ((i / GRID.0) as f32 + 0.5) / GRID.1 as f32;
+        let p = along(along(tl, tr, u), along(bl, br, u), v);
+        let inside = p.x >= 0.0
+            && p.y >= 0.0
+            && (p.x as usize) < frame.width
+            && (p.y as usize) < frame.height;
+        if inside && frame.owner[p.y as usize * frame.width + p.x as usize] == index {
+            seen += 1;
+        }
+    }
+    seen as f32 / (GRID.0 * GRID.1) as f32
+}

@@ -1,0 +1,252 @@
+//! Whether everything on disk is what was written.
+
+use guiji_domain::{Digest, SightingId, SortOrder, StoreError};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::codes::{Coded, NONE};
+use crate::day::Day;
+use crate::errors::sql;
+use crate::pack::{place, read_picture};
+use crate::partition::{RawSighting, checked_alert};
+use crate::store::Shared;
+
+const DOING: &str = "check the store";
+
+/// Most findings listed one by one.
+const DAMAGES_MAX: usize = 1000;
+
+/// What a check looked at and found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CheckReport {
+    /// Days.
+    pub partitions: usize,
+    /// Sightings.
+    pub sightings: u64,
+    /// Alerts.
+    pub alerts: u64,
+    /// Pictures that were read and proved.
+    pub pictures: u64,
+    /// Pictures whose pack retention has deleted.
+    pub pictures_deleted: u64,
+    /// How many findings there are.
+    pub damage_count: u64,
+    /// The findings, the first thousand of them.
+    pub damages: Vec<Damage>,
+}
+
+impl CheckReport {
+    /// Whether nothing was found.
+    pub fn is_sound(&self) -> bool {
+        self.damage_count == 0
+    }
+
+    fn found(&mut self, what: impl ToString, reason: impl ToString) {
+        self.damage_count += 1;
+        if self.damages.len() < DAMAGES_MAX {
+            self.damages.push(Damage { what: what.to_string(), reason: reason.to_string() });
+        }
+    }
+
+    /// Takes damage as a finding; passes other errors on.
+    fn accept<T>(&mut self, result: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(StoreError::Damaged { what, reason }) => {
+                self.found(what, reason);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Something that is not what was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Which record, picture or file.
+    pub what: String,
+    /// How it shows.
+    pub reason: String,
+}
+
+pub(crate) fn run(shared: &Shared) -> Result<CheckReport, StoreError> {
+    let mut report = CheckReport::default();
+    let structure = check_structure(&shared.registry().0, "registry.db", &mut report);
+    report.accept(structure)?;
+    let (cameras, entries) = (shared.registry().cameras(), shared.registry().entries());
+    report.accept(cameras)?;
+    report.accept(entries)?;
+    for partition in shared.partitions_by(SortOrder::OldestFirst) {
+        // A file whose header is damaged cannot even be opened.
+        let opened = shared.reader(&partition);
+        let Some(Some(connection)) = report.accept(opened)? else { continue };
+        report.partitions += 1;
+        let mut inner = CheckReport::default();
+        let checked = check_partition(shared, &connection, partition.day, &mut inner);
+        report.add(inner);
+        // SQLite may give up halfway through a damaged file; what it says then is the finding.
+        match checked {
+            Err(StoreError::Damaged { reason, .. }) => report.found(partition.path.display(), reason),
+            other => other?,
+        }
+    }
+    Ok(report)
+}
+
+impl CheckReport {
+    fn add(&mut self, other: Self) {
+        self.sightings += other.sightings;
+        self.alerts += other.alerts;
+        self.pictures += other.pictures;
+        self.pictures_deleted += other.pictures_deleted;
+        self.damage_count += other.damage_count;
+        let room = DAMAGES_MAX.saturating_sub(self.damages.len());
+        self.damages.extend(other.damages.into_iter().take(room));
+    }
+}
+
+fn check_partition(
+    shared: &Shared,
+    connection: &Connection,
+    day: Day,
+    report: &mut CheckReport,
+) -> Result<(), StoreError> {
+    check_structure(connection, &format!("sightings/{day}.db"), report)?;
+    check_sightings(connection, day, report)?;
+    check_alerts(connection, report)?;
+    check_pictures(shared, connection, day, report)
+}
+
+fn check_structure(
+    connection: &Connection,
+    file: &str,
+    report: &mut CheckReport,
+) -> Result<(), StoreError> {
+    let failed = sql(DOING);
+    let mut statement = connection.prepare("PRAGMA integrity_check(100)").map_err(&failed)?;
+    let rows = statement.query_map([], |row| row.get::<_, String>(0)).map_err(&failed)?;
+    for row in rows {
+        let line = row.map_err(&failed)?;
+        if line != "ok" {
+            report.found(file, line);
+        }
+    }
+    Ok(())
+}
+
+fn check_sightings(
+    connection: &Connection,
+    day: Day,
+    report: &mut CheckReport,
+) -> Result<(), StoreError> {
+    let failed = sql(DOING);
+    let mut statement = connection
+        .prepare(
+            "SELECT id, checksum, record, captured, stage, class, colour, p.text, c.name
+             FROM sighting AS s LEFT JOIN plate AS p ON p.id = s.plate LEFT JOIN camera AS c ON c.id = s.camera",
+        )
+        .map_err(&failed)?;
+    let mut rows = statement.query([]).map_err(&failed)?;
+    while let Some(row) = rows.next().map_err(&failed)? {
+        report.sightings += 1;
+        let raw = RawSighting {
+            id: row.get(0).map_err(&failed)?,
+            checksum: row.get(1).map_err(&failed)?,
+            record: row.get(2).map_err(&failed)?,
+        };
+        let Some(sighting) = report.accept(raw.checked())? else { continue };
+        let expected = (
+            sighting.captured.at.as_nanos(),
+            sighting.stage.code(),
+            sighting.vehicle.class.map_or(NONE, |(class, _)| class.code()),
+            sighting.vehicle.colour.map_or(NONE, |(colour, _)| colour.code()),
+            sighting.plate_text().map(|text| text.as_str().to_owned()),
+            Some(sighting.camera.as_str().to_owned()),
+        );
+        if columns(row).map_err(&failed)? != expected {
+            report.found(
+                format!("sighting {}", sighting.id),
+                "its index columns differ from its record",
+            );
+        }
+        if Day::of(sighting.id.started()) != day {
+            report.found(format!("sighting {}", sighting.id), "it lies in another day's file");
+        }
+        for evidence in &sighting.evidence {
+            let known = connection
+                .prepare_cached("SELECT 1 FROM picture WHERE digest = ?1 AND kind = ?2")
+                .and_then(|mut statement| {
+                    statement
+                        .query_row(params![evidence.digest.0, evidence.kind.code()], |_| Ok(()))
+                        .optional()
+                })
+                .map_err(&failed)?;
+            if known.is_none() {
+                report.found(
+                    format!("picture {} of sighting {}", evidence.digest, sighting.id),
+                    "no row says where it lies",
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+type Columns = (i64, u8, u8, u8, Option<String>, Option<String>);
+
+fn columns(row: &Row<'_>) -> rusqlite::Result<Columns> {
+    Ok((row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?, row.get(8)?))
+}
+
+fn check_alerts(connection: &Connection, report: &mut CheckReport) -> Result<(), StoreError> {
+    let failed = sql(DOING);
+    let mut statement = connection
+        .prepare("SELECT cursor, checksum, record, sighting, entry, stage FROM alert")
+        .map_err(&failed)?;
+    let mut rows = statement.query([]).map_err(&failed)?;
+    while let Some(row) = rows.next().map_err(&failed)? {
+        report.alerts += 1;
+        let (cursor, checksum) = (row.get(0).map_err(&failed)?, row.get(1).map_err(&failed)?);
+        let record: Vec<u8> = row.get(2).map_err(&failed)?;
+        let Some(alert) = report.accept(checked_alert(cursor, checksum, &record))? else { continue };
+        let sighting: [u8; 16] = row.get(3).map_err(&failed)?;
+        let entry: String = row.get(4).map_err(&failed)?;
+        let stage: u8 = row.get(5).map_err(&failed)?;
+        if SightingId::from_u128(u128::from_be_bytes(sighting)) != alert.id.sighting
+            || entry != alert.id.entry.as_str()
+            || stage != alert.stage.code()
+        {
+            report.found(format!("alert {cursor}"), "its index columns differ from its record");
+        }
+    }
+    Ok(())
+}
+
+fn check_pictures(
+    shared: &Shared,
+    connection: &Connection,
+    day: Day,
+    report: &mut CheckReport,
+) -> Result<(), StoreError> {
+    let failed = sql(DOING);
+    let folder = shared.evidence_folder();
+    // In the order of the disk.
+    let mut statement = connection
+        .prepare("SELECT digest, kind, pack, start, length FROM picture ORDER BY pack, start")
+        .map_err(&failed)?;
+    let mut rows = statement.query([]).map_err(&failed)?;
+    while let Some(row) = rows.next().map_err(&failed)? {
+        let digest = Digest(row.get(0).map_err(&failed)?);
+        let number = |column| row.get::<_, i64>(column).map_err(&failed);
+        let Some(place) = place(day, number(1)?, number(2)?, number(3)?, number(4)?) else {
+            report.found(format!("picture {digest}"), "its place is impossible");
+            continue;
+        };
+        match report.accept(read_picture(&folder, place, &digest))? {
+            Some(Some(_)) => report.pictures += 1,
+            Some(None) => report.pictures_deleted += 1,
+            None => {}
+        }
+    }
+    Ok(())
+}

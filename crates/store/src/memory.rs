@@ -1,0 +1,140 @@
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use guiji_domain::{
+    Alert, AlertLog, Camera, CameraId, CameraRegistry, Digest, Recorded, Sighting, SightingId,
+    SightingPage, SightingQuery, SightingStage, SightingStore, SortOrder, StoreError, WatchEntry,
+    WatchEntryId, Watchlist,
+};
+
+use crate::validate;
+
+/// A store in memory, gone with the process: for tests, and the plain statement of what [`crate::Store`] must do.
+#[derive(Debug, Default)]
+pub struct MemoryStore(Mutex<Contents>);
+
+#[derive(Debug, Default)]
+struct Contents {
+    sightings: BTreeMap<SightingId, Arc<Sighting>>,
+    pictures: HashMap<Digest, Arc<[u8]>>,
+    alerts: Vec<Alert>,
+    entries: BTreeMap<WatchEntryId, WatchEntry>,
+    cameras: BTreeMap<CameraId, Camera>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        // Nothing in here can panic halfway through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SightingStore for MemoryStore {
+    fn record(&self, batch: &[Recorded]) -> Result<Vec<Alert>, StoreError> {
+        validate::recorded(batch)?;
+        let mut contents = self.contents();
+        let mut logged = Vec::new();
+        for item in batch {
+            let id = item.sighting.id;
+            let old = contents.sightings.get(&id);
+            if old.is_none_or(|old| old.stage == SightingStage::Provisional) {
+                contents.sightings.insert(id, Arc::clone(&item.sighting));
+                for (evidence, picture) in item.sighting.evidence.iter().zip(&item.pictures) {
+                    contents.pictures.insert(evidence.digest, Arc::clone(picture));
+                }
+            }
+            for alert in &item.alerts {
+                if contents.alerts.iter().any(|a| a.id == alert.id && a.stage == alert.stage) {
+                    continue;
+                }
+                let cursor = contents.alerts.len() as u64 + 1;
+                let alert = Alert { cursor, ..alert.clone() };
+                contents.alerts.push(alert.clone());
+                logged.push(alert);
+            }
+        }
+        Ok(logged)
+    }
+
+    fn get(&self, id: SightingId) -> Result<Option<Sighting>, StoreError> {
+        Ok(self.contents().sightings.get(&id).map(|s| Sighting::clone(s)))
+    }
+
+    fn search(&self, query: &SightingQuery) -> Result<SightingPage, StoreError> {
+        let contents = self.contents();
+        let mut found: Vec<_> = contents.sightings.values().filter(|s| query.accepts(s)).collect();
+        found.sort_by_key(|s| (s.captured.at, s.id));
+        if query.order == SortOrder::NewestFirst {
+            found.reverse();
+        }
+        let length = validate::page_length(query.limit);
+        Ok(SightingPage {
+            more: found.len() > length,
+            sightings: found.into_iter().take(length).map(|s| Sighting::clone(s)).collect(),
+        })
+    }
+
+    fn evidence(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.contents().pictures.get(digest).map(|bytes| bytes.to_vec()))
+    }
+}
+
+impl AlertLog for MemoryStore {
+    fn alerts_after(&self, cursor: u64, limit: usize) -> Result<Vec<Alert>, StoreError> {
+        let contents = self.contents();
+        let length = validate::page_length(limit);
+        Ok(contents.alerts.iter().filter(|a| a.cursor > cursor).take(length).cloned().collect())
+    }
+
+    fn last_cursor(&self) -> Result<u64, StoreError> {
+        Ok(self.contents().alerts.last().map_or(0, |a| a.cursor))
+    }
+
+    fn alerts_of(&self, sighting: SightingId) -> Result<Vec<Alert>, StoreError> {
+        let contents = self.contents();
+        let latest: BTreeMap<_, _> = contents
+            .alerts
+            .iter()
+            .filter(|a| a.id.sighting == sighting)
+            .map(|a| (&a.id.entry, a)) // the later replaces the earlier
+            .collect();
+        Ok(latest.into_values().cloned().collect())
+    }
+}
+
+impl Watchlist for MemoryStore {
+    fn put_entry(&self, entry: &WatchEntry) -> Result<(), StoreError> {
+        validate::entry(entry)?;
+        self.contents().entries.insert(entry.id.clone(), entry.clone());
+        Ok(())
+    }
+
+    fn remove_entry(&self, id: &WatchEntryId) -> Result<bool, StoreError> {
+        Ok(self.contents().entries.remove(id).is_some())
+    }
+
+    fn entries(&self) -> Result<Vec<WatchEntry>, StoreError> {
+        Ok(self.contents().entries.values().cloned().collect())
+    }
+}
+
+impl CameraRegistry for MemoryStore {
+    fn put_camera(&self, camera: &Camera) -> Result<(), StoreError> {
+        validate::camera(camera)?;
+        self.contents().cameras.insert(camera.id.clone(), camera.clone());
+        Ok(())
+    }
+
+    fn remove_camera(&self, id: &CameraId) -> Result<bool, StoreError> {
+        Ok(self.contents().cameras.remove(id).is_some())
+    }
+
+    fn cameras(&self) -> Result<Vec<Camera>, StoreError> {
+        Ok(self.contents().cameras.values().cloned().collect())
+    }
+}

@@ -1,0 +1,231 @@
+use std::path::Path;
+
+use guiji_domain::{
+    Camera, CameraId, Credentials, GeoPoint, InvalidValue, PlatePattern, PlateText, SiteId,
+    StoreError, StreamAddress, Timestamp, WatchEntry, WatchEntryId, WatchTarget,
+};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::codes::Coded;
+use crate::errors::{damaged, sql};
+use crate::partition::sql_number;
+use crate::schema::{self, FileKind};
+use crate::settings::Durability;
+
+/// `registry.db`: what is not bound to a day.
+#[derive(Debug)]
+pub(crate) struct Registry(pub(crate) Connection);
+
+impl Registry {
+    pub(crate) fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
+        schema::open_writer(path, FileKind::Registry, durability).map(Self)
+    }
+
+    pub(crate) fn put_camera(&self, camera: &Camera) -> Result<(), StoreError> {
+        let (username, password) =
+            camera.credentials.as_ref().map(|c| (&c.username, &c.password)).unzip();
+        self.0
+            .execute(
+                "INSERT OR REPLACE INTO camera (id, site, name, lat_deg, lon_deg, bearing_deg, address, username,
+                 password, transport, pace, policy, analysed_fps_max, recorded_at, enabled)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                params![
+                    camera.id.as_str(),
+                    camera.site.as_str(),
+                    camera.name,
+                    camera.position.lat_deg(),
+                    camera.position.lon_deg(),
+                    camera.bearing_deg,
+                    camera.address.as_str(),
+                    username,
+                    password,
+                    camera.transport.code(),
+                    camera.pace.code(),
+                    camera.policy.code(),
+                    camera.analysed_fps_max,
+                    camera.recorded_at.map(Timestamp::as_nanos),
+                    camera.enabled,
+                ],
+            )
+            .map_err(sql("register a camera"))?;
+        Ok(())
+    }
+
+    pub(crate) fn remove_camera(&self, id: &CameraId) -> Result<bool, StoreError> {
+        self.0
+            .execute("DELETE FROM camera WHERE id = ?1", [id.as_str()])
+            .map(|removed| removed > 0)
+            .map_err(sql("remove a camera"))
+    }
+
+    pub(crate) fn cameras(&self) -> Result<Vec<Camera>, StoreError> {
+        self.all(
+            "SELECT id, site, name, lat_deg, lon_deg, bearing_deg, address, username, password,
+             transport, pace, policy, analysed_fps_max, recorded_at, enabled FROM camera ORDER BY id",
+            "camera",
+            camera_of,
+        )
+    }
+
+    pub(crate) fn put_entry(&self, entry: &WatchEntry) -> Result<(), StoreError> {
+        let (kind, target) = match &entry.target {
+            WatchTarget::Plate(text) => (0, text.as_str()),
+            WatchTarget::Pattern(pattern) => (1, pattern.as_str()),
+        };
+        let cameras: Vec<_> = entry.cameras.iter().map(CameraId::as_str).collect();
+        self.0
+            .execute(
+                "INSERT OR REPLACE INTO watch_entry (id, kind, target, case_number, reason, owner, created, expires,
+                 threshold, cameras) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                params![
+                    entry.id.as_str(),
+                    kind,
+                    target,
+                    entry.case_number,
+                    entry.reason,
+                    entry.owner,
+                    entry.created.as_nanos(),
+                    entry.expires.as_nanos(),
+                    entry.threshold,
+                    cameras.join(" "),
+                ],
+            )
+            .map_err(sql("enter a watch-list entry"))?;
+        Ok(())
+    }
+
+    pub(crate) fn remove_entry(&self, id: &WatchEntryId) -> Result<bool, StoreError> {
+        self.0
+            .execute("DELETE FROM watch_entry WHERE id = ?1", [id.as_str()])
+            .map(|removed| removed > 0)
+            .map_err(sql("remove a watch-list entry"))
+    }
+
+    pub(crate) fn entries(&self) -> Result<Vec<WatchEntry>, StoreError> {
+        self.all(
+            "SELECT id, kind, target, case_number, reason, owner, created, expires, threshold, cameras
+             FROM watch_entry ORDER BY id",
+            "watch-list entry",
+            entry_of,
+        )
+    }
+
+    /// No alert has a cursor above this.
+    pub(crate) fn reserved_cursor(&self) -> Result<u64, StoreError> {
+        let reserved: i64 = self
+            .0
+            .query_row("SELECT reserved FROM alert_cursor", [], |row| row.get(0))
+            .map_err(sql("read the alert cursor"))?;
+        u64::try_from(reserved).map_err(|_| damaged("the alert cursor", "it is negative"))
+    }
+
+    /// Durably raises the bound of cursors.
+    pub(crate) fn reserve_cursors(&self, until: u64) -> Result<(), StoreError> {
+        self.0
+            .execute("UPDATE alert_cursor SET reserved = ?1", [sql_number(until)])
+            .map_err(sql("reserve alert cursors"))?;
+        Ok(())
+    }
+
+    /// The note of a batch that is being committed, or was when the store stopped.
+    pub(crate) fn unfinished(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.0
+            .query_row("SELECT undo FROM unfinished", [], |row| row.get(0))
+            .optional()
+            .map_err(sql("read the note of an unfinished batch"))
+    }
+
+    pub(crate) fn note_unfinished(&self, undo: &[u8]) -> Result<(), StoreError> {
+        self.0
+            .execute("INSERT INTO unfinished (one, undo) VALUES (1, ?1)", [undo])
+            .map_err(sql("note an unfinished batch"))?;
+        Ok(())
+    }
+
+    pub(crate) fn clear_unfinished(&self) -> Result<(), StoreError> {
+        self.0
+            .execute("DELETE FROM unfinished", [])
+            .map_err(sql("clear the note of an unfinished batch"))?;
+        Ok(())
+    }
+
+    fn all<T>(
+        &self,
+        query: &str,
+        what: &'static str,
+        make: fn(&Row<'_>) -> rusqlite::Result<Result<T, InvalidValue>>,
+    ) -> Result<Vec<T>, StoreError> {
+        let failed = sql("read the registry");
+        let mut statement = self.0.prepare_cached(query).map_err(&failed)?;
+        let mut rows = statement.query([]).map_err(&failed)?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next().map_err(&failed)? {
+            let id: String = row.get(0).map_err(&failed)?;
+            let value = make(row).map_err(&failed)?;
+            all.push(value.map_err(|reason| damaged(format!("{what} {id}"), reason))?);
+        }
+        Ok(all)
+    }
+}
+
+type Text = String;
+
+fn camera_of(row: &Row<'_>) -> rusqlite::Result<Result<Camera, InvalidValue>> {
+    let (id, site, name): (Text, Text, Text) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let (lat, lon, bearing_deg) = (row.get(3)?, row.get(4)?, row.get(5)?);
+    let address: Text = row.get(6)?;
+    let credentials: (Option<Text>, Option<Text>) = (row.get(7)?, row.get(8)?);
+    let (transport, pace, policy) = (row.get(9)?, row.get(10)?, row.get(11)?);
+    let (analysed_fps_max, recorded_at, enabled) =
+        (row.get(12)?, row.get::<_, Option<i64>>(13)?, row.get(14)?);
+    let make = move || {
+        Ok(Camera {
+            id: CameraId::new(&id)?,
+            site: SiteId::new(&site)?,
+            name,
+            position: GeoPoint::new(lat, lon)?,
+            bearing_deg,
+            address: StreamAddress::new(&address)?,
+            credentials: match credentials {
+                (Some(username), Some(password)) => Some(Credentials { username, password }),
+                _ => None,
+            },
+            transport: choice("transport", transport)?,
+            pace: choice("pace", pace)?,
+            policy: choice("decode policy", policy)?,
+            analysed_fps_max,
+            recorded_at: recorded_at.map(Timestamp::from_nanos),
+            enabled,
+        })
+    };
+    Ok(make())
+}
+
+fn entry_of(row: &Row<'_>) -> rusqlite::Result<Result<WatchEntry, InvalidValue>> {
+    let (id, kind, target): (Text, i64, Text) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let (case_number, reason, owner) = (row.get(3)?, row.get(4)?, row.get(5)?);
+    let (created, expires) = (row.get(6)?, row.get(7)?);
+    let (threshold, cameras): (f32, Text) = (row.get(8)?, row.get(9)?);
+    let make = move || {
+        Ok(WatchEntry {
+            id: WatchEntryId::new(&id)?,
+            target: match kind {
+                0 => WatchTarget::Plate(PlateText::parse(&target)?),
+                1 => WatchTarget::Pattern(PlatePattern::parse(&target)?),
+                _ => return Err(InvalidValue::new("target kind", kind, "is unknown")),
+            },
+            case_number,
+            reason,
+            owner,
+            created: Timestamp::from_nanos(created),
+            expires: Timestamp::from_nanos(expires),
+            threshold,
+            cameras: cameras.split_whitespace().map(CameraId::new).collect::<Result<_, _>>()?,
+        })
+    };
+    Ok(make())
+}
+
+fn choice<T: Coded>(what: &'static str, code: u8) -> Result<T, InvalidValue> {
+    T::from_code(code).ok_or_else(|| InvalidValue::new(what, code, "is an unknown code"))
+}

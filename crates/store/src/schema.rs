@@ -1,0 +1,203 @@
+//! Opening SQLite files: creation, pragmas, migrations.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use guiji_domain::StoreError;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::errors::{damaged, io_at, sql_at};
+use crate::settings::Durability;
+
+/// What a file is for. Its `application_id` says so on disk, so that a stray file is never taken for ours.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum FileKind {
+    Registry,
+    Partition,
+}
+
+impl FileKind {
+    fn application_id(self) -> i32 {
+        match self {
+            Self::Registry => 0x474a_5231,  // "GJR1"
+            Self::Partition => 0x474a_5031, // "GJP1"
+        }
+    }
+
+    /// Step `i` leads from version `i` to version `i + 1`. Steps are appended, never changed: files of every version
+    /// that was ever released lie in `testdata/` and must open.
+    fn migrations(self) -> &'static [&'static str] {
+        match self {
+            Self::Registry => &[REGISTRY_V1],
+            Self::Partition => &[PARTITION_V1],
+        }
+    }
+}
+
+const REGISTRY_V1: &str = "
+CREATE TABLE camera (
+    id TEXT PRIMARY KEY, site TEXT NOT NULL, name TEXT NOT NULL,
+    lat_deg REAL NOT NULL, lon_deg REAL NOT NULL, bearing_deg REAL,
+    address TEXT NOT NULL, username TEXT, password TEXT,
+    transport INTEGER NOT NULL, pace INTEGER NOT NULL, policy INTEGER NOT NULL,
+    analysed_fps_max REAL NOT NULL, recorded_at INTEGER, enabled INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+-- cameras: names joined by blanks, empty for everywhere. kind: 0 plate, 1 pattern.
+CREATE TABLE watch_entry (
+    id TEXT PRIMARY KEY, kind INTEGER NOT NULL, target TEXT NOT NULL,
+    case_number TEXT NOT NULL, reason TEXT NOT NULL, owner TEXT NOT NULL,
+    created INTEGER NOT NULL, expires INTEGER NOT NULL, threshold REAL NOT NULL,
+    cameras TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+-- No alert has a cursor above this.
+CREATE TABLE alert_cursor (one INTEGER PRIMARY KEY CHECK (one = 1), reserved INTEGER NOT NULL) STRICT;
+INSERT INTO alert_cursor VALUES (1, 0);
+-- How to take back a batch of several days that is being committed.
+CREATE TABLE unfinished (one INTEGER PRIMARY KEY CHECK (one = 1), undo BLOB NOT NULL) STRICT;
+";
+
+const PARTITION_V1: &str = "
+CREATE TABLE plate (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE camera (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+-- id: 16 bytes, big-endian, so that bytes sort as ids. The record holds everything; the other columns are copies for
+-- the indexes, checked against it. checksum: CRC-32 of id and record. Records lie in the order of arrival; the
+-- narrow indexes are what stays in memory.
+CREATE TABLE sighting (
+    seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, captured INTEGER NOT NULL,
+    plate INTEGER, camera INTEGER NOT NULL, stage INTEGER NOT NULL,
+    class INTEGER NOT NULL, colour INTEGER NOT NULL,
+    checksum INTEGER NOT NULL, record BLOB NOT NULL
+) STRICT;
+CREATE INDEX sighting_by_plate ON sighting (plate, captured, id) WHERE plate IS NOT NULL;
+CREATE INDEX sighting_by_camera ON sighting (camera, captured, id);
+CREATE INDEX sighting_by_time ON sighting (captured, id);
+-- checksum: CRC-32 of cursor and record.
+CREATE TABLE alert (
+    cursor INTEGER PRIMARY KEY, sighting BLOB NOT NULL, entry TEXT NOT NULL, stage INTEGER NOT NULL,
+    checksum INTEGER NOT NULL, record BLOB NOT NULL,
+    UNIQUE (sighting, entry, stage)
+) STRICT;
+CREATE TABLE pack (number INTEGER PRIMARY KEY, kind INTEGER NOT NULL) STRICT;
+CREATE TABLE picture (
+    digest BLOB NOT NULL, kind INTEGER NOT NULL, pack INTEGER NOT NULL,
+    start INTEGER NOT NULL, length INTEGER NOT NULL,
+    PRIMARY KEY (digest, kind)
+) STRICT, WITHOUT ROWID;
+";
+
+/// How long a connection waits for a lock: only recovery and checkpoints of another connection hold one.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Opens a file for writing, makes it when it is missing and brings it to the newest version.
+pub(crate) fn open_writer(
+    path: &Path,
+    kind: FileKind,
+    durability: Durability,
+) -> Result<Connection, StoreError> {
+    const DOING: &str = "open a file of the store";
+    create_private(path)?;
+    let mut connection = connect(path)?;
+    let failed = sql_at(DOING, path);
+    connection
+        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))
+        .map_err(&failed)?;
+    let synchronous = match durability {
+        Durability::Full => "FULL",
+        Durability::UnsafeNoSync => "OFF",
+    };
+    connection
+        .execute_batch(&format!(
+            "PRAGMA synchronous = {synchronous}; PRAGMA cache_size = -16384; PRAGMA journal_size_limit = 16777216;"
+        ))
+        .map_err(&failed)?;
+    migrate(&mut connection, kind, path)?;
+    Ok(connection)
+}
+
+/// Opens an existing file of the newest version for queries.
+pub(crate) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let connection = connect(path)?;
+    connection
+        .execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -1024;")
+        .map_err(sql_at("open a file of the store", path))?;
+    Ok(connection)
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let failed = sql_at("open a file of the store", path);
+    // A reader needs to write too: to the index of the write-ahead log.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(&failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(&failed)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}
+
+fn migrate(connection: &mut Connection, kind: FileKind, path: &Path) -> Result<(), StoreError> {
+    const DOING: &str = "migrate a file of the store";
+    let failed = sql_at(DOING, path);
+    let number = |pragma: &str| {
+        connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i32>(0))
+    };
+    let version = number("user_version").map_err(&failed)?;
+    let application = number("application_id").map_err(&failed)?;
+    let steps = kind.migrations();
+    if version == 0 {
+        let tables = connection
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
+            .map_err(&failed)?;
+        if tables > 0 {
+            return Err(damaged(path.display(), "it is not a file of this store"));
+        }
+    } else if application != kind.application_id() {
+        return Err(damaged(path.display(), "it is not a file of this store"));
+    }
+    let done = usize::try_from(version).unwrap_or(usize::MAX);
+    let Some(pending) = steps.get(done..) else {
+        return Err(StoreError::Medium {
+            doing: "open the store",
+            reason: format!(
+                "{} has format {version}, this program knows up to {}: use a newer program",
+                path.display(),
+                steps.len()
+            ),
+        });
+    };
+    if pending.is_empty() {
+        return Ok(());
+    }
+    let transaction = connection.transaction().map_err(&failed)?;
+    for step in pending {
+        transaction.execute_batch(step).map_err(&failed)?;
+    }
+    transaction
+        .execute_batch(&format!(
+            "PRAGMA application_id = {}; PRAGMA user_version = {};",
+            kind.application_id(),
+            steps.len()
+        ))
+        .map_err(&failed)?;
+    transaction.commit().map_err(&failed)
+}
+
+/// Makes an empty file, readable by its owner only, unless there is one. Its name is durable on return, also when a
+/// crash came between the making and the syncing before.
+pub(crate) fn create_private(path: &Path) -> Result<(), StoreError> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match made {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(io_at("create a file", path)(error))
+        }
+        Ok(_) | Err(_) => sync_folder_of(path),
+    }
+}
+
+/// Makes the names in the folder of a file durable.
+pub(crate) fn sync_folder_of(path: &Path) -> Result<(), StoreError> {
+    let folder = path.parent().unwrap_or(path);
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(io_at("sync a folder", folder))
+}

@@ -1,0 +1,364 @@
+//! Answers to queries, equal to filtering everything by [`SightingQuery::accepts`].
+//!
+//! A day's file is searched along *lanes*: ranges of an index whose rows come in the order asked for, by
+//! `(captured, id)`. One lane a matching plate or camera, or one over time. All lanes of all days feed one heap
+//! that keeps the best page; a lane ends as soon as its next row could not enter the page.
+
+use std::collections::{BinaryHeap, HashSet};
+
+use guiji_domain::{PlatePattern, Sighting, SightingPage, SightingQuery, SortOrder, StoreError};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::codes::Coded;
+use crate::errors::sql;
+use crate::partition::{RawSighting, Summary, id_key};
+use crate::validate;
+
+const DOING: &str = "search sightings";
+
+/// With more lanes than this, walking all rows in time order is as good.
+const LANES_MAX: usize = 256;
+
+/// Place in time order: capture time in nanoseconds, then the id's bytes.
+type Key = (i64, [u8; 16]);
+
+/// A query with its bounds worked out, and the best page so far.
+#[derive(Debug)]
+pub(crate) struct Search<'a> {
+    query: &'a SightingQuery,
+    /// Both excluded.
+    bounds: (Bound, Bound),
+    length: usize,
+    page: BinaryHeap<Found>,
+}
+
+/// An excluded end of the range of keys. The id may be shorter or longer than any id, and so before or after all.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Bound(i64, Vec<u8>);
+
+/// A row of the page; the heap's greatest is the one that a better row displaces.
+#[derive(Debug)]
+struct Found {
+    rank: Rank,
+    row: RawSighting,
+}
+
+/// Orders rows by the order asked for: the first wanted is the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rank(Key, SortOrder);
+
+impl Ord for Rank {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        match self.1 {
+            SortOrder::OldestFirst => self.0.cmp(&other.0),
+            SortOrder::NewestFirst => other.0.cmp(&self.0),
+        }
+    }
+}
+impl PartialOrd for Rank {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl PartialEq for Found {
+    fn eq(&self, other: &Self) -> bool {
+        self.rank == other.rank
+    }
+}
+impl Eq for Found {}
+impl PartialOrd for Found {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Found {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.rank.cmp(&other.rank)
+    }
+}
+
+/// One range of an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    Plate(i64),
+    Camera(i64),
+    Time,
+}
+
+/// What a row must fulfil beyond its lane; `None` is anything.
+#[derive(Debug, Default)]
+struct Filter {
+    plates: Option<HashSet<i64>>,
+    cameras: Option<HashSet<i64>>,
+}
+
+impl<'a> Search<'a> {
+    pub(crate) fn new(query: &'a SightingQuery) -> Self {
+        let mut low = Bound(query.span.first().as_nanos(), Vec::new());
+        let mut high = Bound(query.span.last().as_nanos(), vec![0xff; 17]);
+        if let Some((at, id)) = query.after {
+            let after = Bound(at.as_nanos(), id_key(id).to_vec());
+            match query.order {
+                SortOrder::OldestFirst => low = low.max(after),
+                SortOrder::NewestFirst => high = high.min(after),
+            }
+        }
+        let length = validate::page_length(query.limit);
+        Self { query, bounds: (low, high), length, page: BinaryHeap::new() }
+    }
+
+    /// Whether nothing can match, wherever it lies.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bounds.0 >= self.bounds.1 || self.query.cameras.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// Whether a partition with these bounds may hold a row that enters the page.
+    pub(crate) fn wants(&self, summary: Summary) -> bool {
+        let Some((first, last)) = summary.captured else { return false };
+        let (low, high) = &self.bounds;
+        if last < low.0 || first > high.0 {
+            return false;
+        }
+        let best = match self.query.order {
+            SortOrder::OldestFirst => (first, [0; 16]),
+            SortOrder::NewestFirst => (last, [0xff; 16]),
+        };
+        self.has_room_for(Rank(best, self.query.order))
+    }
+
+    /// One row more than the page is kept, to know whether there are more.
+    fn has_room_for(&self, rank: Rank) -> bool {
+        self.page.len() <= self.length || self.page.peek().is_some_and(|worst| rank <= worst.rank)
+    }
+
+    /// Searches one day.
+    pub(crate) fn visit(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        // One snapshot for all lanes: a sighting made final in between must not be met twice or missed.
+        let snapshot = connection.unchecked_transaction().map_err(sql(DOING))?;
+        let Some((lanes, filter)) = self.plan(&snapshot)? else { return Ok(()) };
+        for lane in lanes {
+            self.walk(&snapshot, lane, &filter)?;
+        }
+        snapshot.commit().map_err(sql(DOING))
+    }
+
+    /// The lanes to walk and what to look at in their rows; `None` when the day cannot match.
+    fn plan(&self, connection: &Connection) -> Result<Option<(Vec<Lane>, Filter)>, StoreError> {
+        let plates = match &self.query.plate {
+            None => None,
+            Some(pattern) => Some(matching_plates(connection, pattern)?),
+        };
+        let cameras = match &self.query.cameras {
+            None => None,
+            Some(names) => {
+                let mut ids = HashSet::new();
+                for name in names {
+                    ids.extend(word(connection, "SELECT id FROM camera WHERE name = ?1", name.as_str())?);
+                }
+                Some(ids)
+            }
+        };
+        if [&plates, &cameras].iter().any(|set| set.as_ref().is_some_and(HashSet::is_empty)) {
+            return Ok(None);
+        }
+        let few = |set: &Option<HashSet<i64>>| set.as_ref().is_some_and(|s| s.len() <= LANES_MAX);
+        let (lanes, filter) = if few(&plates) {
+            let lanes = plates.into_iter().flatten().map(Lane::Plate).collect();
+            (lanes, Filter { plates: None, cameras })
+        } else if few(&cameras) {
+            let lanes = cameras.into_iter().flatten().map(Lane::Camera).collect();
+            (lanes, Filter { plates, cameras: None })
+        } else {
+            (vec![Lane::Time], Filter { plates, cameras })
+        };
+        Ok(Some((lanes, filter)))
+    }
+
+    fn walk(
+        &mut self,
+        connection: &Connection,
+        lane: Lane,
+        filter: &Filter,
+    ) -> Result<(), StoreError> {
+        let failed = sql(DOING);
+        let mut statement =
+            connection.prepare_cached(lane_query(lane, self.query.order)).map_err(&failed)?;
+        let word = match lane {
+            Lane::Plate(id) | Lane::Camera(id) => id,
+            Lane::Time => 0,
+        };
+        let (low, high) = &self.bounds;
+        let (from, to) = match self.query.order {
+            SortOrder::OldestFirst => (low.clone(), high.clone()),
+            SortOrder::NewestFirst => (high.clone(), low.clone()),
+        };
+        let stage_min = i64::from(!self.query.provisional);
+        let classes = mask(&self.query.classes);
+        let colours = mask(&self.query.colours);
+        let mut rows = statement
+            .query(params![word, from.0, from.1, to.0, stage_min, classes, colours])
+            .map_err(&failed)?;
+        while let Some(row) = rows.next().map_err(&failed)? {
+            let key: Key = (row.get(0).map_err(&failed)?, row.get(1).map_err(&failed)?);
+            let beyond = match self.query.order {
+                SortOrder::OldestFirst => Bound(key.0, key.1.to_vec()) >= to,
+                SortOrder::NewestFirst => Bound(key.0, key.1.to_vec()) <= to,
+            };
+            let rank = Rank(key, self.query.order);
+            if beyond || !self.has_room_for(rank) {
+                break;
+            }
+            let among = |set: &Option<HashSet<i64>>, column| match set {
+                None => Ok(true),
+                Some(set) => row
+                    .get::<_, Option<i64>>(column)
+                    .map(|id| id.is_some_and(|id| set.contains(&id))),
+            };
+            if !among(&filter.plates, 2).map_err(&failed)?
+                || !among(&filter.cameras, 3).map_err(&failed)?
+            {
+                continue;
+            }
+            let row = RawSighting {
+                id: key.1,
+                checksum: row.get(4).map_err(&failed)?,
+                record: row.get(5).map_err(&failed)?,
+            };
+            self.page.push(Found { rank, row });
+            if self.page.len() > self.length + 1 {
+                self.page.pop();
+            }
+        }
+        Ok(())
+    }
+
+    /// The page, each record checked.
+    pub(crate) fn finish(self) -> Result<SightingPage, StoreError> {
+        let more = self.page.len() > self.length;
+        let sightings: Vec<Sighting> = self
+            .page
+            .into_sorted_vec()
+            .into_iter()
+            .take(self.length)
+            .map(|found| found.row.checked())
+            .collect::<Result<_, _>>()?;
+        Ok(SightingPage { sightings, more })
+    }
+}
+
+/// Bits of the codes asked for; all bits when none is.
+fn mask<T: Coded>(choices: &[T]) -> i64 {
+    if choices.is_empty() {
+        return -1;
+    }
+    choices.iter().fold(0, |mask, choice| mask | (1 << choice.code()))
+}
+
+/// The statement of a lane. Parameters: 1 plate or camera, 2 and 3 the excluded key to start after, 4 the capture
+/// time to end at, 5 the least stage, 6 and 7 the masks of classes and colours. Code 255 (not known) passes only the
+/// mask of all: SQLite shifts by more than 63 bits give 0 or, for -1, -1.
+fn lane_query(lane: Lane, order: SortOrder) -> &'static str {
+    macro_rules! lane_sql {
+        ($index:literal, $fixed:literal, $after:literal, $until:literal, $direction:literal) => {
+            concat!(
+                "SELECT captured, id, plate, camera, checksum, record FROM sighting INDEXED BY ",
+                $index, " WHERE ", $fixed,
+                " AND (captured, id) ", $after, " (?2, ?3) AND captured ", $until, " ?4",
+                " AND stage >= ?5 AND (?6 >> class) & 1 AND (?7 >> colour) & 1",
+                " ORDER BY captured ", $direction, ", id ", $direction
+            )
+        };
+        ($index:literal, $fixed:literal, oldest) => {
+            lane_sql!($index, $fixed, ">", "<=", "ASC")
+        };
+        ($index:literal, $fixed:literal, newest) => {
+            lane_sql!($index, $fixed, "<", ">=", "DESC")
+        };
+    }
+    match (lane, order) {
+        (Lane::Plate(_), SortOrder::OldestFirst) => {
+            lane_sql!("sighting_by_plate", "plate = ?1", oldest)
+        }
+        (Lane::Plate(_), SortOrder::NewestFirst) => {
+            lane_sql!("sighting_by_plate", "plate = ?1", newest)
+        }
+        (Lane::Camera(_), SortOrder::OldestFirst) => {
+            lane_sql!("sighting_by_camera", "camera = ?1", oldest)
+        }
+        (Lane::Camera(_), SortOrder::NewestFirst) => {
+            lane_sql!("sighting_by_camera", "camera = ?1", newest)
+        }
+        (Lane::Time, SortOrder::OldestFirst) => {
+            lane_sql!("sighting_by_time", "?1 = 0", oldest)
+        }
+        (Lane::Time, SortOrder::NewestFirst) => {
+            lane_sql!("sighting_by_time", "?1 = 0", newest)
+        }
+    }
+}
+
+/// The numbers of the day's plates that match.
+fn matching_plates(
+    connection: &Connection,
+    pattern: &PlatePattern,
+) -> Result<HashSet<i64>, StoreError> {
+    if let Some(text) = pattern.exact() {
+        let found = word(connection, "SELECT id FROM plate WHERE text = ?1", text.as_str())?;
+        return Ok(found.into_iter().collect());
+    }
+    let failed = sql(DOING);
+    let prefix = pattern.prefix();
+    // Text sorts by its UTF-8 bytes, and so by code point: everything with the prefix lies below this.
+    let end = format!("{prefix}{}", char::MAX);
+    let mut statement = connection
+        .prepare_cached("SELECT id, text FROM plate WHERE text >= ?1 AND text < ?2")
+        .map_err(&failed)?;
+    let mut rows = statement.query([prefix, end]).map_err(&failed)?;
+    let mut ids = HashSet::new();
+    while let Some(row) = rows.next().map_err(&failed)? {
+        let text = row.get_ref(1).map_err(&failed)?;
+        let text = text.as_str().map_err(rusqlite::Error::from).map_err(&failed)?;
+        // A text that is no plate any more is damage, which the checks of its records will name.
+        if text.parse().is_ok_and(|text| pattern.matches(&text)) {
+            ids.insert(row.get(0).map_err(&failed)?);
+        }
+    }
+    Ok(ids)
+}
+
+fn word(connection: &Connection, query: &str, text: &str) -> Result<Option<i64>, StoreError> {
+    connection
+        .prepare_cached(query)
+        .and_then(|mut statement| statement.query_row([text], |row| row.get(0)).optional())
+        .map_err(sql(DOING))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{FileKind, open_writer};
+    use crate::settings::Durability;
+
+    #[test]
+    fn every_lane_is_a_range_of_its_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("day.db");
+        let connection = open_writer(&path, FileKind::Partition, Durability::Full).unwrap();
+        for lane in [Lane::Plate(1), Lane::Camera(1), Lane::Time] {
+            for order in [SortOrder::OldestFirst, SortOrder::NewestFirst] {
+                let query = format!("EXPLAIN QUERY PLAN {}", lane_query(lane, order));
+                let mut statement = connection.prepare(&query).unwrap();
+                let none: [u8; 0] = [];
+                let plan: Vec<String> = statement
+                    .query_map(params![0, 0, none, 0, 0, 0, 0], |row| row.get(3))
+                    .unwrap()
+                    .collect::<Result<_, _>>()
+                    .unwrap();
+                let plan = plan.join("; ");
+                assert!(plan.contains("SEARCH sighting USING INDEX sighting_by_"), "{plan}");
+                assert!(plan.contains("captured>") && plan.contains("captured<"), "{plan}");
+                assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+            }
+        }
+    }
+}

@@ -1,0 +1,457 @@
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use guiji_domain::{
+    Alert, AlertLog, Camera, CameraId, CameraRegistry, Digest, Recorded, Sighting, SightingId,
+    SightingPage, SightingQuery, SightingStore, SortOrder, StoreError, Timestamp, WatchEntry,
+    WatchEntryId, Watchlist,
+};
+
+use crate::check::{self, CheckReport};
+use crate::day::Day;
+use crate::errors::io_at;
+use crate::pack;
+use crate::partition::{Partition, Summary, alerts_between, find_sighting, latest_alerts, read_summary};
+use crate::pool::{Lent, ReadPool};
+use crate::registry::Registry;
+use crate::retention::{self, DiskUsage, RetentionReport};
+use crate::schema::{self, FileKind};
+use crate::search::Search;
+use crate::settings::StoreSettings;
+use crate::validate;
+use crate::writer::Writer;
+
+/// The store in a folder. Shared by reference; every method may be called from any thread.
+#[derive(Debug)]
+pub struct Store {
+    shared: Shared,
+    pub(crate) writer: Mutex<Writer>,
+    /// Held as long as the store is open.
+    _lock: File,
+}
+
+/// What the writer, the readers and the housekeeping have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) settings: StoreSettings,
+    registry: Mutex<Registry>,
+    partitions: RwLock<BTreeMap<Day, Arc<Partition>>>,
+    pub(crate) pool: ReadPool,
+    /// Alerts up to this cursor are visible.
+    published_cursor: AtomicU64,
+}
+
+impl Store {
+    /// Opens the store in a folder; makes it when there is none, brings it to the newest format, and takes back what
+    /// a crash left unfinished.
+    ///
+    /// # Errors
+    /// When another process has it open (the message names the folder), a file is damaged or of a newer program, or
+    /// the medium fails.
+    pub fn open(settings: StoreSettings) -> Result<Self, StoreError> {
+        let folders = [settings.dir.clone(), settings.dir.join("sightings"), settings.dir.join("evidence")];
+        for folder in &folders {
+            make_folder(folder)?;
+        }
+        let lock = lock(&settings.dir)?;
+        let registry = Registry::open(&settings.dir.join("registry.db"), settings.durability)?;
+        let reserved_cursor = registry.reserved_cursor()?;
+        let shared = Shared {
+            registry: Mutex::new(registry),
+            partitions: RwLock::default(),
+            pool: ReadPool::new(settings.readers_max),
+            published_cursor: AtomicU64::new(0),
+            settings,
+        };
+        for (day, path) in shared.partition_files()? {
+            // For writing, so that an old format is migrated and a log left by a crash is folded in.
+            let connection =
+                schema::open_writer(&path, FileKind::Partition, shared.settings.durability)?;
+            let summary = read_summary(&connection, &path)?;
+            shared.add_partition(Arc::new(Partition::new(day, path, summary)));
+        }
+        let mut writer = Writer::new(reserved_cursor);
+        writer.settle(&shared)?;
+        // After the undoing, which may have taken alerts back.
+        for partition in shared.partitions_by(SortOrder::OldestFirst) {
+            shared.publish(shared.last_cursor_of(&partition)?);
+        }
+        Ok(Self { shared, writer: Mutex::new(writer), _lock: lock })
+    }
+
+    /// Deletes what is older than the settings allow, and the oldest evidence beyond its quota. Whole files go, so
+    /// the space is free at once. Writing waits meanwhile; reading does not.
+    ///
+    /// # Errors
+    /// When the medium fails; what was deleted until then stays deleted.
+    pub fn enforce_retention(&self, now: Timestamp) -> Result<RetentionReport, StoreError> {
+        retention::enforce(&self.shared, &mut self.writer(), now)
+    }
+
+    /// Reads and verifies everything: structure, records, digests of pictures. Takes as long as reading the disk;
+    /// may run beside everything else.
+    ///
+    /// # Errors
+    /// When the medium fails. Damage is in the report, not an error.
+    pub fn check(&self) -> Result<CheckReport, StoreError> {
+        check::run(&self.shared)
+    }
+
+    /// The space that the store takes.
+    ///
+    /// # Errors
+    /// When the medium fails.
+    pub fn disk_usage(&self) -> Result<DiskUsage, StoreError> {
+        retention::disk_usage(&self.shared)
+    }
+
+    /// The folder that it lies in.
+    pub fn dir(&self) -> &Path {
+        &self.shared.settings.dir
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        // A panic in the writer leaves transactions open at worst, which its next call rolls back by closing.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SightingStore for Store {
+    fn record(&self, batch: &[Recorded]) -> Result<Vec<Alert>, StoreError> {
+        validate::recorded(batch)?;
+        self.writer().record(&self.shared, batch).map_err(|error| self.shared.recognise_full(error))
+    }
+
+    fn get(&self, id: SightingId) -> Result<Option<Sighting>, StoreError> {
+        let Some(connection) = self.shared.reader_of(id)? else { return Ok(None) };
+        find_sighting(&connection, id)?.map(|raw| raw.checked()).transpose()
+    }
+
+    fn search(&self, query: &SightingQuery) -> Result<SightingPage, StoreError> {
+        let mut search = Search::new(query);
+        if !search.is_empty() {
+            for partition in self.shared.partitions_by(query.order) {
+                if search.wants(partition.summary())
+                    && let Some(connection) = self.shared.reader(&partition)?
+                {
+                    search.visit(&connection)?;
+                }
+            }
+        }
+        search.finish()
+    }
+
+    /// Looks from the newest day to the oldest, since a digest does not say its day: the first read of an old
+    /// picture costs a look into each later day.
+    fn evidence(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let folder = self.shared.evidence_folder();
+        let mut failure = None;
+        for partition in self.shared.partitions_by(SortOrder::NewestFirst) {
+            let Some(connection) = self.shared.reader(&partition)? else { continue };
+            let places = pack::places(&connection, partition.day, digest)?;
+            drop(connection);
+            for place in places {
+                match pack::read_picture(&folder, place, digest) {
+                    Ok(Some(bytes)) => return Ok(Some(bytes)),
+                    Ok(None) => {}
+                    // There may be another, undamaged copy.
+                    Err(error) => failure = Some(error),
+                }
+            }
+        }
+        failure.map_or(Ok(None), Err)
+    }
+}
+
+impl AlertLog for Store {
+    fn alerts_after(&self, cursor: u64, limit: usize) -> Result<Vec<Alert>, StoreError> {
+        let published = self.last_cursor()?;
+        let length = validate::page_length(limit);
+        let mut alerts = Vec::new();
+        for partition in self.shared.partitions_by(SortOrder::OldestFirst) {
+            if cursor < published
+                && partition.summary().last_cursor > cursor
+                && let Some(connection) = self.shared.reader(&partition)?
+            {
+                alerts.extend(alerts_between(&connection, cursor, published, length)?);
+                // Cursors follow the order of recording, days the order of sightings: no day is before another.
+                alerts.sort_by_key(|alert: &Alert| alert.cursor);
+                alerts.truncate(length);
+            }
+        }
+        Ok(alerts)
+    }
+
+    fn last_cursor(&self) -> Result<u64, StoreError> {
+        Ok(self.shared.published_cursor.load(Ordering::SeqCst))
+    }
+
+    fn alerts_of(&self, sighting: SightingId) -> Result<Vec<Alert>, StoreError> {
+        let published = self.last_cursor()?;
+        let Some(connection) = self.shared.reader_of(sighting)? else { return Ok(Vec::new()) };
+        latest_alerts(&connection, sighting, published)
+    }
+}
+
+impl Watchlist for Store {
+    fn put_entry(&self, entry: &WatchEntry) -> Result<(), StoreError> {
+        validate::entry(entry)?;
+        self.shared.registry().put_entry(entry).map_err(|error| self.shared.recognise_full(error))
+    }
+
+    fn remove_entry(&self, id: &WatchEntryId) -> Result<bool, StoreError> {
+        self.shared.registry().remove_entry(id).map_err(|error| self.shared.recognise_full(error))
+    }
+
+    fn entries(&self) -> Result<Vec<WatchEntry>, StoreError> {
+        self.shared.registry().entries()
+    }
+}
+
+impl CameraRegistry for Store {
+    fn put_camera(&self, camera: &Camera) -> Result<(), StoreError> {
+        validate::camera(camera)?;
+        self.shared.registry().put_camera(camera).map_err(|error| self.shared.recognise_full(error))
+    }
+
+    fn remove_camera(&self, id: &CameraId) -> Result<bool, StoreError> {
+        self.shared.registry().remove_camera(id).map_err(|error| self.shared.recognise_full(error))
+    }
+
+    fn cameras(&self) -> Result<Vec<Camera>, StoreError> {
+        self.shared.registry().cameras()
+    }
+}
+
+impl Shared {
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
+        // Each use is one statement: a panic leaves nothing half done.
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn sightings_folder(&self) -> PathBuf {
+        self.settings.dir.join("sightings")
+    }
+
+    pub(crate) fn evidence_folder(&self) -> PathBuf {
+        self.settings.dir.join("evidence")
+    }
+
+    /// The partitions on disk, by the names of their files.
+    fn partition_files(&self) -> Result<Vec<(Day, PathBuf)>, StoreError> {
+        let mut files = Vec::new();
+        for path in files_in(&self.sightings_folder())? {
+            let is_db = path.extension().is_some_and(|extension| extension == "db");
+            let day = path.file_stem().and_then(|stem| stem.to_str()).and_then(|s| s.parse().ok());
+            if let (true, Some(day)) = (is_db, day) {
+                files.push((day, path));
+            }
+        }
+        Ok(files)
+    }
+
+    pub(crate) fn partitions_by(&self, order: SortOrder) -> Vec<Arc<Partition>> {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        let oldest_first = partitions.values().cloned();
+        match order {
+            SortOrder::OldestFirst => oldest_first.collect(),
+            SortOrder::NewestFirst => oldest_first.rev().collect(),
+        }
+    }
+
+    fn find_partition(&self, day: Day) -> Option<Arc<Partition>> {
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(&day).cloned()
+    }
+
+    pub(crate) fn partition(&self, day: Day) -> Result<Arc<Partition>, StoreError> {
+        self.find_partition(day).ok_or_else(|| StoreError::Medium {
+            doing: "find a partition",
+            reason: format!("there is none for {day}"),
+        })
+    }
+
+    pub(crate) fn partition_or_new(&self, day: Day) -> Arc<Partition> {
+        self.find_partition(day).unwrap_or_else(|| {
+            let path = Partition::path_in(&self.sightings_folder(), day);
+            Arc::new(Partition::new(day, path, Summary::default()))
+        })
+    }
+
+    pub(crate) fn add_partition(&self, partition: Arc<Partition>) {
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        partitions.entry(partition.day).or_insert(partition);
+    }
+
+    pub(crate) fn remove_partition(&self, day: Day) {
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(partition) = partitions.remove(&day) {
+            partition.mark_deleted();
+        }
+    }
+
+    /// A connection to a partition; `None` when retention took it.
+    pub(crate) fn reader(&self, partition: &Partition) -> Result<Option<Lent<'_>>, StoreError> {
+        match self.pool.lend(partition) {
+            Err(_) if partition.is_deleted() => Ok(None),
+            lent => lent,
+        }
+    }
+
+    /// A connection to the partition that a sighting belongs to, if there is one.
+    fn reader_of(&self, id: SightingId) -> Result<Option<Lent<'_>>, StoreError> {
+        match self.find_partition(Day::of(id.started())) {
+            Some(partition) => self.reader(&partition),
+            None => Ok(None),
+        }
+    }
+
+    fn last_cursor_of(&self, partition: &Partition) -> Result<u64, StoreError> {
+        match self.reader(partition)? {
+            Some(connection) => Ok(read_summary(&connection, &partition.path)?.last_cursor),
+            None => Ok(0),
+        }
+    }
+
+    /// Makes alerts up to a cursor visible.
+    pub(crate) fn publish(&self, cursor: u64) {
+        self.published_cursor.fetch_max(cursor, Ordering::SeqCst);
+    }
+
+    /// SQLite says "disk I/O error" or "unable to open" where a log or its index finds no space; whether space is
+    /// what is missing is found out by trying.
+    fn recognise_full(&self, error: StoreError) -> StoreError {
+        let StoreError::Medium { doing, .. } = error else { return error };
+        let path = self.settings.dir.join("space.probe");
+        let probe = std::fs::write(&path, [0x5a; 64 * 1024]);
+        let removed = std::fs::remove_file(&path);
+        match probe.and(removed).map_err(io_at(doing, &path)) {
+            Err(StoreError::Full { doing }) => StoreError::Full { doing },
+            _ => error,
+        }
+    }
+}
+
+/// Makes a folder with its name durable, readable by its owner only, unless there is one.
+fn make_folder(folder: &Path) -> Result<(), StoreError> {
+    let doing = "make the store's folder";
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io_at(doing, folder))?;
+    // A relative folder of one part has the empty path as its parent.
+    match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => schema::sync_folder_of(folder),
+        _ => Ok(()),
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    const DOING: &str = "open the store";
+    let path = dir.join("store.lock");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(io_at(DOING, &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Medium {
+            doing: DOING,
+            reason: format!(
+                "{} is in use by another process: stop it, or choose another folder",
+                dir.display()
+            ),
+        }),
+        Err(TryLockError::Error(error)) => Err(io_at(DOING, &path)(error)),
+    }
+}
+
+/// The files of a folder, in no order.
+pub(crate) fn files_in(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let failed = io_at("read a folder", folder);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(&failed)? {
+        files.push(entry.map_err(&failed)?.path());
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::writer::Fault;
+    use guiji_domain::{
+        CaptureTime, ClockSource, PlateState, SightingStage, TimeSpan, TrackId, Vehicle,
+    };
+    use std::time::Duration;
+
+    fn item(track: u64, hours: i64, stage: SightingStage) -> Recorded {
+        let camera = CameraId::new("k1").unwrap();
+        let started = Timestamp::from_secs(hours * 3600);
+        let sighting = Sighting {
+            id: SightingId::for_track(&camera, TrackId(track), started),
+            stage,
+            camera,
+            span: TimeSpan::at(started),
+            captured: CaptureTime {
+                at: started,
+                uncertainty: Duration::ZERO,
+                source: ClockSource::Rtcp,
+            },
+            plate: PlateState::NotRead,
+            vehicle: Vehicle { class: None, colour: None },
+            direction: None,
+            frames: 1,
+            evidence: Vec::new(),
+        };
+        Recorded { sighting: Arc::new(sighting), pictures: Vec::new(), alerts: Vec::new() }
+    }
+
+    /// A provisional sighting before midnight becomes final in the same batch as one after midnight, which fails.
+    fn fail_over_midnight(store: &Store, fault: Fault) -> (Recorded, Vec<Recorded>) {
+        let before = item(1, 23, SightingStage::Provisional);
+        let batch = vec![
+            item(1, 23, SightingStage::Final),
+            item(2, 22, SightingStage::Final),
+            item(3, 25, SightingStage::Final),
+        ];
+        store.record(std::slice::from_ref(&before)).unwrap();
+        store.writer().fault = Some(fault);
+        assert!(store.record(&batch).is_err());
+        (before, batch)
+    }
+
+    fn assert_taken_back(store: &Store, before: &Recorded, batch: &[Recorded]) {
+        assert_eq!(store.get(before.sighting.id).unwrap().as_ref(), Some(&*before.sighting));
+        for item in &batch[1..] {
+            assert_eq!(store.get(item.sighting.id).unwrap(), None);
+        }
+        assert!(store.check().unwrap().is_sound());
+    }
+
+    #[test]
+    fn a_batch_that_fails_in_its_second_day_is_taken_back_in_its_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(StoreSettings::new(folder.path())).unwrap();
+        let (before, batch) = fail_over_midnight(&store, Fault::SecondCommit);
+        assert_taken_back(&store, &before, &batch);
+        store.writer().fault = None;
+        store.record(&batch).unwrap();
+        assert_eq!(store.get(batch[2].sighting.id).unwrap().as_ref(), Some(&*batch[2].sighting));
+    }
+
+    #[test]
+    fn a_batch_that_could_not_be_taken_back_is_so_at_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(StoreSettings::new(folder.path())).unwrap();
+        let (before, batch) = fail_over_midnight(&store, Fault::SecondCommitAndUndo);
+        // Until then nothing new is taken.
+        assert!(store.record(&[item(9, 1, SightingStage::Final)]).is_err());
+        drop(store);
+        let store = Store::open(StoreSettings::new(folder.path())).unwrap();
+        assert_taken_back(&store, &before, &batch);
+    }
+}

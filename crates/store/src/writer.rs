@@ -1,0 +1,314 @@
+use std::collections::BTreeSet;
+
+use guiji_domain::{Alert, Recorded, StoreError};
+use rusqlite::Connection;
+use tracing::{error, warn};
+
+use crate::day::Day;
+use crate::errors::sql;
+use crate::pack::{PackName, PackWriter};
+use crate::partition::Summary;
+use crate::record::{Prior, put_alerts, put_sighting};
+use crate::schema::{self, FileKind};
+use crate::store::Shared;
+use crate::undo::{self, DayUndo};
+
+const DOING: &str = "append sightings";
+
+/// Days kept open for appending: today's, and yesterday's for the tracks that began before midnight.
+const OPEN_DAYS_MAX: usize = 4;
+/// Most days one batch may touch: each holds files open.
+const BATCH_DAYS_MAX: usize = 64;
+/// Alert cursors are reserved this many at a time, so that an alert costs no write to the registry.
+const CURSOR_BLOCK: u64 = 1024;
+
+/// The one that appends. Whatever fails, it forgets its open files and starts again from what is on disk.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    /// Least recently used first.
+    days: Vec<DayWriter>,
+    next_cursor: u64,
+    reserved_cursor: u64,
+    /// Whether the registry may hold the note of an unfinished batch.
+    unsettled: bool,
+    #[cfg(test)]
+    pub(crate) fault: Option<Fault>,
+}
+
+/// A place to fail at, for tests.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The second day cannot commit.
+    SecondCommit,
+    /// Nor can the first be taken back.
+    SecondCommitAndUndo,
+}
+
+/// A day's file and packs, open for appending.
+#[derive(Debug)]
+struct DayWriter {
+    day: Day,
+    connection: Connection,
+    packs: PackWriter,
+}
+
+/// What a batch did in a day, before its commit.
+#[derive(Debug)]
+struct Prepared {
+    summary: Summary,
+    undo: DayUndo,
+}
+
+impl Writer {
+    /// Goes on after the reserved cursors, of which some were given by an earlier run.
+    pub(crate) fn new(reserved_cursor: u64) -> Self {
+        Self {
+            days: Vec::new(),
+            next_cursor: reserved_cursor + 1,
+            reserved_cursor,
+            unsettled: true,
+            #[cfg(test)]
+            fault: None,
+        }
+    }
+
+    /// Keeps a batch, durably and whole, or leaves nothing of it.
+    pub(crate) fn record(
+        &mut self,
+        shared: &Shared,
+        batch: &[Recorded],
+    ) -> Result<Vec<Alert>, StoreError> {
+        self.settle(shared)?;
+        match self.try_record(shared, batch) {
+            Ok(alerts) => {
+                // Before this, readers pass over the new alerts: those of a batch appear together.
+                if let Some(last) = alerts.last() {
+                    shared.publish(last.cursor);
+                }
+                self.close_least_recent();
+                Ok(alerts)
+            }
+            Err(failure) => {
+                self.forget();
+                if let Err(error) = self.settle(shared) {
+                    warn!(%error, "a failed batch is not yet taken back, the next call tries again");
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    fn try_record(
+        &mut self,
+        shared: &Shared,
+        batch: &[Recorded],
+    ) -> Result<Vec<Alert>, StoreError> {
+        let days: BTreeSet<Day> = batch.iter().map(day_of).collect();
+        if days.len() > BATCH_DAYS_MAX {
+            return Err(guiji_domain::InvalidValue::new(
+                "batch",
+                format!("{} days", days.len()),
+                format!("touch at most {BATCH_DAYS_MAX} days at once: split it"),
+            )
+            .into());
+        }
+        self.reserve(shared, batch.iter().map(|item| item.alerts.len() as u64).sum())?;
+        for day in &days {
+            self.open(shared, *day)?;
+        }
+        // In the order of the days, which is the order of the commits.
+        let mut prepared: Vec<Prepared> = days
+            .iter()
+            .map(|day| Prepared { summary: Summary::default(), undo: DayUndo::new(*day) })
+            .collect();
+        for day in &days {
+            let writer = self.day(*day)?;
+            writer.connection.execute_batch("BEGIN IMMEDIATE").map_err(sql(DOING))?;
+        }
+
+        let mut alerts = Vec::new();
+        let mut next_cursor = self.next_cursor;
+        for item in batch {
+            let day = day_of(item);
+            let writer = self.day(day)?;
+            if let Some(prepared) = prepared.iter_mut().find(|p| p.undo.day == day) {
+                alerts.extend(writer.put(item, &mut next_cursor, prepared)?);
+            }
+        }
+        for day in &days {
+            self.day(*day)?.packs.sync()?;
+        }
+        self.commit(shared, prepared)?;
+        self.next_cursor = next_cursor;
+        Ok(alerts)
+    }
+
+    fn commit(&mut self, shared: &Shared, prepared: Vec<Prepared>) -> Result<(), StoreError> {
+        let several = prepared.len() > 1;
+        if several {
+            let undo: Vec<_> = prepared.iter().map(|p| p.undo.clone()).collect();
+            self.unsettled = true;
+            shared.registry().note_unfinished(&undo::encode(&undo))?;
+        }
+        for (i, prepared) in prepared.into_iter().enumerate() {
+            self.fail_if_asked(i)?;
+            shared.partition(prepared.undo.day)?.widen(prepared.summary);
+            let writer = self.day(prepared.undo.day)?;
+            writer.connection.execute_batch("COMMIT").map_err(sql(DOING))?;
+            writer.packs.committed();
+        }
+        if several {
+            shared.registry().clear_unfinished()?;
+            self.unsettled = false;
+        }
+        Ok(())
+    }
+
+    /// Takes back a batch of several days that did not commit in all of them.
+    pub(crate) fn settle(&mut self, shared: &Shared) -> Result<(), StoreError> {
+        if !self.unsettled {
+            return Ok(());
+        }
+        let note = shared.registry().unfinished()?;
+        if let Some(note) = note {
+            self.fail_undo_if_asked()?;
+            for day in undo::decode(&note)? {
+                self.open(shared, day.day)?;
+                day.apply(&mut self.day(day.day)?.connection)?;
+                warn!(day = %day.day, sightings = day.sightings.len(), "took back an unfinished batch");
+            }
+            shared.registry().clear_unfinished()?;
+        }
+        self.unsettled = false;
+        Ok(())
+    }
+
+    /// Makes sure that `count` cursors are free to give, and above every cursor ever given.
+    fn reserve(&mut self, shared: &Shared, count: u64) -> Result<(), StoreError> {
+        let needed = self.next_cursor.saturating_add(count).saturating_sub(1);
+        if needed > self.reserved_cursor {
+            let until = needed.saturating_add(CURSOR_BLOCK);
+            shared.registry().reserve_cursors(until)?;
+            self.reserved_cursor = until;
+        }
+        Ok(())
+    }
+
+    /// Opens a day, or moves it to the end of the list.
+    fn open(&mut self, shared: &Shared, day: Day) -> Result<(), StoreError> {
+        if let Some(at) = self.days.iter().position(|open| open.day == day) {
+            let recent = self.days.remove(at);
+            self.days.push(recent);
+            return Ok(());
+        }
+        let partition = shared.partition_or_new(day);
+        let settings = &shared.settings;
+        let connection =
+            schema::open_writer(&partition.path, FileKind::Partition, settings.durability)?;
+        shared.add_partition(partition);
+        let packs = PackWriter::new(
+            shared.evidence_folder(),
+            day,
+            settings.pack_bytes_max,
+            settings.durability,
+        );
+        self.days.push(DayWriter { day, connection, packs });
+        Ok(())
+    }
+
+    fn day(&mut self, day: Day) -> Result<&mut DayWriter, StoreError> {
+        self.days.iter_mut().find(|open| open.day == day).ok_or_else(|| StoreError::Medium {
+            doing: DOING,
+            reason: format!("the partition of {day} is not open"),
+        })
+    }
+
+    fn close_least_recent(&mut self) {
+        let surplus = self.days.len().saturating_sub(OPEN_DAYS_MAX);
+        self.days.drain(..surplus);
+    }
+
+    /// Closes everything. What has not committed is rolled back.
+    fn forget(&mut self) {
+        for day in self.days.drain(..) {
+            // First the rows, then what they would have pointed to.
+            if let Err((_, error)) = day.connection.close() {
+                error!(day = %day.day, %error, "cannot close a partition");
+            }
+            day.packs.abandon();
+        }
+    }
+
+    /// Closes a day, since its file is about to be deleted.
+    pub(crate) fn close_day(&mut self, day: Day) {
+        self.days.retain(|open| open.day != day);
+    }
+
+    /// Closes a pack, since its file is about to be deleted.
+    pub(crate) fn close_pack(&mut self, name: PackName) {
+        for open in self.days.iter_mut().filter(|open| open.day == name.day) {
+            open.packs.close(name);
+        }
+    }
+}
+
+#[cfg(not(test))]
+impl Writer {
+    fn fail_if_asked(&self, _nth_commit: usize) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn fail_undo_if_asked(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Writer {
+    fn fail_if_asked(&self, nth_commit: usize) -> Result<(), StoreError> {
+        match self.fault {
+            Some(_) if nth_commit == 1 => Err(StoreError::Full { doing: DOING }),
+            _ => Ok(()),
+        }
+    }
+
+    fn fail_undo_if_asked(&self) -> Result<(), StoreError> {
+        match self.fault {
+            Some(Fault::SecondCommitAndUndo) => Err(StoreError::Full { doing: DOING }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl DayWriter {
+    /// Enters one item in the open transaction.
+    fn put(
+        &mut self,
+        item: &Recorded,
+        next_cursor: &mut u64,
+        prepared: &mut Prepared,
+    ) -> Result<Vec<Alert>, StoreError> {
+        let sighting = &item.sighting;
+        let prior = put_sighting(&self.connection, sighting, &mut prepared.summary)?;
+        if prior != Prior::Final {
+            for (evidence, picture) in sighting.evidence.iter().zip(&item.pictures) {
+                self.packs.put(&self.connection, evidence.kind, &evidence.digest, picture)?;
+            }
+        }
+        let alerts = put_alerts(&self.connection, item, next_cursor, &mut prepared.summary)?;
+        match prior {
+            Prior::Final => {}
+            Prior::None => prepared.undo.sightings.push((sighting.id, None)),
+            Prior::Provisional(record) => {
+                prepared.undo.sightings.push((sighting.id, Some(record)));
+            }
+        }
+        prepared.undo.alerts.extend(alerts.iter().map(|alert| alert.cursor));
+        Ok(alerts)
+    }
+}
+
+fn day_of(item: &Recorded) -> Day {
+    Day::of(item.sighting.id.started())
+}

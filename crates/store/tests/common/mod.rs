@@ -1,0 +1,164 @@
+//! Values that several tests make.
+#![allow(dead_code)] // each test binary takes what it needs
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use guiji_domain::*;
+use guiji_store::StoreSettings;
+
+/// 2026-11-24T00:00:00Z.
+pub const MIDNIGHT: Timestamp = Timestamp::from_secs(1_795_478_400);
+
+pub fn at(secs: i64) -> Timestamp {
+    Timestamp::from_nanos(MIDNIGHT.as_nanos() + secs * 1_000_000_000)
+}
+
+pub fn time(at: Timestamp) -> CaptureTime {
+    CaptureTime { at, uncertainty: Duration::from_millis(40), source: ClockSource::Rtcp }
+}
+
+pub fn plate(text: &str) -> PlateState {
+    let text = PlateText::parse(text).unwrap();
+    // A lattice as a reader gives it: the character and a few that look like it.
+    let positions = text
+        .chars()
+        .map(|c| {
+            let other = |k: usize| PlateChar::from_index((c.index() + k) % PlateChar::COUNT);
+            let candidates = [(Some(c), 0.9), (other(1), 0.05), (other(2), 0.02), (other(3), 0.01)];
+            Position::new(
+                candidates
+                    .map(|(character, probability)| Candidate { character, probability })
+                    .to_vec(),
+            )
+            .unwrap()
+        })
+        .collect();
+    PlateState::Read(FusedPlate {
+        text,
+        kind: Some(PlateKind::Small),
+        colour: Some(PlateColour::Blue),
+        rows: PlateRows::One,
+        lattice: Lattice::new(positions).unwrap(),
+        confidence: 0.93,
+        reads: 7,
+    })
+}
+
+/// A final sighting without evidence: a white car, captured two seconds after its track began.
+pub fn sighting(camera: &str, track: u64, started: Timestamp, state: PlateState) -> Sighting {
+    let camera = CameraId::new(camera).unwrap();
+    let captured = started.plus(Duration::from_secs(2));
+    Sighting {
+        id: SightingId::for_track(&camera, TrackId(track), started),
+        stage: SightingStage::Final,
+        camera,
+        span: TimeSpan::new(started, started.plus(Duration::from_secs(4))).unwrap(),
+        captured: time(captured),
+        plate: state,
+        vehicle: Vehicle {
+            class: Some((VehicleClass::Car, 0.8)),
+            colour: Some((VehicleColour::White, 0.6)),
+        },
+        direction: Some(Direction { heading: Heading::Approaching, course_deg: Some(12.5) }),
+        frames: 31,
+        evidence: Vec::new(),
+    }
+}
+
+pub fn provisional(of: &Sighting) -> Sighting {
+    Sighting { stage: SightingStage::Provisional, evidence: Vec::new(), ..of.clone() }
+}
+
+pub fn plain(sighting: Sighting) -> Recorded {
+    Recorded { sighting: Arc::new(sighting), pictures: Vec::new(), alerts: Vec::new() }
+}
+
+/// The sighting with these pictures as its evidence.
+pub fn with_pictures(mut sighting: Sighting, pictures: &[(EvidenceKind, Vec<u8>)]) -> Recorded {
+    sighting.evidence = pictures
+        .iter()
+        .map(|(kind, bytes)| Evidence {
+            kind: *kind,
+            digest: digest(bytes),
+            bytes: bytes.len() as u32,
+            media_type: "image/jpeg".into(),
+            captured: sighting.captured,
+        })
+        .collect();
+    Recorded {
+        sighting: Arc::new(sighting),
+        pictures: pictures.iter().map(|(_, bytes)| bytes.as_slice().into()).collect(),
+        alerts: Vec::new(),
+    }
+}
+
+pub fn digest(bytes: &[u8]) -> Digest {
+    use sha2::Digest as _;
+    Digest(sha2::Sha256::digest(bytes).into())
+}
+
+/// Bytes that do not compress and differ from seed to seed.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..length)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        })
+        .collect()
+}
+
+pub fn alert(sighting: &Sighting, entry: &str, stage: AlertStage) -> Alert {
+    let read = PlateText::parse("浙J12345").unwrap();
+    Alert {
+        id: AlertId { sighting: sighting.id, entry: WatchEntryId::new(entry).unwrap() },
+        cursor: 0,
+        stage,
+        raised: sighting.captured.at,
+        camera: sighting.camera.clone(),
+        captured: sighting.captured,
+        read: read.clone(),
+        target: WatchTarget::Plate(read),
+        case_number: "2026-0117".into(),
+        probability: 0.97,
+    }
+}
+
+pub fn entry(id: &str) -> WatchEntry {
+    WatchEntry {
+        id: WatchEntryId::new(id).unwrap(),
+        target: WatchTarget::Plate(PlateText::parse("浙J12345").unwrap()),
+        case_number: "2026-0117".into(),
+        reason: "stolen".into(),
+        owner: "Officer 12".into(),
+        created: at(0),
+        expires: at(86_400),
+        threshold: 0.5,
+        cameras: Vec::new(),
+    }
+}
+
+pub fn camera(id: &str) -> Camera {
+    Camera {
+        id: CameraId::new(id).unwrap(),
+        site: SiteId::new("S1").unwrap(),
+        name: "中心路口 东".into(),
+        position: GeoPoint::new(28.66, 121.42).unwrap(),
+        bearing_deg: Some(90.0),
+        address: StreamAddress::new("rtsp://10.0.0.7:554/ch1").unwrap(),
+        credentials: None,
+        transport: Transport::Tcp,
+        pace: Pace::RealTime,
+        policy: DecodePolicy::Full,
+        analysed_fps_max: 12.5,
+        recorded_at: None,
+        enabled: true,
+    }
+}
+
+pub fn settings(folder: &std::path::Path) -> StoreSettings {
+    StoreSettings::new(folder)
+}

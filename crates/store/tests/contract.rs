@@ -1,0 +1,493 @@
+//! One contract for every store, run against the durable one and the one in memory.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::*;
+use guiji_domain::*;
+use guiji_store::{MemoryStore, Store, StoreSettings};
+use proptest::prelude::*;
+
+/// Everything that a store is.
+trait AnyStore: SightingStore + AlertLog + Watchlist + CameraRegistry {}
+impl<T: SightingStore + AlertLog + Watchlist + CameraRegistry> AnyStore for T {}
+
+macro_rules! contract_suite {
+    ($name:ident, $factory:expr) => {
+        mod $name {
+            contract_suite!(@tests $factory;
+                a_sighting_comes_back_as_it_went_in,
+                a_final_sighting_replaces_a_provisional_one_and_never_changes,
+                recording_twice_is_recording_once,
+                the_later_of_a_batch_replaces_the_earlier,
+                pictures_come_back_by_their_digest,
+                what_does_not_belong_together_is_refused_whole,
+                a_batch_over_midnight_is_kept_whole,
+                provisional_sightings_are_found_only_when_asked_for,
+                a_search_over_midnight_finds_what_was_captured_later_than_it_began,
+                pages_follow_each_other_in_both_orders,
+                ties_are_broken_by_the_id,
+                an_area_without_cameras_matches_nothing,
+                patterns_are_matched_on_the_text,
+                a_limit_of_zero_tells_whether_there_are_any,
+                alerts_are_logged_once_a_stage_with_rising_cursors,
+                the_latest_alert_of_each_entry_is_known,
+                alerts_of_different_days_stand_in_the_order_of_logging,
+                the_watch_list_is_kept_in_order,
+                the_cameras_are_kept_in_order,
+                what_is_not_a_number_is_refused,
+                an_empty_store_answers,
+            );
+        }
+    };
+    (@tests $factory:expr; $($test:ident),+ $(,)?) => {
+        $(#[test]
+        fn $test() {
+            let (store, _folder) = $factory;
+            super::$test(&store);
+        })+
+    };
+}
+
+contract_suite!(durable, {
+    let folder = tempfile::tempdir().unwrap();
+    (guiji_store::Store::open(crate::common::settings(folder.path())).unwrap(), folder)
+});
+contract_suite!(in_memory, (guiji_store::MemoryStore::new(), ()));
+
+fn a_sighting_comes_back_as_it_went_in(store: &dyn AnyStore) {
+    let mut plateless = sighting("k2", 2, at(20), PlateState::NotRead);
+    plateless.vehicle = Vehicle { class: None, colour: None };
+    plateless.direction = None;
+    let all = [
+        sighting("k1", 1, at(10), plate("浙J12345")),
+        plateless,
+        sighting("k3", 3, at(30), PlateState::Unreadable),
+        sighting("k1", 4, at(-40), plate("浙JD12345")),
+    ];
+    let alerts = store.record(&all.clone().map(plain)).unwrap();
+    assert!(alerts.is_empty());
+    for sighting in all {
+        assert_eq!(store.get(sighting.id).unwrap(), Some(sighting));
+    }
+}
+
+fn a_final_sighting_replaces_a_provisional_one_and_never_changes(store: &dyn AnyStore) {
+    let last = sighting("k1", 1, at(10), plate("浙J12345"));
+    let mut first = provisional(&last);
+    first.plate = plate("浙J12346");
+    first.captured = time(at(11));
+    store.record(&[plain(first.clone())]).unwrap();
+    assert_eq!(store.get(last.id).unwrap(), Some(first.clone()));
+    first.frames = 99;
+    store.record(&[plain(first.clone())]).unwrap();
+    assert_eq!(store.get(last.id).unwrap(), Some(first.clone()));
+
+    store.record(&[plain(last.clone())]).unwrap();
+    assert_eq!(store.get(last.id).unwrap(), Some(last.clone()));
+    let mut changed = last.clone();
+    changed.frames = 1;
+    store.record(&[plain(first), plain(changed)]).unwrap();
+    assert_eq!(store.get(last.id).unwrap(), Some(last.clone()));
+
+    // And it is found by its new plate and time alone.
+    let mut query = SightingQuery::all_in(TimeSpan::ALL, 10);
+    query.provisional = true;
+    assert_eq!(store.search(&query).unwrap().sightings, [last]);
+    query.plate = Some(PlatePattern::parse("浙J12346").unwrap());
+    assert!(store.search(&query).unwrap().sightings.is_empty());
+}
+
+fn recording_twice_is_recording_once(store: &dyn AnyStore) {
+    let sighting = sighting("k1", 1, at(10), plate("浙J12345"));
+    let mut item = with_pictures(sighting, &[(EvidenceKind::Plate, noise(1, 500))]);
+    item.alerts = vec![alert(&item.sighting, "w1", AlertStage::Confirmed)];
+    assert_eq!(store.record(std::slice::from_ref(&item)).unwrap().len(), 1);
+    assert_eq!(store.record(std::slice::from_ref(&item)).unwrap(), []);
+    let found = store.search(&SightingQuery::all_in(TimeSpan::ALL, 10)).unwrap();
+    assert_eq!(found, SightingPage { sightings: vec![(*item.sighting).clone()], more: false });
+    assert_eq!(store.alerts_after(0, 10).unwrap().len(), 1);
+}
+
+fn the_later_of_a_batch_replaces_the_earlier(store: &dyn AnyStore) {
+    let last = sighting("k1", 1, at(10), plate("浙J12345"));
+    let late = provisional(&last);
+    store.record(&[plain(provisional(&last)), plain(last.clone()), plain(late)]).unwrap();
+    assert_eq!(store.get(last.id).unwrap(), Some(last));
+}
+
+fn pictures_come_back_by_their_digest(store: &dyn AnyStore) {
+    let pictures = [
+        (EvidenceKind::Plate, noise(1, 900)),
+        (EvidenceKind::Vehicle, noise(2, 5000)),
+        (EvidenceKind::Frame, noise(3, 70_000)),
+        (EvidenceKind::Frame, Vec::new()),
+    ];
+    // The same picture as two kinds, and of two sightings.
+    let twice = [(EvidenceKind::Plate, noise(4, 10)), (EvidenceKind::Vehicle, noise(4, 10))];
+    let items = [
+        with_pictures(sighting("k1", 1, at(10), plate("浙J12345")), &pictures),
+        with_pictures(sighting("k1", 2, at(20), plate("浙J12345")), &twice),
+        with_pictures(sighting("k1", 3, at(-20), plate("浙J12345")), &twice),
+    ];
+    store.record(&items).unwrap();
+    for (_, bytes) in pictures.iter().chain(&twice) {
+        assert_eq!(store.evidence(&digest(bytes)).unwrap().as_ref(), Some(bytes));
+    }
+    assert_eq!(store.evidence(&digest(b"something else")).unwrap(), None);
+}
+
+fn what_does_not_belong_together_is_refused_whole(store: &dyn AnyStore) {
+    let right = plain(sighting("k1", 1, at(10), plate("浙J12345")));
+    let picture = [(EvidenceKind::Plate, noise(1, 50))];
+    let other = sighting("k1", 2, at(20), PlateState::NotRead);
+    let mut missing = with_pictures(other.clone(), &picture);
+    missing.pictures.clear();
+    let mut wrong = with_pictures(other.clone(), &picture);
+    wrong.pictures = vec![Arc::from(noise(2, 50))];
+    let mut stray = plain(other);
+    stray.alerts = vec![alert(&right.sighting, "w1", AlertStage::Confirmed)];
+    for item in [missing, wrong, stray] {
+        let error = store.record(&[right.clone(), item]).unwrap_err();
+        assert!(matches!(error, StoreError::Invalid(_)), "{error}");
+        assert_eq!(store.get(right.sighting.id).unwrap(), None);
+    }
+}
+
+fn a_batch_over_midnight_is_kept_whole(store: &dyn AnyStore) {
+    let batch: Vec<_> = (-3..3)
+        .map(|i| {
+            let sighting = sighting("k1", 1, at(i * 10 + 1), plate("浙J12345"));
+            let mut item =
+                with_pictures(sighting, &[(EvidenceKind::Plate, noise(i as u64, 300))]);
+            item.alerts = vec![alert(&item.sighting, "w1", AlertStage::Confirmed)];
+            item
+        })
+        .rev() // the later day first
+        .collect();
+    let alerts = store.record(&batch).unwrap();
+    let ids: Vec<_> = alerts.iter().map(|a| a.id.sighting).collect();
+    assert_eq!(ids, batch.iter().map(|item| item.sighting.id).collect::<Vec<_>>());
+    assert!(alerts.windows(2).all(|pair| pair[0].cursor < pair[1].cursor));
+    for item in &batch {
+        assert_eq!(store.get(item.sighting.id).unwrap().as_ref(), Some(&*item.sighting));
+        let digest = item.sighting.evidence[0].digest;
+        assert_eq!(store.evidence(&digest).unwrap().as_deref(), Some(&*item.pictures[0]));
+    }
+    assert_eq!(store.alerts_after(0, 100).unwrap(), alerts);
+}
+
+fn provisional_sightings_are_found_only_when_asked_for(store: &dyn AnyStore) {
+    let sighting = provisional(&sighting("k1", 1, at(10), plate("浙J12345")));
+    store.record(&[plain(sighting.clone())]).unwrap();
+    let mut query = SightingQuery::all_in(TimeSpan::ALL, 10);
+    assert!(store.search(&query).unwrap().sightings.is_empty());
+    query.provisional = true;
+    assert_eq!(store.search(&query).unwrap().sightings, [sighting]);
+}
+
+fn a_search_over_midnight_finds_what_was_captured_later_than_it_began(store: &dyn AnyStore) {
+    // Began one second before midnight, captured one second after; and one that stood for two days.
+    let late = sighting("k1", 1, at(-1), plate("浙J12345"));
+    let mut parked = sighting("k1", 2, at(-10), plate("浙J12345"));
+    parked.captured = time(at(2 * 86_400));
+    store.record(&[plain(late.clone()), plain(parked.clone())]).unwrap();
+    let find = |from, to| {
+        let span = TimeSpan::new(at(from), at(to)).unwrap();
+        store.search(&SightingQuery::all_in(span, 10)).unwrap().sightings
+    };
+    assert_eq!(find(0, 10), [late]);
+    assert_eq!(find(-10, -1), []);
+    assert_eq!(find(86_400, 3 * 86_400), [parked]);
+}
+
+fn pages_follow_each_other_in_both_orders(store: &dyn AnyStore) {
+    let mut all: Vec<_> = (0..25)
+        .map(|i| sighting(["k1", "k2"][i % 2], i as u64, at((i as i64 - 12) * 7), plate("浙J12345")))
+        .collect();
+    store.record(&all.iter().cloned().map(plain).collect::<Vec<_>>()).unwrap();
+    for order in [SortOrder::OldestFirst, SortOrder::NewestFirst] {
+        all.sort_by_key(|s| (s.captured.at, s.id));
+        if order == SortOrder::NewestFirst {
+            all.reverse();
+        }
+        let mut query = SightingQuery::all_in(TimeSpan::ALL, 10);
+        query.order = order;
+        let mut found = Vec::new();
+        loop {
+            let page = store.search(&query).unwrap();
+            assert!(page.sightings.len() == 10 || !page.more);
+            found.extend(page.sightings);
+            query.after = found.last().map(|s: &Sighting| (s.captured.at, s.id));
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!(found, all);
+    }
+}
+
+fn ties_are_broken_by_the_id(store: &dyn AnyStore) {
+    let mut all: Vec<_> = (0..8)
+        .map(|i| {
+            let mut s = sighting("k1", i, at(-(i as i64)), plate("浙J12345"));
+            s.captured = time(at(5));
+            s
+        })
+        .collect();
+    store.record(&all.iter().cloned().map(plain).collect::<Vec<_>>()).unwrap();
+    all.sort_by_key(|s| s.id);
+    let mut query = SightingQuery::all_in(TimeSpan::at(at(5)), 3);
+    let first = store.search(&query).unwrap();
+    assert_eq!((first.sightings.as_slice(), first.more), (&all[..3], true));
+    query.after = Some((at(5), all[2].id));
+    query.limit = 5;
+    let rest = store.search(&query).unwrap();
+    assert_eq!((rest.sightings.as_slice(), rest.more), (&all[3..], false));
+}
+
+fn an_area_without_cameras_matches_nothing(store: &dyn AnyStore) {
+    store.record(&[plain(sighting("k1", 1, at(10), plate("浙J12345")))]).unwrap();
+    let mut query = SightingQuery::all_in(TimeSpan::ALL, 10);
+    query.cameras = Some(Vec::new());
+    assert!(store.search(&query).unwrap().sightings.is_empty());
+    query.cameras = Some(vec![CameraId::new("k9").unwrap()]);
+    assert!(store.search(&query).unwrap().sightings.is_empty());
+    query.cameras = Some(vec![CameraId::new("k9").unwrap(), CameraId::new("k1").unwrap()]);
+    assert_eq!(store.search(&query).unwrap().sightings.len(), 1);
+}
+
+fn patterns_are_matched_on_the_text(store: &dyn AnyStore) {
+    let texts = ["浙J12345", "浙JD12345", "浙A12345", "苏J12345", "浙J99999"];
+    let batch: Vec<_> = (0u64..)
+        .zip(texts)
+        .map(|(i, text)| plain(sighting("k1", i, at(i as i64), plate(text))))
+        .chain([plain(sighting("k1", 77, at(77), PlateState::Unreadable))])
+        .collect();
+    store.record(&batch).unwrap();
+    for (pattern, expected) in [
+        ("浙J*", &["浙J12345", "浙JD12345", "浙J99999"][..]),
+        ("浙?12345", &["浙J12345", "浙A12345"]),
+        ("*345", &["浙J12345", "浙JD12345", "浙A12345", "苏J12345"]),
+        ("[浙苏]J12345", &["浙J12345", "苏J12345"]),
+        ("浙J12345", &["浙J12345"]),
+        ("京*", &[]),
+        ("*", &texts),
+    ] {
+        let mut query = SightingQuery::all_in(TimeSpan::ALL, 10);
+        query.plate = Some(PlatePattern::parse(pattern).unwrap());
+        let page = store.search(&query).unwrap();
+        let found: Vec<_> =
+            page.sightings.iter().map(|s| s.plate_text().unwrap().as_str()).collect();
+        assert_eq!(found, expected, "{pattern}");
+    }
+}
+
+fn a_limit_of_zero_tells_whether_there_are_any(store: &dyn AnyStore) {
+    let query = SightingQuery::all_in(TimeSpan::ALL, 0);
+    let empty = SightingPage { sightings: Vec::new(), more: false };
+    assert_eq!(store.search(&query).unwrap(), empty);
+    store.record(&[plain(sighting("k1", 1, at(10), plate("浙J12345")))]).unwrap();
+    assert_eq!(store.search(&query).unwrap(), SightingPage { more: true, ..empty });
+    assert_eq!(store.alerts_after(0, 0).unwrap(), []);
+}
+
+fn alerts_are_logged_once_a_stage_with_rising_cursors(store: &dyn AnyStore) {
+    let last = sighting("k1", 1, at(10), plate("浙J12345"));
+    let with = |sighting: Sighting, alerts: &[(&str, AlertStage)]| Recorded {
+        alerts: alerts.iter().map(|(entry, stage)| alert(&sighting, entry, *stage)).collect(),
+        ..plain(sighting)
+    };
+    use AlertStage::{Confirmed, Provisional, Withdrawn};
+    let first = store
+        .record(&[with(provisional(&last), &[("w1", Provisional), ("w2", Provisional)])])
+        .unwrap();
+    assert_eq!(first.len(), 2);
+    assert!(first[0].cursor >= 1 && first[0].cursor < first[1].cursor);
+    assert_eq!(first[0], Alert { cursor: first[0].cursor, ..alert(&last, "w1", Provisional) });
+
+    let again = store
+        .record(&[with(
+            last.clone(),
+            &[("w2", Provisional), ("w1", Confirmed), ("w2", Withdrawn), ("w1", Confirmed)],
+        )])
+        .unwrap();
+    let stages: Vec<_> = again.iter().map(|a| (a.id.entry.as_str(), a.stage)).collect();
+    assert_eq!(stages, [("w1", Confirmed), ("w2", Withdrawn)]);
+    assert!(first[1].cursor < again[0].cursor && again[0].cursor < again[1].cursor);
+
+    let log: Vec<_> = first.into_iter().chain(again).collect();
+    assert_eq!(store.alerts_after(0, 10).unwrap(), log);
+    assert_eq!(store.alerts_after(log[1].cursor, 1).unwrap(), log[2..3]);
+    assert_eq!(store.alerts_after(log[3].cursor, 10).unwrap(), []);
+    assert_eq!(store.alerts_after(u64::MAX, 10).unwrap(), []);
+    assert_eq!(store.last_cursor().unwrap(), log[3].cursor);
+    // An alert may still come with a sighting that is final already.
+    assert_eq!(store.record(&[with(last, &[("w3", Confirmed)])]).unwrap().len(), 1);
+}
+
+fn the_latest_alert_of_each_entry_is_known(store: &dyn AnyStore) {
+    let one = sighting("k1", 1, at(10), plate("浙J12345"));
+    let other = sighting("k1", 2, at(10), plate("浙J12345"));
+    for (sighting, entry, stage) in [
+        (&one, "w2", AlertStage::Provisional),
+        (&one, "w1", AlertStage::Provisional),
+        (&other, "w1", AlertStage::Provisional),
+        (&one, "w2", AlertStage::Withdrawn),
+    ] {
+        let alerts = vec![alert(sighting, entry, stage)];
+        store.record(&[Recorded { alerts, ..plain(provisional(sighting)) }]).unwrap();
+    }
+    let latest = store.alerts_of(one.id).unwrap();
+    let shown: Vec<_> = latest.iter().map(|a| (a.id.entry.as_str(), a.stage)).collect();
+    assert_eq!(shown, [("w1", AlertStage::Provisional), ("w2", AlertStage::Withdrawn)]);
+    assert_eq!(store.alerts_of(SightingId::from_u128(0)).unwrap(), []);
+}
+
+fn alerts_of_different_days_stand_in_the_order_of_logging(store: &dyn AnyStore) {
+    let mut log = Vec::new();
+    for (i, day) in [3, 1, 2, 1, 3].into_iter().enumerate() {
+        let sighting = sighting("k1", i as u64, at(day * 86_400), plate("浙J12345"));
+        let alerts = vec![alert(&sighting, "w1", AlertStage::Confirmed)];
+        log.extend(store.record(&[Recorded { alerts, ..plain(sighting) }]).unwrap());
+    }
+    assert_eq!(store.alerts_after(0, 10).unwrap(), log);
+    assert_eq!(store.alerts_after(log[1].cursor, 2).unwrap(), log[2..4]);
+}
+
+fn the_watch_list_is_kept_in_order(store: &dyn AnyStore) {
+    let mut second = entry("w2");
+    second.target = WatchTarget::Pattern(PlatePattern::parse("浙J?12*").unwrap());
+    second.cameras = vec![CameraId::new("k1").unwrap(), CameraId::new("k2").unwrap()];
+    second.threshold = 0.875;
+    store.put_entry(&second).unwrap();
+    store.put_entry(&entry("w10")).unwrap();
+    assert_eq!(store.entries().unwrap(), [entry("w10"), second.clone()]);
+    second.reason = "found".into();
+    store.put_entry(&second).unwrap();
+    assert_eq!(store.entries().unwrap()[1], second);
+    assert!(store.remove_entry(&second.id).unwrap());
+    assert!(!store.remove_entry(&second.id).unwrap());
+    assert_eq!(store.entries().unwrap(), [entry("w10")]);
+}
+
+fn the_cameras_are_kept_in_order(store: &dyn AnyStore) {
+    let mut second = camera("k2");
+    second.credentials =
+        Some(Credentials { username: "admin".into(), password: "p@ss 'word\"".into() });
+    second.bearing_deg = None;
+    second.transport = Transport::Udp;
+    second.pace = Pace::AsFastAsPossible;
+    second.policy = DecodePolicy::KeyframeOnly;
+    second.recorded_at = Some(at(5));
+    second.enabled = false;
+    store.put_camera(&second).unwrap();
+    store.put_camera(&camera("k1")).unwrap();
+    assert_eq!(store.cameras().unwrap(), [camera("k1"), second.clone()]);
+    second.credentials = None;
+    store.put_camera(&second).unwrap();
+    assert_eq!(store.cameras().unwrap()[1], second);
+    assert!(store.remove_camera(&second.id).unwrap());
+    assert!(!store.remove_camera(&second.id).unwrap());
+    assert_eq!(store.cameras().unwrap(), [camera("k1")]);
+}
+
+fn what_is_not_a_number_is_refused(store: &dyn AnyStore) {
+    for change in [
+        |c: &mut Camera| c.bearing_deg = Some(f64::NAN),
+        |c: &mut Camera| c.analysed_fps_max = f64::INFINITY,
+        |c: &mut Camera| c.analysed_fps_max = 0.0,
+    ] {
+        let mut wrong = camera("k1");
+        change(&mut wrong);
+        assert!(matches!(store.put_camera(&wrong), Err(StoreError::Invalid(_))));
+    }
+    let wrong = WatchEntry { threshold: f32::NAN, ..entry("w1") };
+    assert!(matches!(store.put_entry(&wrong), Err(StoreError::Invalid(_))));
+    assert!(store.cameras().unwrap().is_empty() && store.entries().unwrap().is_empty());
+}
+
+fn an_empty_store_answers(store: &dyn AnyStore) {
+    assert_eq!(store.record(&[]).unwrap(), []);
+    assert_eq!(store.get(SightingId::from_u128(u128::MAX)).unwrap(), None);
+    assert_eq!((store.last_cursor().unwrap(), store.alerts_after(0, 9).unwrap()), (0, vec![]));
+    assert_eq!(store.evidence(&Digest([0; 32])).unwrap(), None);
+}
+
+fn any_sighting() -> impl Strategy<Value = Sighting> {
+    let choice = |n: usize| 0..n;
+    (
+        (choice(3), 0..12u64, -3..3i64, choice(20)),
+        (0..3i64, choice(8), choice(5), choice(4), any::<bool>()),
+    )
+        .prop_map(|((camera, track, day, second), (late, text, class, colour, last))| {
+            let texts = [
+                "浙J12345", "浙J12346", "浙JD12345", "浙A00001", "苏E5K888", "粤B12345", "浙J99999",
+            ];
+            let state = texts.get(text).map_or(PlateState::NotRead, |text| plate(text));
+            let started = at(day * 43_200 + second as i64);
+            let mut s = sighting(["k1", "k2", "k3"][camera], track, started, state);
+            s.captured = time(at(day * 43_200 + second as i64 + late * 43_200));
+            s.vehicle.class = VehicleClass::ALL.get(class).map(|class| (*class, 0.5));
+            s.vehicle.colour = VehicleColour::ALL[..3].get(colour).map(|colour| (*colour, 0.5));
+            if !last {
+                s.stage = SightingStage::Provisional;
+            }
+            s
+        })
+}
+
+prop_compose! {
+    fn any_query()(
+        pattern in prop::option::of(prop::sample::select(vec![
+            "浙J12345", "浙J*", "*5", "?J[1D]*", "京*", "*", "浙A0000?",
+        ])),
+        a in -150_000i64..150_000, b in -150_000i64..150_000, all: bool,
+        cameras in prop::option::of(prop::collection::vec(
+            prop::sample::select(vec!["k1", "k2", "k3", "k4"]), 0..3)),
+        classes in prop::collection::vec(prop::sample::select(VehicleClass::ALL), 0..3),
+        colours in prop::collection::vec(prop::sample::select(VehicleColour::ALL), 0..3),
+        provisional: bool, newest: bool, limit in 0usize..9,
+    ) -> SightingQuery {
+        SightingQuery {
+            plate: pattern.map(|p| PlatePattern::parse(p).unwrap()),
+            span: if all { TimeSpan::ALL } else { TimeSpan::new(at(a.min(b)), at(a.max(b))).unwrap() },
+            cameras: cameras.map(|c| c.into_iter().map(|c| CameraId::new(c).unwrap()).collect()),
+            classes, colours, provisional,
+            order: if newest { SortOrder::NewestFirst } else { SortOrder::OldestFirst },
+            after: None,
+            limit,
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// The indexes change nothing: every page of every query is what filtering everything gives.
+    #[test]
+    fn the_durable_store_answers_as_the_one_in_memory(
+        batches in prop::collection::vec(prop::collection::vec(any_sighting(), 1..30), 1..5),
+        queries in prop::collection::vec(any_query(), 20),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        // One read connection: days take it from each other all the time.
+        let settings = StoreSettings { readers_max: 1, ..settings(folder.path()) };
+        let (durable, memory) = (Store::open(settings).unwrap(), MemoryStore::new());
+        for batch in batches {
+            let batch: Vec<_> = batch.into_iter().map(plain).collect();
+            durable.record(&batch).unwrap();
+            memory.record(&batch).unwrap();
+        }
+        for mut query in queries {
+            for _ in 0..6 {
+                let page = memory.search(&query).unwrap();
+                prop_assert_eq!(&durable.search(&query).unwrap(), &page, "{:?}", query);
+                let Some(last) = page.sightings.last() else { break };
+                query.after = Some((last.captured.at, last.id));
+            }
+        }
+        prop_assert!(durable.check().unwrap().is_sound());
+    }
+}

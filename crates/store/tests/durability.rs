@@ -1,0 +1,318 @@
+//! Acknowledged means kept: real processes are killed in the middle of their work, and what the disk would hold after
+//! a power cut is opened. `GUIJI_STORE_KILLS` sets the number of rounds.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use common::*;
+use guiji_domain::*;
+use guiji_store::{Durability, Store, StoreSettings};
+
+const FOLDER: &str = "GUIJI_STORE_TEST_FOLDER";
+const TASK: &str = "GUIJI_STORE_TEST_TASK";
+const FROM: &str = "GUIJI_STORE_TEST_FROM";
+const FULL: &str = "POWERLOSS_FULL";
+
+fn rounds(default: usize) -> usize {
+    std::env::var("GUIJI_STORE_KILLS").map_or(default, |n| n.parse().unwrap())
+}
+
+/// Item `n` of the work: always the same, so that the parent knows what must be there. Every seventh lies in the
+/// day before.
+fn item(n: u64) -> Recorded {
+    let started = at(n as i64 / 10 - if n.is_multiple_of(7) { 86_400 } else { 0 });
+    let sighting = sighting("k1", n, started, plate("浙J12345"));
+    let kinds = [EvidenceKind::Plate, EvidenceKind::Frame];
+    let pictures: Vec<_> =
+        kinds.iter().zip(0..).map(|(kind, i)| (*kind, noise(n * 2 + i, 700))).collect();
+    let mut item = with_pictures(sighting, &pictures);
+    if n.is_multiple_of(3) {
+        item.alerts = vec![alert(&item.sighting, "w1", AlertStage::Confirmed)];
+    }
+    item
+}
+
+/// Not a test by itself: what the killed process does.
+#[test]
+fn child_process() {
+    let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
+    match std::env::var(TASK).unwrap().as_str() {
+        "append" => append(&folder, Durability::Full),
+        "append-unsafely" => append(&folder, Durability::UnsafeNoSync),
+        "fill" => fill_the_disk(&folder, Path::new(&std::env::var_os(FULL).unwrap())),
+        task => panic!("unknown task {task}"),
+    }
+}
+
+/// Appends for ever, three final sightings and a provisional one a batch, and says what was acknowledged.
+fn append(folder: &Path, durability: Durability) {
+    let mut n: u64 = std::env::var(FROM).unwrap().parse().unwrap();
+    let store = Store::open(StoreSettings {
+        durability,
+        pack_bytes_max: 20_000, // so that packs follow each other
+        ..settings(folder)
+    })
+    .unwrap();
+    loop {
+        let mut batch: Vec<_> = (n..n + 3).map(item).collect();
+        batch.push(plain(provisional(&item(n + 3).sighting)));
+        let alerts = store.record(&batch).unwrap();
+        let cursors: Vec<_> = alerts.iter().map(|a| a.cursor.to_string()).collect();
+        // One write: a line is whole or not there.
+        let line = format!("\nack {n} {}\n", cursors.join(","));
+        std::io::stdout().write_all(line.as_bytes()).unwrap();
+        n += 3;
+    }
+}
+
+/// Everything that was acknowledged, over all processes.
+#[derive(Default)]
+struct Acknowledged {
+    /// Batches, by their first item.
+    batches: Vec<u64>,
+    /// Alerts by cursor.
+    alerts: BTreeMap<u64, SightingId>,
+}
+
+impl Acknowledged {
+    fn next(&self) -> u64 {
+        self.batches.last().map_or(0, |n| n + 3)
+    }
+
+    fn add(&mut self, line: &str) {
+        let Some(("ack", rest)) = line.split_once(' ') else { return };
+        let (n, cursors) = rest.split_once(' ').unwrap();
+        let n: u64 = n.parse().unwrap();
+        self.batches.push(n);
+        let rang = (n..n + 3).map(item).flat_map(|item| item.alerts);
+        // A retry of what a killed process had committed, but not said, logs no alert again.
+        for (cursor, alert) in cursors.split(',').filter(|c| !c.is_empty()).zip(rang) {
+            let cursor: u64 = cursor.parse().unwrap();
+            let last = self.alerts.last_key_value().map_or(0, |(cursor, _)| *cursor);
+            assert!(cursor > last, "cursor {cursor} after {last}");
+            self.alerts.insert(cursor, alert.sighting());
+        }
+    }
+
+    /// What is missing in the store, in words; nothing, if all is well.
+    fn missing(&self, store: &Store) -> Vec<String> {
+        let mut missing = Vec::new();
+        let logged: BTreeMap<_, _> = store
+            .alerts_after(0, usize::MAX)
+            .unwrap()
+            .into_iter()
+            .map(|a| (a.cursor, a.id.sighting))
+            .collect();
+        for batch in &self.batches {
+            for n in *batch..batch + 3 {
+                let item = item(n);
+                if store.get(item.sighting.id).unwrap().as_ref() != Some(&*item.sighting) {
+                    missing.push(format!("sighting {n}"));
+                }
+                for (evidence, picture) in item.sighting.evidence.iter().zip(&item.pictures) {
+                    if store.evidence(&evidence.digest).unwrap().as_deref() != Some(&**picture) {
+                        missing.push(format!("a picture of sighting {n}"));
+                    }
+                }
+                if let Some(alert) = item.alerts.first()
+                    && !logged.values().any(|id| *id == alert.sighting())
+                {
+                    missing.push(format!("the alert of sighting {n}"));
+                }
+            }
+            if store.get(item(batch + 3).sighting.id).unwrap().is_none() {
+                missing.push(format!("provisional sighting {}", batch + 3));
+            }
+        }
+        for (cursor, id) in &self.alerts {
+            if logged.get(cursor) != Some(id) {
+                missing.push(format!("alert {cursor}"));
+            }
+        }
+        missing
+    }
+}
+
+fn child(folder: &Path, task: &str, from: u64) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["child_process", "--exact", "--nocapture", "--test-threads=1"])
+        .env(FOLDER, folder)
+        .env(TASK, task)
+        .env(FROM, from.to_string())
+        .stdout(Stdio::piped());
+    command
+}
+
+/// Lets the child work for a random while after its first acknowledgement, kills it, and takes down what it said.
+fn kill_at_random(command: &mut Command, acknowledged: &mut Acknowledged) {
+    let mut child: Child = command.spawn().unwrap();
+    let output = child.stdout.take().unwrap();
+    let (say, heard) = mpsc::sync_channel(1);
+    let reader = std::thread::spawn(move || {
+        let mut lines = Vec::new();
+        for line in BufReader::new(output).lines() {
+            let line = line.unwrap();
+            if line.starts_with("ack ") {
+                drop(say.try_send(()));
+            }
+            lines.push(line);
+        }
+        lines
+    });
+    let random = RandomState::new().build_hasher().finish();
+    // One round in five is killed while it opens the store.
+    if !random.is_multiple_of(5) {
+        heard.recv_timeout(Duration::from_secs(60)).expect("the child acknowledges something");
+    }
+    std::thread::sleep(Duration::from_micros(random % 60_000));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    reader.join().unwrap().iter().for_each(|line| acknowledged.add(line));
+}
+
+/// Opens and compares.
+fn assert_kept(folder: &Path, acknowledged: &Acknowledged) {
+    let store = Store::open(settings(folder)).unwrap();
+    let missing = acknowledged.missing(&store);
+    assert!(missing.is_empty(), "lost of {} batches: {missing:?}", acknowledged.batches.len());
+    // The batch that was cut off, over two days at times, is there whole or not at all.
+    let next = acknowledged.next();
+    let there = (next..next + 3)
+        .map(item)
+        .filter(|i| store.get(i.sighting.id).unwrap().as_ref() == Some(&*i.sighting))
+        .count();
+    assert!(there == 0 || there == 3, "{there} of 3 sightings from {next} on");
+    let report = store.check().unwrap();
+    assert!(report.is_sound(), "{report:?}");
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut acknowledged = Acknowledged::default();
+    for _ in 0..rounds(20) {
+        let mut command = child(folder.path(), "append", acknowledged.next());
+        kill_at_random(&mut command, &mut acknowledged);
+        assert_kept(folder.path(), &acknowledged);
+    }
+    assert!(acknowledged.batches.len() >= 10, "{}", acknowledged.batches.len());
+}
+
+/// The library that `cargo test` builds from examples/powerloss.rs.
+fn powerloss() -> PathBuf {
+    let deps = std::env::current_exe().unwrap();
+    let library = deps.parent().unwrap().parent().unwrap().join("examples/libpowerloss.so");
+    assert!(library.is_file(), "run `cargo build -p guiji-store --example powerloss` first");
+    library
+}
+
+/// Makes the folder what the disk holds after the power cut.
+fn restore(shadow: &Path, relative: &str, folder: &Path) {
+    std::fs::create_dir_all(folder).unwrap();
+    let names = std::fs::read_to_string(shadow.join("dirs").join(format!("%{relative}")));
+    for line in names.unwrap_or_default().lines() {
+        let [name, key, kind] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
+        let path = folder.join(name);
+        if kind == "d" {
+            let below = if relative.is_empty() { name.into() } else { format!("{relative}%{name}") };
+            restore(shadow, &below, &path);
+        } else if std::fs::copy(shadow.join("data").join(key), &path).is_err() {
+            std::fs::write(&path, []).unwrap(); // a name without content
+        }
+    }
+}
+
+/// One round: work, kill, power cut. The folder then holds what was durable.
+fn cut_power(root: &Path, task: &str, acknowledged: &mut Acknowledged) {
+    let shadow = tempfile::tempdir().unwrap();
+    let mut command = child(root, task, acknowledged.next());
+    command
+        .env("LD_PRELOAD", powerloss())
+        .env("POWERLOSS_ROOT", root)
+        .env("POWERLOSS_SHADOW", shadow.path());
+    kill_at_random(&mut command, acknowledged);
+    std::fs::remove_dir_all(root).unwrap();
+    restore(shadow.path(), "", root);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_a_power_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap().join("store");
+    std::fs::create_dir(&root).unwrap();
+    let mut acknowledged = Acknowledged::default();
+    for _ in 0..rounds(10) {
+        cut_power(&root, "append", &mut acknowledged);
+        assert_kept(&root, &acknowledged);
+    }
+    assert!(acknowledged.batches.len() >= 5, "{}", acknowledged.batches.len());
+}
+
+/// The layer can tell: a store that does not sync loses what it acknowledged.
+#[test]
+fn a_store_that_does_not_sync_is_caught() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap().join("store");
+    std::fs::create_dir(&root).unwrap();
+    let mut acknowledged = Acknowledged::default();
+    while acknowledged.batches.is_empty() {
+        cut_power(&root, "append-unsafely", &mut acknowledged);
+    }
+    let lost = match Store::open(settings(&root)) {
+        Ok(store) => !acknowledged.missing(&store).is_empty(),
+        Err(_) => true,
+    };
+    assert!(lost);
+}
+
+#[test]
+fn a_full_disk_acknowledges_nothing_and_recovers() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap().join("store");
+    let mut command = child(&root, "fill", 0);
+    command
+        .env("LD_PRELOAD", powerloss())
+        .env("POWERLOSS_ROOT", &root)
+        .env(FULL, folder.path().join("full"));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let store = Store::open(settings(&root)).unwrap();
+    assert!(store.check().unwrap().is_sound());
+    assert_eq!(store.search(&SightingQuery::all_in(TimeSpan::ALL, 100)).unwrap().sightings.len(), 21);
+}
+
+fn fill_the_disk(folder: &Path, flag: &Path) {
+    let store = Store::open(settings(folder)).unwrap();
+    let batch = |n: u64| (n..n + 7).map(item).collect::<Vec<_>>();
+    let assert_full = |result: Result<Vec<Alert>, StoreError>| {
+        let error = result.unwrap_err();
+        assert!(matches!(error, StoreError::Full { .. }), "{error}");
+    };
+    store.record(&batch(0)).unwrap();
+    for _ in 0..2 {
+        std::fs::write(flag, []).unwrap();
+        // With pictures over two days, in one day without, in a day of its own.
+        assert_full(store.record(&batch(7)));
+        assert_full(store.record(&[plain((*item(15).sighting).clone())]));
+        let elsewhere = sighting("k1", 1, at(40 * 86_400), PlateState::NotRead);
+        assert_full(store.record(&[plain(elsewhere)]));
+        let error = store.put_camera(&camera("k1")).unwrap_err();
+        assert!(matches!(error, StoreError::Full { .. }), "{error}");
+        // What is there can be read.
+        assert_eq!(store.get(item(3).sighting.id).unwrap().as_ref(), Some(&*item(3).sighting));
+        assert_eq!(store.get(item(8).sighting.id).unwrap(), None);
+        std::fs::remove_file(flag).unwrap();
+    }
+    assert!(!store.record(&batch(7)).unwrap().is_empty());
+    store.record(&batch(14)).unwrap();
+    store.put_camera(&camera("k1")).unwrap();
+    assert!(store.check().unwrap().is_sound());
+}

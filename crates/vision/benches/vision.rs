@@ -1,0 +1,66 @@
+//! What one look costs: detection of a frame, finding the plate of a vehicle, reading it, encoding evidence.
+//!
+//! Needs the models in place (`./x models`). The picture is the silver car of the manifest.
+
+#![allow(missing_docs)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use guiji_domain::{
+    BBox, CameraId, CaptureTime, ClockSource, Detector, Frame, OwnedPicture, PictureEncoder,
+    PlateReader, SharedPicture, Timestamp,
+};
+use guiji_vision::{Models, Thresholds, Vision, VisionSettings, load_picture};
+
+fn vision(c: &mut Criterion) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
+    let cache = std::env::var_os("GUIJI_MODELS_CACHE").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|| folder.join(".cache"));
+    let models = Models::locate(&folder, &cache).expect("models/manifest.toml");
+    let car = models.picture("silver-car").expect("run `./x models` first");
+    let car: SharedPicture = Arc::new(load_picture(&car).expect("a picture"));
+    let vision = Vision::load(&VisionSettings {
+        manifest: folder,
+        cache_dir: cache,
+        runtime_library: None,
+        workers: 1,
+        thresholds: Thresholds::default(),
+        plate_reader: None,
+    })
+    .expect("run `./x models` first");
+
+    let (w, h) = vision.input_size();
+    let small = OwnedPicture::rgb(w, h, vec![110; (w * h * 3) as usize]).expect("its size");
+    let frame = Frame {
+        camera: "bench".parse::<CameraId>().expect("an id"),
+        captured: CaptureTime {
+            at: Timestamp::EPOCH,
+            uncertainty: Duration::ZERO,
+            source: ClockSource::Stated,
+        },
+        pts: Duration::ZERO,
+        full: car.clone(),
+        small: Arc::new(small),
+    };
+    let vehicle = BBox::new(60.0, 30.0, 480.0, 320.0).expect("a box");
+    let nothing = BBox::new(0.0, 0.0, 300.0, 150.0).expect("a box");
+
+    c.bench_function("detect one frame", |b| b.iter(|| vision.detect(&[&frame])));
+    c.bench_function("detect four frames", |b| b.iter(|| vision.detect(&[&frame; 4])));
+    c.bench_function("find no plate in a vehicle", |b| {
+        b.iter(|| vision.read(&[(car.clone(), nothing)]));
+    });
+    c.bench_function("find and read the plate of a vehicle", |b| {
+        b.iter(|| vision.read(&[(car.clone(), vehicle)]));
+    });
+    c.bench_function("body colour", |b| b.iter(|| vision.body_colour(car.as_ref(), &vehicle)));
+    c.bench_function("encode a vehicle as jpeg", |b| {
+        b.iter(|| vision.encode(car.as_ref(), Some(&vehicle)));
+    });
+}
+
+criterion_group!(benches, vision);
+criterion_main!(benches);
