@@ -22,9 +22,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = Path::new(&env::var("OUT_DIR")?).join("guiji.v1.fds");
     fs::write(out, descriptors.encode_to_vec())?;
 
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names(); // JSON finds a message's descriptor by its name.
     tonic_prost_build::configure()
         // Written by hand in `pb.rs`, so that no log shows a password.
         .skip_debug(["guiji.v1.Credentials"])
-        .compile_fds(descriptors)?;
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

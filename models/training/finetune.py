@@ -101,7 +101,7 @@ def main():
     parser.add_argument("--start", required=True)
     parser.add_argument("--out", default="../plate-reader-guiji.onnx")
     parser.add_argument("--folds", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--rate", type=float, default=3e-4)
     args = parser.parse_args()
 

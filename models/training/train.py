@@ -69,7 +69,8 @@ def losses(outputs, labels):
 
 def fit(model, crops, labels, steps, size, rate, seed, checkpoint):
     """One cosine run with a short warm-up; `checkpoint(step)` is called now and then."""
-    schedule = keras.optimizers.schedules.CosineDecay(1e-4, steps - 300, alpha=0.003, warmup_target=rate, warmup_steps=300)
+    warm_up = min(300, steps // 10)
+    schedule = keras.optimizers.schedules.CosineDecay(1e-4, steps - warm_up, alpha=0.003, warmup_target=rate, warmup_steps=warm_up)
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.01, clipnorm=5.0)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "value"])
     optimizer.build(model.trainable_variables)
@@ -88,7 +89,7 @@ def fit(model, crops, labels, steps, size, rate, seed, checkpoint):
     start, recent = time.time(), []
     for number, (images, targets) in enumerate(batches(crops, labels, size, seed), 1):
         recent.append(step(images, targets))
-        if number % 200 == 0:
+        if number % 100 == 0:
             print(f"step {number} text loss {np.mean([float(r) for r in recent]):.3f} {number * size / (time.time() - start):.0f} samples/s", flush=True)
             recent = []
         if number % 1500 == 0:

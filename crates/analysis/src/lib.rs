@@ -19,8 +19,8 @@
 //!   given up because of a bound is counted.
 //! * A plate that cannot be read is said to be unreadable; no text outside the grammar gets any probability.
 //!
-//! Costs, on one core: a tracker update with 20 vehicles is tens of microseconds, fusing a plate some hundred
-//! microseconds, matching one sighting against 100,000 plates a few microseconds.
+//! Costs, measured on one busy core (`costs.rs` prints them): a tracker update with 20 vehicles 60 µs, fusing 16 reads
+//! 0.1 ms, matching one sighting against 100,000 plates below 1 µs.
 
 mod assignment;
 pub mod fusion;
@@ -29,5 +29,7 @@ pub mod tracker;
 pub mod trajectory;
 pub mod watch;
 
+#[cfg(test)]
+mod costs;
 #[cfg(test)]
 mod testing;

@@ -1,9 +1,12 @@
 //! What the tests of several modules share: a seeded source of noise and a simulated plate reader.
 
+use std::time::Duration;
+
 use guiji_domain::{
-    Detection, VehicleClass,
-    BBox, Camera, CameraId, Candidate, DecodePolicy, GeoPoint, Lattice, Pace, PlateChar, PlateColour,
-    PlateRead, PlateRows, PlateText, Position, Quad, SiteId, StreamAddress, Transport,
+    BBox, Camera, CameraId, Candidate, CaptureTime, ClockSource, DecodePolicy, Detection, GeoPoint,
+    Lattice, Pace, PlateChar, PlateColour, PlateRead, PlateRows, PlateState, PlateText, Position,
+    Quad, Sighting, SightingId, SightingStage, SiteId, StreamAddress, TimeSpan, Timestamp, TrackId,
+    Transport, Vehicle, VehicleClass,
 };
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, seeded, the same everywhere.
@@ -40,10 +43,9 @@ pub(crate) fn text(plate: &str) -> PlateText {
 /// A lattice from `(character, probability)` lists; `_` stands for nothing.
 pub(crate) fn lattice(positions: &[&[(char, f32)]]) -> Lattice {
     let position = |entries: &&[(char, f32)]| {
-        let candidates = entries.iter().map(|(c, p)| Candidate {
-            character: PlateChar::new(*c),
-            probability: *p,
-        });
+        let candidates = entries
+            .iter()
+            .map(|(c, p)| Candidate { character: PlateChar::new(*c), probability: *p });
         Position::new(candidates.collect()).unwrap()
     };
     Lattice::new(positions.iter().map(position).collect()).unwrap()
@@ -67,7 +69,8 @@ pub(crate) fn noisy_lattice(plate: &PlateText, signal: f32, noise: &mut Noise) -
         _ => "警学挂港澳使领应急民航临",
     };
     let positions = plate.chars().map(|c| {
-        let others: Vec<_> = family(c).chars().filter_map(PlateChar::new).filter(|o| *o != c).collect();
+        let others: Vec<_> =
+            family(c).chars().filter_map(PlateChar::new).filter(|o| *o != c).collect();
         // The same rivals in every read: confusions are the reader's, not the frame's.
         let mut own = Noise(c.index() as u64);
         let mut rivals = vec![c];
@@ -160,7 +163,11 @@ pub(crate) fn crossing(from_left: bool, z: f32, enters_s: f32, speed: f32) -> Ro
 }
 
 /// Detections of one frame with the vehicle behind each, `None` for a false one.
-pub(crate) fn detect(vehicles: &[RoadUser], t: f32, noise: &mut Noise) -> Vec<(Detection, Option<usize>)> {
+pub(crate) fn detect(
+    vehicles: &[RoadUser],
+    t: f32,
+    noise: &mut Noise,
+) -> Vec<(Detection, Option<usize>)> {
     let mut boxes: Vec<_> =
         vehicles.iter().enumerate().filter_map(|(i, v)| Some((i, v.at(t)?))).collect();
     // Nearest first: what is nearer hides what is farther.
@@ -186,8 +193,11 @@ pub(crate) fn detect(vehicles: &[RoadUser], t: f32, noise: &mut Noise) -> Vec<(D
         found.extend(bbox.map(|bbox| (Detection { bbox, class, score }, Some(*i))));
     }
     if noise.uniform() < 0.08 {
-        let (x, y, s) =
-            (1200.0 * noise.uniform(), 220.0 + 400.0 * noise.uniform(), 40.0 + 80.0 * noise.uniform());
+        let (x, y, s) = (
+            1200.0 * noise.uniform(),
+            220.0 + 400.0 * noise.uniform(),
+            40.0 + 80.0 * noise.uniform(),
+        );
         let bbox = BBox::new(x, y, x + s, y + s);
         let score = 0.2 + 0.4 * noise.uniform();
         found.extend(bbox.map(|b| (Detection { bbox: b, class: VehicleClass::Car, score }, None)));
@@ -197,4 +207,24 @@ pub(crate) fn detect(vehicles: &[RoadUser], t: f32, noise: &mut Noise) -> Vec<(D
         found.swap(i, noise.below(i + 1));
     }
     found
+}
+
+/// A final sighting without a plate.
+pub(crate) fn sighting_of(camera: &Camera, at: Timestamp) -> Sighting {
+    Sighting {
+        id: SightingId::for_track(&camera.id, TrackId(1), at),
+        stage: SightingStage::Final,
+        camera: camera.id.clone(),
+        span: TimeSpan::at(at),
+        captured: CaptureTime {
+            at,
+            uncertainty: Duration::from_millis(20),
+            source: ClockSource::Rtcp,
+        },
+        plate: PlateState::NotRead,
+        vehicle: Vehicle { class: None, colour: None },
+        direction: None,
+        frames: 5,
+        evidence: Vec::new(),
+    }
 }

@@ -154,8 +154,7 @@ impl Trajectory {
                 }
             })
             .collect();
-        let legs: Vec<_> =
-            (1..points.len()).map(|to| leg(settings, &points, to - 1, to)).collect();
+        let legs: Vec<_> = (1..points.len()).map(|to| leg(settings, &points, to - 1, to)).collect();
         for leg in legs.iter().filter(|l| l.remark == Some(Remark::Impossible)) {
             points[leg.from].conflict = true;
             points[leg.to].conflict = true;
@@ -201,8 +200,11 @@ fn gap(settings: &TrajectorySettings, index: usize, leg: &Leg) -> Option<Gap> {
     let explained = leg.distance_m.map_or(0.0, |d| d / slow_mps);
     // Beyond a century `from_secs_f64` has nothing to fear from an Earth's circumference.
     let unexplained = leg.elapsed.saturating_sub(Duration::from_secs_f64(explained.max(0.0)));
-    (leg.elapsed > settings.gap_after && !unexplained.is_zero())
-        .then_some(Gap { leg: index, elapsed: leg.elapsed, unexplained })
+    (leg.elapsed > settings.gap_after && !unexplained.is_zero()).then_some(Gap {
+        leg: index,
+        elapsed: leg.elapsed,
+        unexplained,
+    })
 }
 
 fn kmh(distance_m: f64, elapsed: Duration) -> f64 {
@@ -213,41 +215,32 @@ fn kmh(distance_m: f64, elapsed: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{camera_at, plain_lattice, text};
+    use crate::testing::{camera_at, plain_lattice, sighting_of, text};
     use guiji_domain::*;
     use proptest::prelude::*;
 
     fn sighting(camera: &str, at_s: i64, uncertainty_ms: u64, confidence: f32) -> Sighting {
-        let (camera, at) = (CameraId::new(camera).unwrap(), Timestamp::from_secs(at_s));
-        Sighting {
-            id: SightingId::for_track(&camera, TrackId(1), at),
-            stage: SightingStage::Final,
-            camera,
-            span: TimeSpan::at(at),
-            captured: CaptureTime {
-                at,
-                uncertainty: Duration::from_millis(uncertainty_ms),
-                source: ClockSource::Arrival,
-            },
-            plate: PlateState::Read(FusedPlate {
-                text: text("浙J12345"),
-                kind: None,
-                colour: None,
-                rows: PlateRows::One,
-                lattice: plain_lattice("浙J12345", 0.98),
-                confidence,
-                reads: 3,
-            }),
-            vehicle: Vehicle { class: None, colour: None },
-            direction: None,
-            frames: 9,
-            evidence: Vec::new(),
-        }
+        let mut seen = sighting_of(&camera_at(camera, 0.0, 0.0), Timestamp::from_secs(at_s));
+        seen.captured.uncertainty = Duration::from_millis(uncertainty_ms);
+        seen.plate = PlateState::Read(FusedPlate {
+            text: text("浙J12345"),
+            kind: None,
+            colour: None,
+            rows: PlateRows::One,
+            lattice: plain_lattice("浙J12345", 0.98),
+            confidence,
+            reads: 3,
+        });
+        seen
     }
 
     /// 0.01° of latitude are 1112 m.
     fn cameras() -> Vec<Camera> {
-        vec![camera_at("a", 29.00, 121.0), camera_at("b", 29.01, 121.0), camera_at("c", 29.05, 121.0)]
+        vec![
+            camera_at("a", 29.00, 121.0),
+            camera_at("b", 29.01, 121.0),
+            camera_at("c", 29.05, 121.0),
+        ]
     }
 
     #[test]
@@ -257,7 +250,10 @@ mod tests {
         let names: Vec<_> = way.points.iter().map(|p| p.sighting.camera.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
         let leg = &way.legs[0];
-        assert_eq!((leg.elapsed, leg.elapsed_uncertainty), (Duration::from_secs(80), Duration::from_millis(200)));
+        assert_eq!(
+            (leg.elapsed, leg.elapsed_uncertainty),
+            (Duration::from_secs(80), Duration::from_millis(200))
+        );
         let speed = leg.speed.unwrap();
         assert!((speed.best_kmh - 50.04).abs() < 0.1, "{speed:?}");
         assert!(speed.low_kmh < speed.best_kmh && speed.best_kmh < speed.high_kmh);

@@ -48,24 +48,28 @@ impl Core {
         self.watchlist_writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does blocking work on a thread for it, when one of the few is free. Work that has begun is finished even when
-    /// its caller has gone, and keeps its place until then.
+    /// Does blocking work on a thread for it, when one of the few is free, within the longest deadline. Work that has
+    /// begun is finished even when its caller has gone, and keeps its place until then.
     pub(crate) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         doing: &'static str,
         work: impl FnOnce(&ApiParts) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let place = Arc::clone(&self.store_calls);
-        let place = place.acquire_owned().await.map_err(|_| Problem::Draining)?;
-        let core = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || {
-            let _place = place;
-            work(&core.parts)
-        });
-        done.await.unwrap_or_else(|error| {
-            error!(doing, %error, "a call panicked");
-            Err(Problem::Panicked { doing })
-        })
+        let done = async {
+            let place = Arc::clone(&self.store_calls);
+            let place = place.acquire_owned().await.map_err(|_| Problem::Draining)?;
+            let core = Arc::clone(self);
+            let done = tokio::task::spawn_blocking(move || {
+                let _place = place;
+                work(&core.parts)
+            });
+            done.await.unwrap_or_else(|error| {
+                error!(doing, %error, "a call panicked");
+                Err(Problem::Panicked { doing })
+            })
+        };
+        let in_time = tokio::time::timeout(self.settings.deadline_max, done).await;
+        in_time.unwrap_or(Err(Problem::TooLate { doing }))
     }
 }
 

@@ -59,6 +59,8 @@ pub(crate) enum Problem {
     LimitReached { what: &'static str, limit: usize },
     /// Too many calls or streams at the same time.
     Busy { what: &'static str },
+    /// The answer took longer than the server allows.
+    TooLate { doing: &'static str },
     /// The server is stopping.
     Draining,
     /// The store's disk is full.
@@ -159,6 +161,10 @@ impl From<Problem> for Status {
                 let message = format!("too many {what} at the same time: try again in a second");
                 (Code::ResourceExhausted, "SERVER_BUSY", message)
             }
+            Problem::TooLate { doing } => {
+                let message = format!("{doing}: took too long: ask for less, or later");
+                (Code::DeadlineExceeded, "TOO_LATE", message)
+            }
             Problem::Draining => {
                 details.set_retry_info(Some(RETRY_AFTER));
                 let message = "the server is stopping: connect again".to_owned();
@@ -213,6 +219,7 @@ mod tests {
                 "LIMIT_REACHED",
             ),
             (Problem::Busy { what: "calls" }, Code::ResourceExhausted, "SERVER_BUSY"),
+            (Problem::TooLate { doing: "x" }, Code::DeadlineExceeded, "TOO_LATE"),
             (Problem::Draining, Code::Unavailable, "SERVER_STOPPING"),
             (Problem::StoreFull { doing: "x" }, Code::ResourceExhausted, "STORE_FULL"),
             (

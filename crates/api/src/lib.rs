@@ -2,7 +2,8 @@
 //!
 //! Owns: the messages ([`pb`]), their conversion to and from the domain ([`convert`]), the checking of requests, the
 //! mapping of errors to `google.rpc` details, deadlines and limits, the audit line of each data call, health,
-//! reflection, drain ([`ApiServer`]), and a client that hides gRPC from the program ([`client`]).
+//! reflection, drain ([`ApiServer`]), a client that hides gRPC from the program ([`client`]), the messages as JSON
+//! ([`json`]), and the page of metrics over HTTP ([`serve_metrics`]).
 //!
 //! Never does: decisions about vehicles (those are `analysis`), storage, video. Nobody else in the workspace knows
 //! tonic.
@@ -23,6 +24,8 @@ pub mod client;
 pub mod convert;
 mod error;
 mod filter;
+pub mod json;
+mod metrics;
 mod page_token;
 mod parts;
 pub mod pb;
@@ -32,6 +35,7 @@ mod settings;
 mod violations;
 
 pub use error::ApiError;
+pub use metrics::serve_metrics;
 pub use parts::ApiParts;
 pub use server::ApiServer;
 pub use settings::{ApiSettings, Exposure, FileCameras, listen_address_allowed};

@@ -77,7 +77,9 @@ impl ApiServer {
             };
         }
         let router = Server::builder()
-            .timeout(settings.deadline_max)
+            // The calls keep the deadline themselves, with a proper status; this is for what they might forget.
+            // A client's shorter `grpc-timeout` is honoured here.
+            .timeout(settings.deadline_max.saturating_mul(2))
             .http2_keepalive_interval(Some(settings.keepalive_interval))
             .http2_keepalive_timeout(Some(settings.keepalive_timeout))
             .add_service(health_service)

@@ -16,8 +16,8 @@ pub struct ApiSettings {
     pub streams_max: usize,
     /// Store calls running at the same time, each on a blocking thread; more wait, within their call's deadline.
     pub store_calls_max: usize,
-    /// Longest time for the answer of a unary call or the beginning of a stream. A client's shorter `grpc-timeout`
-    /// is honoured, a longer one is cut.
+    /// Longest time for the parts to answer a unary call, or each question of a stream. A client's shorter
+    /// `grpc-timeout` is honoured, a longer one is cut.
     pub deadline_max: Duration,
     /// After the shutdown signal: how long open calls may take before they are cut off.
     pub drain_max: Duration,

@@ -1,6 +1,7 @@
 //! What ingest costs: CPU time of decoding and scaling one picture, memory of one RTSP session.
 //!
-//! `cargo run --release -p guiji-ingest --example measure [SESSIONS]`. CPU time is the process's own (user and
+//! `cargo run --release -p guiji-ingest --example measure pictures`, or `sessions [SESSIONS [ROUNDS]]`: rounds open
+//! and close all sessions; what a later round leaves is a leak, what the first leaves is the allocator's. CPU time is the process's own (user and
 //! system, from `/proc/self/stat`), so other work on the machine does not count.
 
 use std::error::Error;
@@ -20,6 +21,9 @@ use guiji_ingest::{GstSource, IngestSettings};
 
 /// Set to a port, it makes this program the server.
 const SERVE: &str = "GUIJI_MEASURE_PORT";
+
+const CODECS: [&str; 2] =
+    ["x264enc speed-preset=veryfast", "x265enc speed-preset=ultrafast log-level=none"];
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -57,16 +61,21 @@ fn main() -> Outcome<()> {
     if let Ok(port) = std::env::var(SERVE) {
         return serve(&port);
     }
-    let sessions = std::env::args().nth(1).map_or(Ok(40), |it| it.parse())?;
     let settings = IngestSettings::new((416, 416), PixelFormat::Bgr);
     let source = GstSource::new(settings, Arc::new(WallClock))?;
-    for codec in ["x264enc speed-preset=veryfast", "x265enc speed-preset=ultrafast log-level=none"]
-    {
-        for (width, height) in [(1280, 720), (1920, 1080)] {
-            picture_cost(&source, codec, width, height)?;
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize, default| words.get(at).map_or(Ok(default), |it| it.parse());
+    match words.first().map(String::as_str) {
+        Some("pictures") => {
+            for codec in CODECS {
+                picture_cost(&source, codec, 1280, 720)?;
+                picture_cost(&source, codec, 1920, 1080)?;
+            }
+            Ok(())
         }
+        Some("sessions") => session_cost(&source, number(1, 40)?, number(2, 3)?),
+        _ => Err("say what: pictures, or sessions [SESSIONS [ROUNDS]]".into()),
     }
-    session_cost(&source, sessions)
 }
 
 fn picture_cost(source: &GstSource, codec: &str, width: u32, height: u32) -> Outcome<()> {
@@ -115,14 +124,12 @@ fn picture_cost(source: &GstSource, codec: &str, width: u32, height: u32) -> Out
     Ok(())
 }
 
-fn session_cost(source: &GstSource, sessions: u64) -> Outcome<()> {
+fn session_cost(source: &GstSource, sessions: u64, rounds: u32) -> Outcome<()> {
     let port = "18554";
     let mut child =
         std::process::Command::new(std::env::current_exe()?).env(SERVE, port).spawn()?;
     std::thread::sleep(Duration::from_secs(2));
-    // Twice: what the second round adds after closing is a leak, what the first added is the allocator's.
-    let outcome = measure_sessions(source, sessions, port)
-        .and_then(|()| measure_sessions(source, sessions, port));
+    let outcome = (0..rounds).try_for_each(|_| measure_sessions(source, sessions, port));
     child.kill()?;
     child.wait()?;
     outcome

@@ -99,6 +99,10 @@ pub(crate) fn classify(
         {
             failure(Misconfigured, StatusReason::UnsupportedCodec, "no video can be found in it")
         }
+        // Of a refused connection souphttpsrc says no more than this.
+        (_, Some(S::Failed)) if origin == Origin::Http && !answered => {
+            failure(Connecting, StatusReason::Unreachable, "the host does not answer as it should")
+        }
         // Streams were found, but none to put a decoder behind: nothing takes what the demuxer pushes.
         (_, Some(S::Failed)) if origin != Origin::Rtsp && answered && !chosen => {
             Failure::no_video(None)

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use guiji_domain::{CameraId, CameraStatus, Frame, FrameSink};
 
 thread_local! {
-    static INSIDE_SINK: Cell<bool> = const { Cell::new(false) };
+    /// The outlet whose sink has the word on this thread.
+    static CALLING: Cell<*const Outlet> = const { Cell::new(std::ptr::null()) };
 }
 
 /// The way to the sink: closed once, and a panic of the sink stops here.
@@ -37,20 +38,20 @@ impl Outlet {
         self.call(|sink| sink.status(camera, status))
     }
 
+    /// Whether this thread is just now in a call of this sink.
+    pub(crate) fn is_calling_here(&self) -> bool {
+        std::ptr::eq(CALLING.get(), self)
+    }
+
     fn call(&self, call: impl FnOnce(&dyn FrameSink)) -> Result<(), PanicText> {
         if self.closed.load(SeqCst) {
             return Ok(());
         }
-        INSIDE_SINK.set(true);
+        let outer = CALLING.replace(self);
         let outcome = caught(|| call(self.sink.as_ref()));
-        INSIDE_SINK.set(false);
+        CALLING.set(outer);
         outcome
     }
-}
-
-/// Whether this thread is just now in a call of a sink.
-pub(crate) fn inside_sink() -> bool {
-    INSIDE_SINK.get()
 }
 
 /// Runs it; a panic becomes its message.

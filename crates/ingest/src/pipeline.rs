@@ -19,8 +19,9 @@ use crate::mailbox::Event;
 
 /// Error of a start time that a person states: they say it to the second.
 const STATED_ERROR: Duration = Duration::from_secs(1);
-/// Picture to arrival over RTSP: exposure, encoding, network, and what a relay holds back.
-const RTSP_ARRIVAL_ERROR: Duration = Duration::from_millis(500);
+/// Picture to arrival over RTSP: exposure, encoding, network, and what a relay holds back. Taken for a recording of
+/// unknown time, too, which counts as captured while it is played.
+const LIVE_ARRIVAL_ERROR: Duration = Duration::from_millis(500);
 /// Picture to arrival over HTTP: players' protocols hold back three segments of several seconds.
 const HTTP_ARRIVAL_ERROR: Duration = Duration::from_secs(20);
 /// How long to wait for a TEARDOWN to leave.
@@ -286,7 +287,7 @@ impl Tail {
         let live =
             |error| CaptureClock::Live(LiveClock::new(error, settings.clock_disagreement_max));
         match (self.origin, camera.recorded_at) {
-            (Origin::Rtsp, _) => live(RTSP_ARRIVAL_ERROR),
+            (Origin::Rtsp, _) => live(LIVE_ARRIVAL_ERROR),
             (Origin::File | Origin::Http, Some(start)) => CaptureClock::Fixed {
                 start,
                 uncertainty: STATED_ERROR,
@@ -295,7 +296,7 @@ impl Tail {
             (Origin::Http, None) => live(HTTP_ARRIVAL_ERROR),
             (Origin::File, None) => CaptureClock::Fixed {
                 start: self.line.clock.now(),
-                uncertainty: RTSP_ARRIVAL_ERROR,
+                uncertainty: LIVE_ARRIVAL_ERROR,
                 source: ClockSource::Arrival,
             },
         }

@@ -19,6 +19,10 @@ impl Reporter {
 
     /// A state without trouble, or with trouble that does not end the connection.
     pub(crate) fn now(&mut self, state: CameraState, reason: Option<StatusReason>, detail: &str) {
+        if self.last.as_ref().is_none_or(|last| last.state != state) {
+            let (camera, reason) = (&self.line.camera.id, reason.map(StatusReason::as_str));
+            tracing::info!(%camera, %state, reason, detail, "camera changed state");
+        }
         self.report(state, reason, detail.to_owned(), None);
     }
 
@@ -52,10 +56,8 @@ impl Reporter {
         if self.last.as_ref() == Some(&status) {
             return;
         }
-        let camera = &self.line.camera.id;
-        tracing::debug!(%camera, %state, reason = reason.map(StatusReason::as_str), detail = %status.detail, "camera status");
         self.last = Some(status.clone());
-        if let Err(panic) = self.line.outlet.status(camera, status) {
+        if let Err(panic) = self.line.outlet.status(&self.line.camera.id, status) {
             self.line.panicked(panic);
         }
     }

@@ -248,8 +248,8 @@ fn clock_text(behind: i64) -> String {
     let seconds = behind.unsigned_abs() / 1_000_000_000;
     let amount = match seconds {
         0..=7_200 => format!("{seconds} s"),
-        7_201..=172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
+        7_201..=172_800 => format!("{} h", (seconds + 1_800) / 3_600),
+        _ => format!("{} days", (seconds + 43_200) / 86_400),
     };
     let direction = if behind > 0 { "behind" } else { "ahead of" };
     format!(
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn clocks_in_words() {
-        assert!(clock_text(-8 * 3_600_000_000_000).contains("is 8 h ahead of ours"));
+        assert!(clock_text(-8 * 3_600_000_000_000 + 90_000_000).contains("is 8 h ahead of ours"));
         assert!(clock_text(57 * 365 * 86_400_000_000_000).contains("is 20805 days behind ours"));
         assert!(clock_text(11_000_000_000).contains("is 11 s behind ours"));
     }

@@ -8,7 +8,7 @@ use guiji_domain::{
 use crate::elements::require_elements;
 use crate::link::Line;
 use crate::mailbox::Mailbox;
-use crate::outlet::{Outlet, caught, inside_sink};
+use crate::outlet::{Outlet, caught};
 use crate::redact::Redactor;
 use crate::report::Reporter;
 use crate::supervisor::supervise;
@@ -88,9 +88,9 @@ impl Drop for GstStream {
         self.line.outlet.close();
         self.line.mailbox.close();
         let handle = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // From inside a call of a sink waiting would be waiting for ourselves: that call is the last one.
+        // From inside a call of its own sink, waiting would be waiting for ourselves: that call is the last one.
         if let Some(handle) = handle
-            && !inside_sink()
+            && !self.line.outlet.is_calling_here()
             && handle.join().is_err()
         {
             tracing::error!(camera = %self.line.camera.id, "supervisor did not end well");

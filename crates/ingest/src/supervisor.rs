@@ -30,7 +30,6 @@ pub(crate) fn supervise(line: &Arc<Line>) {
             End::Closed => return,
             End::Finished(reason, detail) => {
                 reporter.now(CameraState::Ended, Some(reason), &detail);
-                tracing::info!(camera = %line.camera.id, %reason, detail, "recording ended");
                 return;
             }
             End::Failed(failure) => failure,

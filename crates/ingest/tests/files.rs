@@ -1,5 +1,7 @@
 //! Recordings: every frame once, at the right time, and an end with a name.
 
+#![allow(clippy::unwrap_used)] // clippy.toml allows it in tests, and takes helpers for something else
+
 mod common;
 
 use std::sync::Arc;

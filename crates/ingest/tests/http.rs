@@ -1,5 +1,7 @@
 //! HTTP: what GStreamer gives for nothing.
 
+#![allow(clippy::unwrap_used)] // clippy.toml allows it in tests, and takes helpers for something else
+
 mod common;
 
 use std::io::{BufRead, BufReader, Write};

@@ -104,7 +104,12 @@ impl Surroundings {
         let buildings = (0..5)
             .map(|_| {
                 let x = random.between(-100.0, 1300.0) as f32;
-                [x, x + random.between(90.0, 260.0) as f32, random.between(60.0, 240.0) as f32, random.between(0.55, 0.9) as f32]
+                [
+                    x,
+                    x + random.between(90.0, 260.0) as f32,
+                    random.between(60.0, 240.0) as f32,
+                    random.between(0.55, 0.9) as f32,
+                ]
             })
             .collect();
         Self {
@@ -174,12 +179,14 @@ impl Surroundings {
         let kerb = band(lane, left - 34.0, left, soft) + band(lane, right, right + 34.0, soft);
         colour = blend(colour, [150.0, 148.0, 142.0], kerb * 0.9);
         let worn = 0.72 + 0.28 * noise.cloud(lane / 9.0, z * 3.0);
-        let edge = band(lane, left + 18.0, left + 36.0, soft) + band(lane, right - 36.0, right - 18.0, soft);
+        let edge = band(lane, left + 18.0, left + 36.0, soft)
+            + band(lane, right - 36.0, right - 18.0, soft);
         colour = blend(colour, [206.0, 205.0, 198.0], edge * worn);
         for pair in view.lanes.windows(2) {
             let middle = (pair[0] + pair[1]) / 2.0;
             // 6 m of line, 9 m of gap.
-            let dash = band((z + self.phase).rem_euclid(15.0), 1.0, 7.0, (z * z * 0.0006).max(0.12));
+            let dash =
+                band((z + self.phase).rem_euclid(15.0), 1.0, 7.0, (z * z * 0.0006).max(0.12));
             let line = band(lane, middle - 9.0, middle + 9.0, soft) * dash;
             colour = blend(colour, [214.0, 213.0, 206.0], line * worn);
         }
@@ -189,9 +196,7 @@ impl Surroundings {
     fn lit(&self, view: &View, noise: &Noise, colour: [f32; 3], x: f32, y: f32) -> [f32; 3] {
         match view.light {
             Light::Day => colour,
-            Light::Dusk => {
-                std::array::from_fn(|i| colour[i] * [0.74, 0.66, 0.60][i])
-            }
+            Light::Dusk => std::array::from_fn(|i| colour[i] * [0.74, 0.66, 0.60][i]),
             Light::Night => {
                 let below = y - view.horizon_y;
                 if below <= 6.0 {

@@ -40,7 +40,11 @@ impl Canvas {
             let at = (cut.y + row) * self.width + cut.x;
             let from = row * cut.width;
             let span = from..from + cut.width;
-            over(&mut self.planes[0][at..][..cut.width], &cut.luma[span.clone()], &cut.alpha[span.clone()]);
+            over(
+                &mut self.planes[0][at..][..cut.width],
+                &cut.luma[span.clone()],
+                &cut.alpha[span.clone()],
+            );
             for (owner, solid) in self.owner[at..][..cut.width].iter_mut().zip(&cut.solid[span]) {
                 *owner = if *solid > 127 { vehicle } else { *owner };
             }
@@ -126,10 +130,8 @@ impl Rain {
         for (x, y, speed) in &self.0 {
             let fallen = (y + time_s * 1.7 * speed).fract();
             let length = (canvas.height as f64 * 0.05 * speed) as usize;
-            let (left, top) = (
-                (x * canvas.width as f64) as usize,
-                (fallen * canvas.height as f64) as usize,
-            );
+            let (left, top) =
+                ((x * canvas.width as f64) as usize, (fallen * canvas.height as f64) as usize);
             for step in 0..length {
                 let (px, py) = (left + step / 5, top + step);
                 if px < canvas.width && py < canvas.height {

@@ -1,8 +1,8 @@
 //! A story into a folder: clips, truth, `story.json`.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use image::{Rgb, RgbImage};
 use sha2::{Digest, Sha256};

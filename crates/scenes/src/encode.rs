@@ -78,7 +78,15 @@ impl Codec {
 }
 
 const PRESETS: &[&str] = &[
-    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
+    "ultrafast",
+    "superfast",
+    "veryfast",
+    "faster",
+    "fast",
+    "medium",
+    "slow",
+    "slower",
+    "veryslow",
 ];
 
 impl EncoderSpec {
@@ -202,7 +210,8 @@ impl Encoder {
             }
         }
         let mut buffer = gst::Buffer::from_mut_slice(data);
-        let at = |frame: u32| gst::ClockTime::from_nseconds((f64::from(frame) * self.frame_ns) as u64);
+        let at =
+            |frame: u32| gst::ClockTime::from_nseconds((f64::from(frame) * self.frame_ns) as u64);
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(at(self.written));
             buffer.set_duration(at(self.written + 1) - at(self.written));

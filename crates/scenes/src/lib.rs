@@ -1,4 +1,22 @@
-//! Composes and serves traffic scenes with exact ground truth.
+//! Composes traffic video with exact ground truth, and serves it as RTSP cameras: a fresh clone has no recordings.
+//!
+//! It owns: the drawing of plates, vehicles (one photograph cut out, recoloured, re-plated) and roads; stories (who
+//! drives where and when); the encoding; the RTSP server; the truth. It never tells the engine anything: truth is in
+//! files of its own, nothing of it is in a stream, and no other crate of the product depends on this one.
+//!
+//! Invariants
+//! - The same story, photograph and fonts give the same pictures: all chance comes from the story's seed, and each
+//!   camera has its own, so that clips can be made in any order.
+//! - What is written as truth is where the pixels were laid: boxes and corners come from the placement that laid them,
+//!   visible shares from a buffer that says whose each pixel is.
+//! - Distance between two cameras over the time between two passages is the vehicle's speed.
+//! - In a composed clip the first two seconds are an empty road; a server repeats its clip's first group of pictures
+//!   until the story starts, and then all clips begin at pts 0 in the same instant.
+//!
+//! # Files
+//! `Composer::compose` fills a folder: `clips/ID.mp4`, `truth/ID.json` ([`ClipTruth`]), `story.json`
+//! ([`StoryTruth`]; its `started_ns` is written by `guiji-scenes serve`), and `composed.sha256`, by which the next
+//! call sees that nothing has to be done. An event at `pts_ms` of any clip happened at `started_ns + pts_ms`.
 
 mod background;
 mod canvas;

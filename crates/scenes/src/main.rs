@@ -1,5 +1,7 @@
 //! `guiji-scenes`: composes stories, shows samples of them and serves them as RTSP cameras.
 
+mod control;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -8,7 +10,10 @@ use guiji_scenes::{Composed, Composer, StorySpec, VehicleModel};
 use indicatif::{ProgressBar, ProgressStyle};
 
 #[derive(Parser)]
-#[command(version, about = "Composes traffic scenes with exact ground truth and serves them as RTSP cameras")]
+#[command(
+    version,
+    about = "Composes traffic scenes with exact ground truth and serves them as RTSP cameras"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -41,6 +46,10 @@ enum Command {
         #[arg(long, default_value_t = 480)]
         tile_width: u32,
     },
+    /// Serves a composed story, or any clips, as live RTSP cameras until its standard input says `quit`
+    ///
+    /// Commands on standard input, one a line: `down ID`, `freeze ID`, `up ID`, `quit`.
+    Serve(control::ServeArgs),
 }
 
 #[derive(Args)]
@@ -61,7 +70,8 @@ impl StoryArgs {
         let spec = match self.story.as_str() {
             "demo" => StorySpec::demo()?,
             file => {
-                let text = std::fs::read_to_string(file).with_context(|| format!("read story {file}"))?;
+                let text =
+                    std::fs::read_to_string(file).with_context(|| format!("read story {file}"))?;
                 StorySpec::parse(&text).with_context(|| format!("understand story {file}"))?
             }
         };
@@ -76,6 +86,12 @@ impl StoryArgs {
 }
 
 fn main() -> Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
     match Cli::parse().command {
         Command::Compose { story, out, threads } => {
             let composer = story.composer()?;
@@ -97,6 +113,7 @@ fn main() -> Result<()> {
             let sheet = story.composer()?.contact_sheet(columns, tile_width)?;
             sheet.save(&out).with_context(|| format!("write {}", out.display()))?;
         }
+        Command::Serve(args) => control::serve(&args)?,
     }
     Ok(())
 }

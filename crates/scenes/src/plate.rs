@@ -28,9 +28,8 @@ impl Plate {
     /// When the text does not fit the kind, or the kind never has that many rows.
     pub fn new(text: PlateText, kind: PlateKind, rows: PlateRows) -> Result<Self, SceneError> {
         let chars: Vec<_> = text.chars().collect();
-        let wrong = |fix: String| {
-            SceneError::Value(guiji_domain::InvalidValue::new("plate", &text, fix))
-        };
+        let wrong =
+            |fix: String| SceneError::Value(guiji_domain::InvalidValue::new("plate", &text, fix));
         if !grammar::fits(kind, &chars) {
             return Err(wrong(format!("does not fit the kind {kind}")));
         }
@@ -48,8 +47,8 @@ impl Plate {
         let template = random.pick(grammar::templates(kind)).copied().unwrap_or_default();
         let mut chars = Vec::with_capacity(template.len());
         for (i, slot) in template.iter().enumerate() {
-            let home = PlateChar::new(['浙', 'J'][i.min(1)])
-                .filter(|c| local && i < 2 && slot.allows(*c));
+            let home =
+                PlateChar::new(['浙', 'J'][i.min(1)]).filter(|c| local && i < 2 && slot.allows(*c));
             let chosen = match (home, slot) {
                 (Some(c), _) => Some(c),
                 // Most serials are digits; the office letter O is legacy.
@@ -93,14 +92,17 @@ impl Plate {
         match self.rows {
             PlateRows::Two => {
                 let below = count.saturating_sub(2);
-                let (cell, gap) = (65.0, 15.0);
+                // Five fit; a tractor's six are squeezed.
+                let fit = (5.0 / below as f32).min(1.0);
+                let (cell, gap) = (65.0 * fit, 15.0 * fit);
                 let left = (width - below as f32 * (cell + gap) + gap) / 2.0;
                 let upper = [[110.0, 15.0, 80.0, 60.0], [250.0, 15.0, 80.0, 60.0]];
                 let lower = (0..below).map(|i| [left + i as f32 * (cell + gap), 90.0, cell, 110.0]);
                 upper.into_iter().take(count).chain(lower).collect()
             }
             PlateRows::One => {
-                let (cell, gap, dot) = if width > 440.0 { (43.0, 9.0, 49.0) } else { (45.0, 12.0, 34.0) };
+                let (cell, gap, dot) =
+                    if width > 440.0 { (43.0, 9.0, 49.0) } else { (45.0, 12.0, 34.0) };
                 // Longer texts than the layout was made for are squeezed.
                 let natural = 45.0 + cell * (count as f32 - 1.0) + gap * (count as f32 - 2.0) + dot;
                 let fit = ((width - 31.0) / natural).min(1.0);
@@ -143,8 +145,10 @@ impl Plate {
                 PlateRows::One => ((second[0] + second[2] + third[0]) / 2.0, h_mm / 2.0),
                 PlateRows::Two => (w_mm / 2.0, 45.0),
             };
-            let radius = if w_mm > 440.0 { 7.0 } else { 5.0 };
-            disc(&mut image, x, y, radius, paint.ink);
+            // New-energy plates have a pale emblem where others have a dot.
+            let (radius, ink) =
+                if w_mm > 440.0 { (8.0, Rgb([112, 176, 140])) } else { (5.0, paint.ink) };
+            disc(&mut image, x, y, radius, ink);
         }
         // Four bolts, as the standard's holes are.
         for (x, y) in [(0.25, 0.07), (0.75, 0.07), (0.25, 0.93), (0.75, 0.93)] {
@@ -187,10 +191,9 @@ impl Paint {
                 bottom: Rgb([58, 184, 112]),
                 ..plain(white, black, false)
             },
-            PlateColour::YellowGreen => Self {
-                left: Some(Rgb([238, 190, 30])),
-                ..plain(Rgb([72, 188, 110]), black, false)
-            },
+            PlateColour::YellowGreen => {
+                Self { left: Some(Rgb([238, 190, 30])), ..plain(Rgb([72, 188, 110]), black, false) }
+            }
         }
     }
 
@@ -297,7 +300,9 @@ mod tests {
             assert!(inked as f32 > 0.9 * 2.0 * width, "{inked} of {width} mm");
             // Between this character and the next stands nothing.
             let gap = columns.end + 8;
-            assert!(gap > 850 || rows.clone().all(|y| !bright(gap, y)) || left > 70.0 && left < 80.0);
+            assert!(
+                gap > 850 || rows.clone().all(|y| !bright(gap, y)) || left > 70.0 && left < 80.0
+            );
         }
     }
 

@@ -5,6 +5,7 @@
 pub(crate) struct Random(u64);
 
 impl Random {
+    #[cfg(test)]
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -12,9 +13,9 @@ impl Random {
     /// An independent generator for a named part, so that parts do not disturb each other.
     pub(crate) fn for_part(seed: u64, part: &str) -> Self {
         // FNV-1a over the name.
-        let hash = part
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+        let hash = part.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+            (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
+        });
         let mut random = Self(seed ^ hash);
         random.next();
         random

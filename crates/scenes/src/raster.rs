@@ -221,7 +221,8 @@ mod tests {
 
     #[test]
     fn a_degenerate_quad_is_refused() {
-        let flat = Quad([(0.0, 0.0), (1.0, 1.0), (2.0, 2.0), (3.0, 3.0)].map(|(x, y)| Point { x, y }));
+        let flat =
+            Quad([(0.0, 0.0), (1.0, 1.0), (2.0, 2.0), (3.0, 3.0)].map(|(x, y)| Point { x, y }));
         assert!(Homography::between(&flat, &Quad(square(0.0, 0.0, 1.0, 1.0))).is_none());
     }
 }

@@ -100,7 +100,15 @@ impl<'a> Scene<'a> {
         }
         let pts_ms = (f64::from(number) * 1000.0 / self.fps).round() as u64;
         for (index, place, cut) in &placed {
-            note(&mut self.passages[*index], &self.view, &self.frame, place, cut, *index as u8, pts_ms);
+            note(
+                &mut self.passages[*index],
+                &self.view,
+                &self.frame,
+                place,
+                cut,
+                *index as u8,
+                pts_ms,
+            );
         }
         for (_, _, cut) in &placed {
             self.frame.disown(cut);
@@ -154,19 +162,21 @@ impl<'a> Scene<'a> {
 
     /// The truth of everything painted.
     pub(crate) fn truth(self) -> Vec<PassageTruth> {
-        let mut seen: Vec<_> = self
-            .passages
-            .into_iter()
-            .map(|p| p.truth)
-            .filter(|t| !t.track.is_empty())
-            .collect();
+        let mut seen: Vec<_> =
+            self.passages.into_iter().map(|p| p.truth).filter(|t| !t.track.is_empty()).collect();
         seen.sort_by_key(|t| t.first_seen_ms);
         seen
     }
 }
 
 impl Passage {
-    fn new(vehicle: &PlannedVehicle, stop: &Stop, model: usize, plate_gain: f32, view: &View) -> Self {
+    fn new(
+        vehicle: &PlannedVehicle,
+        stop: &Stop,
+        model: usize,
+        plate_gain: f32,
+        view: &View,
+    ) -> Self {
         let plate = &vehicle.plate;
         Self {
             truth: PassageTruth {
@@ -242,7 +252,8 @@ fn note(
 fn visible_share(frame: &Canvas, quad: &Quad, index: u8) -> f32 {
     const GRID: (usize, usize) = (16, 6);
     let [tl, tr, br, bl] = quad.0;
-    let along = |a: Point, b: Point, t: f32| Point { x: a.x + (b.x - a.x) * t, y: a.y + (b.y - a.y) * t };
+    let along =
+        |a: Point, b: Point, t: f32| Point { x: a.x + (b.x - a.x) * t, y: a.y + (b.y - a.y) * t };
     let mut seen = 0;
     for i in 0..GRID.0 * GRID.1 {
         let u = ((i % GRID.0) as f32 + 0.5) / GRID.0 as f32;
@@ -257,4 +268,126 @@ fn visible_share(frame: &Canvas, quad: &Quad, index: u8) -> f32 {
         }
     }
     seen as f32 / (GRID.0 * GRID.1) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::canvas::Canvas;
+    use crate::view::Light;
+    use guiji_domain::{PlateKind, PlateText};
+
+    /// A block of one colour; its truth must be its pixels.
+    fn block() -> VehicleModel {
+        let picture = image::RgbImage::from_pixel(404, 200, image::Rgb([255, 0, 255]));
+        let corners = [(160.0, 140.0), (240.0, 140.0), (240.0, 166.0), (160.0, 166.0)];
+        let plate = Quad(corners.map(|(x, y)| Point { x, y }));
+        VehicleModel::from_picture("block", &picture, plate, None).unwrap()
+    }
+
+    fn view(mirror: bool) -> View {
+        View {
+            width: 1280,
+            height: 720,
+            mirror,
+            vanishing_x: -560.0,
+            horizon_y: 290.0,
+            rise: 150.0,
+            focal_m: 29.0,
+            lanes: vec![860.0, 1280.0],
+            light: Light::Day,
+        }
+    }
+
+    fn sprite(view: &View) -> Sprite {
+        let look = Look {
+            colour: VehicleColour::Silver,
+            light: view.light,
+            mirror: view.mirror,
+            lean: 0.0,
+            plate_gain: 1.0,
+        };
+        let text = PlateText::parse("浙J12345").unwrap();
+        let plate = Plate::new(text, PlateKind::Small, PlateRows::One).unwrap();
+        block().sprite(&plate, &PlateFonts::load().unwrap(), look).unwrap()
+    }
+
+    fn lay(
+        canvas: &mut Canvas,
+        view: &View,
+        sprite: &Sprite,
+        lane: f32,
+        z: f32,
+        id: u8,
+    ) -> (Placement, Cut) {
+        let place = view.place(sprite, lane, z, 0.0).unwrap();
+        let cut = sprite.cut(&place, view.width, view.height).unwrap();
+        canvas.lay(&cut, id);
+        (place, cut)
+    }
+
+    #[test]
+    fn the_true_box_is_that_of_the_pixels() {
+        for mirror in [false, true] {
+            let view = view(mirror);
+            let sprite = sprite(&view);
+            for (lane, z) in [(860.0, 26.0), (860.0, 45.0), (1280.0, 29.0), (1280.0, 55.0)] {
+                let mut canvas = Canvas::new(view.width, view.height);
+                canvas.planes[0].fill(20);
+                let (place, _) = lay(&mut canvas, &view, &sprite, lane, z, 1);
+                let mut seen = [usize::MAX, usize::MAX, 0, 0];
+                for (i, owner) in canvas.owner.iter().enumerate().filter(|(_, o)| **o == 1) {
+                    assert_eq!(*owner, 1);
+                    let (x, y) = (i % view.width, i / view.width);
+                    assert!(canvas.planes[0][i] > 40, "owned, but not painted");
+                    seen = [seen[0].min(x), seen[1].min(y), seen[2].max(x + 1), seen[3].max(y + 1)];
+                }
+                let [x1, y1, x2, y2] = view.extent(&sprite, &place);
+                let truth = [x1.max(0.0), y1.max(0.0), x2.min(1280.0), y2.min(720.0)];
+                for (pixel, truth) in seen.iter().zip(truth) {
+                    assert!((*pixel as f32 - truth).abs() <= 1.0, "{mirror} {seen:?} {truth:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_plate_is_never_mirrored() {
+        let (plain, mirrored) = (sprite(&view(false)), sprite(&view(true)));
+        for sprite in [plain, mirrored] {
+            let [tl, tr, br, bl] = sprite.plate().0;
+            assert!(tl.x < tr.x && bl.x < br.x && tl.y < bl.y && tr.y < br.y);
+        }
+    }
+
+    #[test]
+    fn hidden_shares_are_counted() {
+        let view = view(false);
+        let sprite = sprite(&view);
+        let mut canvas = Canvas::new(view.width, view.height);
+        let (far, far_cut) = lay(&mut canvas, &view, &sprite, 1280.0, 40.0, 0);
+        let area = sprite.area() * far.scale * far.scale;
+        let free = canvas.owned(&far_cut, 0) as f32 / area;
+        assert!((free - 1.0).abs() < 0.03, "{free}");
+        assert_eq!(visible_share(&canvas, &view.plate(&sprite, &far), 0), 1.0);
+        // A nearer one in the same place hides what it covers.
+        let (near, _) = lay(&mut canvas, &view, &sprite, 1280.0, 30.0, 1);
+        let (a, b) = (view.extent(&sprite, &far), view.extent(&sprite, &near));
+        let common =
+            (a[2].min(b[2]) - a[0].max(b[0])).max(0.0) * (a[3].min(b[3]) - a[1].max(b[1])).max(0.0);
+        let left = canvas.owned(&far_cut, 0) as f32 / area;
+        assert!((left - (1.0 - common / area)).abs() < 0.03, "{left}");
+        canvas.disown(&far_cut);
+        assert_eq!(canvas.owned(&far_cut, 0), 0);
+    }
+
+    #[test]
+    fn what_is_behind_the_camera_or_outside_is_not_painted() {
+        let view = view(false);
+        let sprite = sprite(&view);
+        assert!(view.place(&sprite, 860.0, -3.0, 10.0).is_none());
+        assert!(view.place(&sprite, 860.0, 1.0, 10.0).is_none());
+        let gone = view.place(&sprite, 860.0, 500.0, 10.0).unwrap();
+        assert!(sprite.cut(&gone, view.width, view.height).is_none());
+    }
 }

@@ -75,8 +75,8 @@ impl Level {
                 let a = &plane[2 * y * self.width..][..2 * width];
                 let b = &plane[(2 * y + 1) * self.width..][..2 * width];
                 out.extend(a.chunks_exact(2).zip(b.chunks_exact(2)).map(|(a, b)| {
-                    ((u16::from(a[0]) + u16::from(a[1]) + u16::from(b[0]) + u16::from(b[1]) + 2) / 4)
-                        as u8
+                    ((u16::from(a[0]) + u16::from(a[1]) + u16::from(b[0]) + u16::from(b[1]) + 2)
+                        / 4) as u8
                 }));
             }
             out
@@ -172,7 +172,8 @@ impl Sprite {
         let far = place.apply(top.unit_of(top.width as f32, top.height as f32));
         let even_floor = |v: f32| (v.floor().max(0.0) as usize) & !1;
         let even_ceil = |v: f32, end: usize| ((v.ceil().max(0.0) as usize + 1) & !1).min(end & !1);
-        let (x, y) = (even_floor(near.x - place.blur.x.abs()), even_floor(near.y - place.blur.y.abs()));
+        let (x, y) =
+            (even_floor(near.x - place.blur.x.abs()), even_floor(near.y - place.blur.y.abs()));
         let (x2, y2) = (
             even_ceil(far.x + place.blur.x.abs(), width),
             even_ceil(far.y + place.blur.y.abs(), height),
@@ -209,17 +210,18 @@ impl Taps {
     /// `part` is 1 for full-resolution planes, 0.5 for chroma; the window is in pixels of that plane.
     fn for_window(level: &Level, place: &Placement, part: f32, window: [usize; 4]) -> Self {
         let scale = place.scale * part;
-        let line = |from: usize, count: usize, offset: f32, origin: f32, limit: usize, blur: f32| {
-            let ratio = level.scale / scale;
-            let reach = ratio.max(1.0);
-            let blur = (blur.abs() * part * ratio / 2.0).min(24.0);
-            (from..from + count)
-                .map(|out| {
-                    let unit = (out as f32 + 0.5 - offset * part) / scale;
-                    taps_at((unit - origin) * level.scale - 0.5, reach, blur, limit)
-                })
-                .collect()
-        };
+        let line =
+            |from: usize, count: usize, offset: f32, origin: f32, limit: usize, blur: f32| {
+                let ratio = level.scale / scale;
+                let reach = ratio.max(1.0);
+                let blur = (blur.abs() * part * ratio / 2.0).min(24.0);
+                (from..from + count)
+                    .map(|out| {
+                        let unit = (out as f32 + 0.5 - offset * part) / scale;
+                        taps_at((unit - origin) * level.scale - 0.5, reach, blur, limit)
+                    })
+                    .collect()
+            };
         let [x, y, w, h] = window;
         Self {
             columns: line(x, w, place.offset.x, level.origin.x, level.width, place.blur.x),
@@ -261,7 +263,8 @@ impl Taps {
 
 /// A triangle of half-width `reach`, smeared evenly over `2 * blur`; inputs outside `0..limit` count as transparent.
 fn taps_at(centre: f32, reach: f32, blur: f32, limit: usize) -> (usize, Vec<u16>) {
-    let (from, to) = ((centre - reach - blur).ceil() as i64, (centre + reach + blur).floor() as i64);
+    let (from, to) =
+        ((centre - reach - blur).ceil() as i64, (centre + reach + blur).floor() as i64);
     let weight = |i: i64| {
         let d = (i as f32 - centre).abs();
         if blur < 0.05 {

@@ -295,7 +295,12 @@ impl StorySpec {
                 plate = Plate::random(kind, &mut random)?;
             }
             let colour = random.weighted(&colours).copied().unwrap_or(VehicleColour::Silver);
-            planned.push(PlannedVehicle { name: format!("v{:02}", index + 1), plate, colour, stops });
+            planned.push(PlannedVehicle {
+                name: format!("v{:02}", index + 1),
+                plate,
+                colour,
+                stops,
+            });
         }
         Ok(planned)
     }
@@ -310,9 +315,10 @@ impl StorySpec {
         let kind: PlateKind = vehicle.kind.parse()?;
         let rows = *grammar::rows(kind).first().unwrap_or(&PlateRows::One);
         let plate = Plate::new(PlateText::parse(&vehicle.plate)?, kind, rows)?;
-        let route = self.routes.get(vehicle.route).ok_or_else(|| {
-            self.problem(format!("{name}: there is no route {}", vehicle.route))
-        })?;
+        let route = self
+            .routes
+            .get(vehicle.route)
+            .ok_or_else(|| self.problem(format!("{name}: there is no route {}", vehicle.route)))?;
         if !(5.0..=200.0).contains(&vehicle.speed_kmh) || !(ENTRY_S..).contains(&vehicle.enters_s) {
             return Err(self.problem(format!(
                 "{name}: use 5 to 200 km/h, and enter {ENTRY_S} s after the start or later"
@@ -325,12 +331,7 @@ impl StorySpec {
         if others.iter().any(|o| collides(&o.stops, &stops)) {
             return Err(self.problem(format!("{name} drives into another vehicle")));
         }
-        Ok(PlannedVehicle {
-            name: name.to_owned(),
-            plate,
-            colour: vehicle.colour.parse()?,
-            stops,
-        })
+        Ok(PlannedVehicle { name: name.to_owned(), plate, colour: vehicle.colour.parse()?, stops })
     }
 
     /// Drives a route from an entry time; each leg is a little faster or slower than the vehicle's own speed.
@@ -402,13 +403,11 @@ mod tests {
         let kinds: std::collections::BTreeSet<_> = plan.iter().map(|v| v.plate.kind).collect();
         assert!(kinds.len() >= 3, "{kinds:?}");
         let abreast = (0..6).any(|camera| {
-            let times: Vec<_> = plan
+            let times: Vec<_> =
+                plan.iter().flat_map(|v| v.stops.iter().filter(|s| s.camera == camera)).collect();
+            times
                 .iter()
-                .flat_map(|v| v.stops.iter().filter(|s| s.camera == camera))
-                .collect();
-            times.iter().any(|a| {
-                times.iter().any(|b| a.lane != b.lane && (a.at_s - b.at_s).abs() < 0.7)
-            })
+                .any(|a| times.iter().any(|b| a.lane != b.lane && (a.at_s - b.at_s).abs() < 0.7))
         });
         assert!(abreast, "nobody drives side by side");
     }
@@ -419,7 +418,8 @@ mod tests {
         for vehicle in spec.plan().unwrap() {
             for pair in vehicle.stops.windows(2) {
                 let [a, b] = [&pair[0], &pair[1]];
-                let way = spec.position(a.camera).unwrap().distance_m(&spec.position(b.camera).unwrap());
+                let way =
+                    spec.position(a.camera).unwrap().distance_m(&spec.position(b.camera).unwrap());
                 let speed = way / (b.at_s - a.at_s);
                 assert!((speed - b.speed_mps).abs() < 1e-6);
                 assert!((30.0..80.0).contains(&(speed * 3.6)), "{}", speed * 3.6);

@@ -123,7 +123,8 @@ impl VehicleModel {
         plate: Quad,
         outline: Option<&image::GrayImage>,
     ) -> Result<Self, SceneError> {
-        let wrong = |fix: &str| SceneError::Value(InvalidValue::new("vehicle photograph", name, fix));
+        let wrong =
+            |fix: &str| SceneError::Value(InvalidValue::new("vehicle photograph", name, fix));
         let (w, h) = picture.dimensions();
         if w.min(h) < 32 || w.max(h) > 8192 {
             return Err(wrong("must have 32 to 8192 pixels a side"));
@@ -135,7 +136,12 @@ impl VehicleModel {
         let mut extent = [f32::INFINITY, f32::INFINITY, f32::NEG_INFINITY, f32::NEG_INFINITY];
         for (x, y, _) in picture.enumerate_pixels().filter(|(x, y, _)| inside(*x, *y)) {
             let (x, y) = (x as f32, y as f32);
-            extent = [extent[0].min(x), extent[1].min(y), extent[2].max(x + 1.0), extent[3].max(y + 1.0)];
+            extent = [
+                extent[0].min(x),
+                extent[1].min(y),
+                extent[2].max(x + 1.0),
+                extent[3].max(y + 1.0),
+            ];
         }
         if extent[2] <= extent[0] {
             return Err(wrong("has an outline with nothing inside"));
@@ -192,9 +198,7 @@ impl VehicleModel {
             }
             let mut corners = [Point::default(); 4];
             for (i, corner) in corners.iter_mut().enumerate() {
-                let read = |at: usize| {
-                    fields[at].parse::<f32>().ok().filter(|v| v.is_finite())
-                };
+                let read = |at: usize| fields[at].parse::<f32>().ok().filter(|v| v.is_finite());
                 let (x, y) = read(1 + 2 * i)
                     .zip(read(2 + 2 * i))
                     .ok_or_else(|| wrong("has a coordinate that is no number"))?;
@@ -354,7 +358,8 @@ fn covered_box(level: &Level) -> Option<[f32; 4]> {
         }
     }
     let [x1, y1, x2, y2] = found?;
-    let (a, b) = (level.unit_of(x1 as f32, y1 as f32), level.unit_of(x2 as f32 + 1.0, y2 as f32 + 1.0));
+    let (a, b) =
+        (level.unit_of(x1 as f32, y1 as f32), level.unit_of(x2 as f32 + 1.0, y2 as f32 + 1.0));
     Some([a.x, a.y, b.x, b.y])
 }
 
@@ -446,9 +451,7 @@ impl BodyPaint {
         let shade = luma / PAINT_LEVEL;
         let highlight = (luma - 205.0).max(0.0) * self.gloss;
         let share = f32::from(body) / 255.0;
-        std::array::from_fn(|i| {
-            own[i] + (self.base[i] * shade + highlight - own[i]) * share
-        })
+        std::array::from_fn(|i| own[i] + (self.base[i] * shade + highlight - own[i]) * share)
     }
 }
 

@@ -152,7 +152,13 @@ impl View {
     }
 
     /// The placement of a vehicle `z_m` away that drives off at `speed_mps`. `None` behind the camera.
-    pub(crate) fn place(&self, sprite: &Sprite, lane: f32, z_m: f32, speed_mps: f32) -> Option<Placement> {
+    pub(crate) fn place(
+        &self,
+        sprite: &Sprite,
+        lane: f32,
+        z_m: f32,
+        speed_mps: f32,
+    ) -> Option<Placement> {
         let scale = self.focal_m / z_m;
         if z_m <= 0.0 || scale > SCALE_MAX {
             return None;

@@ -1,6 +1,6 @@
 //! Reads a folder of photos with a `labels.csv` and says how many plates were found and read.
 //!
-//! `cargo run -p guiji-vision --example photos -- FOLDER [--reader ID] [--crops] [--errors]`
+//! `cargo run -p guiji-vision --example photos -- FOLDER [--reader ID] [--models FOLDER] [--crops] [--errors]`
 //!
 //! `--crops` looks only at the detected vehicle around the label, as the engine does, instead of the whole photo.
 
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use guiji_domain::{
-    BBox, CameraId, CaptureTime, ClockSource, Detector, Frame, Picture, PlateRead, PlateReader,
+    BBox, CameraId, CaptureTime, ClockSource, Detector, Frame, PlateRead, PlateReader,
     SharedPicture, Timestamp,
 };
 use guiji_vision::{Thresholds, Vision, VisionSettings, load_picture};
@@ -33,8 +33,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let folder = PathBuf::from(arguments.first().ok_or("give a folder with labels.csv")?);
     let has = |flag: &str| arguments.iter().any(|a| a == flag);
-    let reader = arguments.iter().skip_while(|a| *a != "--reader").nth(1).cloned();
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
+    let value = |flag: &str| arguments.iter().skip_while(|a| *a != flag).nth(1).cloned();
+    let reader = value("--reader");
+    let models = value("--models").map(PathBuf::from);
+    let models =
+        models.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models"));
     let cache = std::env::var_os("GUIJI_MODELS_CACHE").map(PathBuf::from);
     let vision = Vision::load(&VisionSettings {
         cache_dir: cache.unwrap_or_else(|| models.join(".cache")),
@@ -54,7 +57,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let truth = BBox::new(x1.parse()?, y1.parse()?, x2.parse()?, y2.parse()?).ok_or("box")?;
         let text = text.split(';').next().unwrap_or_default();
         let picture: SharedPicture = Arc::new(load_picture(&folder.join(id))?);
-        let whole = BBox::new(0.0, 0.0, picture.width() as f32, picture.height() as f32).ok_or("box")?;
+        let whole =
+            BBox::new(0.0, 0.0, picture.width() as f32, picture.height() as f32).ok_or("box")?;
         photos += 1;
 
         let start = Instant::now();
@@ -77,8 +81,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         figures.add("whole text, plate at the label", nearest.is_some_and(fits));
         figures.add("whole text, best-scored plate", best.is_some_and(fits));
         figures.add("whole text, any plate", reads.iter().any(fits));
-        figures.add("last six characters", nearest.and_then(best_text).is_some_and(|t| same(tail(&t), tail(text))));
-        let in_lattice = |r: &PlateRead| r.lattice.top_texts(5).iter().any(|(t, _)| same(t.as_str(), text));
+        figures.add(
+            "last six characters",
+            nearest.and_then(best_text).is_some_and(|t| same(tail(&t), tail(text))),
+        );
+        let in_lattice =
+            |r: &PlateRead| r.lattice.top_texts(5).iter().any(|(t, _)| same(t.as_str(), text));
         figures.add("whole text among the lattice's first five", nearest.is_some_and(in_lattice));
         figures.add("rows", nearest.is_some_and(|r| (r.rows.0.as_str() == "two") == (rows == "2")));
         figures.add(
@@ -86,15 +94,22 @@ fn main() -> Result<(), Box<dyn Error>> {
             nearest.and_then(|r| r.colour).is_some_and(|(c, _)| c.as_str() == colour),
         );
         figures.add("plates elsewhere", reads.iter().any(|r| overlap(r, &truth) < 0.1));
-        if has("--errors") && !nearest.is_some_and(fits) {
-            let read = nearest.map(|r| (best_text(r), r.colour, r.rows, r.sharpness, r.detector_score));
+        let wrong_colour =
+            nearest.is_some_and(|r| r.colour.is_none_or(|(c, _)| c.as_str() != colour));
+        if has("--errors") && (wrong_colour || !nearest.is_some_and(fits)) {
+            let read =
+                nearest.map(|r| (best_text(r), r.colour, r.rows, r.sharpness, r.detector_score));
             writeln!(out, "{id} {text} {colour} {rows}: {read:?}")?;
         }
     }
     let mut counts: Vec<_> = figures.counts.into_iter().collect();
     counts.sort_unstable();
     for (what, count) in counts {
-        writeln!(out, "{what:45} {count:4} of {photos}  {:.3}", count as f32 / photos.max(1) as f32)?;
+        writeln!(
+            out,
+            "{what:45} {count:4} of {photos}  {:.3}",
+            count as f32 / photos.max(1) as f32
+        )?;
     }
     writeln!(out, "{:.1} ms a photo (wall)", spent.as_secs_f64() * 1e3 / photos.max(1) as f64)?;
     Ok(())

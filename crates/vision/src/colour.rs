@@ -2,14 +2,14 @@
 
 use guiji_domain::{BBox, PlateColour, VehicleColour};
 
-use crate::pixels::{View, hsv, luma};
+use crate::pixels::{Bgr, View, hsv, luma};
 use crate::rectify::Strip;
 
 /// The ground colour of an upright plate crop, with the share of the pixels that speak for it.
 ///
 /// Each pixel votes by hue when it is saturated; characters and border are white or black and unsaturated, so a
-/// coloured ground wins by the saturated pixels alone. Without enough of those the plate is white or black by
-/// whether the brighter or the darker pixels are more, seen from the middle between them. A yellow-green plate has
+/// coloured ground wins by the saturated pixels alone. Without enough of those the ground is the brighter or the
+/// darker side of the middle brightness, whichever has more pixels, and its tint decides. A yellow-green plate has
 /// its yellow left of its green. `None` when the crop has no contrast or no colour leads.
 pub(crate) fn plate_colour(strip: &Strip) -> Option<(PlateColour, f32)> {
     /// A ground covers at least this share, else it is text or reflection.
@@ -19,19 +19,19 @@ pub(crate) fn plate_colour(strip: &Strip) -> Option<(PlateColour, f32)> {
     let inner = (h / 8..h - h / 8).flat_map(|y| (w / 20..w - w / 20).map(move |x| (x, y)));
     let (mut blue, mut yellow, mut green, mut count) = (0.0f32, 0.0f32, 0.0f32, 0.0f32);
     let (mut yellow_left, mut green_right) = (0.0, 0.0);
-    let mut greys = Vec::new();
+    let mut pixels = Vec::new();
     for (x, y) in inner {
         let pixel = strip.pixels[y * w + x];
         let (hue, saturation, value) = hsv(pixel);
         count += 1.0;
-        greys.push(luma(pixel));
+        pixels.push(pixel);
         match hue {
-            190.0..=260.0 if saturation > 0.35 && value > 0.15 => blue += 1.0,
+            175.0..=260.0 if saturation > 0.35 && value > 0.15 => blue += 1.0,
             22.0..=68.0 if saturation > 0.35 && value > 0.25 => {
                 yellow += 1.0;
                 yellow_left += if x * 4 < w { 1.0 } else { 0.0 };
             }
-            75.0..=185.0 if saturation > 0.15 && value > 0.2 => {
+            75.0..=170.0 if saturation > 0.15 && value > 0.2 => {
                 green += 1.0;
                 green_right += if x * 4 >= w { 1.0 } else { 0.0 };
             }
@@ -56,15 +56,33 @@ pub(crate) fn plate_colour(strip: &Strip) -> Option<(PlateColour, f32)> {
         }
         return Some((colour, votes / coloured));
     }
-    greys.sort_by(f32::total_cmp);
-    let at = |share: f32| greys[((greys.len() - 1) as f32 * share) as usize];
+    let mut sorted: Vec<_> = pixels.iter().map(|p| luma(*p)).collect();
+    sorted.sort_by(f32::total_cmp);
+    let at = |share: f32| sorted[((sorted.len() - 1) as f32 * share) as usize];
     let (dark, bright) = (at(0.05), at(0.95));
     if bright - dark < 40.0 {
         return None;
     }
     let middle = (dark + bright) / 2.0;
-    let light = greys.iter().filter(|g| **g > middle).count() as f32 / count;
-    Some(if light > 0.5 { (PlateColour::White, light) } else { (PlateColour::Black, 1.0 - light) })
+    let is_light = sorted.iter().filter(|g| **g > middle).count() as f32 / count > 0.5;
+    let ground: Vec<_> = pixels.into_iter().filter(|p| (luma(*p) > middle) == is_light).collect();
+    let share = ground.len() as f32 / count;
+    Some((faded(&ground, is_light), share))
+}
+
+/// The colour of a ground without saturated pixels, by what is left of its tint: at dusk and in cheap pictures blue
+/// is nearly black and yellow nearly white.
+fn faded(ground: &[Bgr], is_light: bool) -> PlateColour {
+    const TINT_MIN: f32 = 0.07;
+    let mean = |c: usize| ground.iter().map(|p| p[c]).sum::<f32>() / ground.len().max(1) as f32;
+    let (b, g, r) = (mean(0), mean(1), mean(2));
+    let strongest = b.max(g).max(r).max(1.0);
+    match is_light {
+        true if (g.min(r) - b) / strongest > TINT_MIN * 2.0 => PlateColour::Yellow,
+        true => PlateColour::White,
+        false if (b - r) / strongest > TINT_MIN => PlateColour::Blue,
+        false => PlateColour::Black,
+    }
 }
 
 /// Below this mean brightness of the whole box, 0 to 255, colours are not judged.
@@ -90,7 +108,8 @@ pub(crate) fn body_colour(view: &View<'_>, vehicle: &BBox) -> Option<(VehicleCol
     if sum / seen.max(1.0) < NIGHT {
         return None;
     }
-    let part = |x: f32, y: f32| (vehicle.x1() + vehicle.width() * x, vehicle.y1() + vehicle.height() * y);
+    let part =
+        |x: f32, y: f32| (vehicle.x1() + vehicle.width() * x, vehicle.y1() + vehicle.height() * y);
     let ((x1, y1), (x2, y2)) = (part(0.15, 0.48), part(0.85, 0.72));
     let mut votes = [0.0f32; VehicleColour::ALL.len()];
     view.scaled_rows(&BBox::new(x1, y1, x2, y2)?, 32, 12, |_, row| {
@@ -119,10 +138,18 @@ fn paint((hue, saturation, value): (f32, f32, f32)) -> VehicleColour {
     match hue {
         h if !(16.0..335.0).contains(&h) => VehicleColour::Red,
         h if h < 45.0 => {
-            if value > 0.7 && saturation > 0.55 { VehicleColour::Yellow } else { VehicleColour::Brown }
+            if value > 0.7 && saturation > 0.55 {
+                VehicleColour::Yellow
+            } else {
+                VehicleColour::Brown
+            }
         }
         h if h < 70.0 => {
-            if saturation > 0.35 { VehicleColour::Yellow } else { VehicleColour::Silver }
+            if saturation > 0.35 {
+                VehicleColour::Yellow
+            } else {
+                VehicleColour::Silver
+            }
         }
         h if h < 170.0 => VehicleColour::Green,
         h if h < 275.0 => VehicleColour::Blue,
@@ -153,6 +180,8 @@ mod tests {
         for (ground, text, expected) in [
             ([20, 60, 180], white, PlateColour::Blue),
             ([12, 30, 70], [130, 135, 140], PlateColour::Blue), // at dusk
+            ([52, 56, 66], [150, 150, 150], PlateColour::Blue), // in a cheap picture
+            ([200, 190, 150], black, PlateColour::Yellow),
             ([240, 180, 30], black, PlateColour::Yellow),
             ([110, 200, 140], black, PlateColour::Green),
             ([235, 235, 230], black, PlateColour::White),

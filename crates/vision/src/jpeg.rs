@@ -21,7 +21,12 @@ pub(crate) fn encode(picture: &dyn Picture, region: Option<&BBox>) -> Result<Vec
         Some(region) => whole_pixels(region, &view).ok_or_else(|| {
             failed(format!(
                 "the region {:.0},{:.0} to {:.0},{:.0} lies outside the picture of {}x{}",
-                region.x1(), region.y1(), region.x2(), region.y2(), view.width(), view.height()
+                region.x1(),
+                region.y1(),
+                region.x2(),
+                region.y2(),
+                view.width(),
+                view.height()
             ))
         })?,
     };
@@ -60,7 +65,10 @@ mod tests {
             let decoded = image::load_from_memory(&bytes).unwrap().to_rgb8();
             assert_eq!(decoded.dimensions(), (20, 32));
             let pixel = decoded.get_pixel(10, 16).0;
-            assert!(pixel.iter().zip([30u8, 30, 200]).all(|(a, b)| a.abs_diff(b) < 10), "{pixel:?}");
+            assert!(
+                pixel.iter().zip([30u8, 30, 200]).all(|(a, b)| a.abs_diff(b) < 10),
+                "{pixel:?}"
+            );
             let whole = image::load_from_memory(&encode(picture, None).unwrap()).unwrap();
             assert_eq!((whole.width(), whole.height()), (64, 48));
         }

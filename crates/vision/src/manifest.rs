@@ -290,12 +290,7 @@ struct Pinned<'a> {
 
 macro_rules! pinned {
     ($entry:expr, $id:expr) => {
-        Pinned {
-            id: $id,
-            file: &$entry.file,
-            location: $entry.location,
-            sha256: &$entry.sha256,
-        }
+        Pinned { id: $id, file: &$entry.file, location: $entry.location, sha256: &$entry.sha256 }
     };
 }
 
@@ -306,10 +301,12 @@ impl Models {
     /// # Errors
     /// When the manifest cannot be read or says something that makes no sense; the message names line and key.
     pub fn locate(manifest: &Path, cache: &Path) -> Result<Self, VisionLoadError> {
-        let path = if manifest.is_dir() { manifest.join("manifest.toml") } else { manifest.to_owned() };
+        let path =
+            if manifest.is_dir() { manifest.join("manifest.toml") } else { manifest.to_owned() };
         let wrong = |reason| VisionLoadError::Manifest { path: path.clone(), reason };
-        let text = fs::read_to_string(&path)
-            .map_err(|e| wrong(format!("cannot be read: {e}: give the path of models/manifest.toml")))?;
+        let text = fs::read_to_string(&path).map_err(|e| {
+            wrong(format!("cannot be read: {e}: give the path of models/manifest.toml"))
+        })?;
         let manifest: Manifest = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
         if manifest.format != FORMAT {
             return Err(wrong(format!(
@@ -334,9 +331,8 @@ impl Models {
         });
         let pictures = self.manifest.picture.iter().map(|p| Some(pinned!(p, &p.id)));
         let files = models.chain(pictures).flatten();
-        let mut checked: Vec<_> = files
-            .map(|f| (format!("{} ({})", f.id, f.file), self.read(&f).map(drop)))
-            .collect();
+        let mut checked: Vec<_> =
+            files.map(|f| (format!("{} ({})", f.id, f.file), self.read(&f).map(drop))).collect();
         checked.push(("onnxruntime".to_owned(), self.runtime_library().map(drop)));
         checked
     }
@@ -346,9 +342,12 @@ impl Models {
     /// # Errors
     /// When the manifest names no such picture, or the file is missing or another.
     pub fn picture(&self, id: &str) -> Result<PathBuf, VisionLoadError> {
-        let entry = self.manifest.picture.iter().find(|p| p.id == id).ok_or_else(|| {
-            self.wrong(format!("names no picture {id:?}"))
-        })?;
+        let entry = self
+            .manifest
+            .picture
+            .iter()
+            .find(|p| p.id == id)
+            .ok_or_else(|| self.wrong(format!("names no picture {id:?}")))?;
         let pinned = pinned!(entry, &entry.id);
         self.read(&pinned)?;
         Ok(self.place(&pinned))
@@ -371,13 +370,20 @@ impl Models {
     }
 
     /// The model for a role: the one of that id, or the first that the manifest lists.
-    pub(crate) fn model(&self, role: Role, id: Option<&str>) -> Result<&ModelEntry, VisionLoadError> {
+    pub(crate) fn model(
+        &self,
+        role: Role,
+        id: Option<&str>,
+    ) -> Result<&ModelEntry, VisionLoadError> {
         let of_role = || self.manifest.model.iter().filter(|m| m.role == role);
         let found = of_role().find(|m| id.is_none_or(|id| m.id == id));
         found.ok_or_else(|| {
             let known: Vec<_> = of_role().map(|m| m.id.as_str()).collect();
             let named = id.map(|id| format!(" with id {id:?}")).unwrap_or_default();
-            self.wrong(format!("names no model with role {role}{named}; known: {}", known.join(", ")))
+            self.wrong(format!(
+                "names no model with role {role}{named}; known: {}",
+                known.join(", ")
+            ))
         })
     }
 
@@ -388,8 +394,12 @@ impl Models {
 
     /// The lines of a reader's charset, digest checked.
     pub(crate) fn charset(&self, entry: &ModelEntry) -> Result<Vec<String>, VisionLoadError> {
-        let wrong = |reason: &str| VisionLoadError::Model { model: entry.id.clone(), reason: reason.to_owned() };
-        let charset = entry.charset.as_ref().ok_or_else(|| wrong("a reader needs a [model.charset]"))?;
+        let wrong = |reason: &str| VisionLoadError::Model {
+            model: entry.id.clone(),
+            reason: reason.to_owned(),
+        };
+        let charset =
+            entry.charset.as_ref().ok_or_else(|| wrong("a reader needs a [model.charset]"))?;
         let bytes = self.read(&pinned!(charset, &entry.id))?;
         let text = String::from_utf8(bytes).map_err(|_| wrong("the charset is not UTF-8"))?;
         Ok(text.lines().map(str::to_owned).collect())

@@ -170,7 +170,9 @@ impl<'a> View<'a> {
                     match order {
                         Order::Rgb => out.extend_from_slice(bytes),
                         Order::Bgr => {
-                            out.extend(bytes.as_chunks::<3>().0.iter().flat_map(|[b, g, r]| [r, g, b]));
+                            out.extend(
+                                bytes.as_chunks::<3>().0.iter().flat_map(|[b, g, r]| [r, g, b]),
+                            );
                         }
                     }
                 }
@@ -214,7 +216,8 @@ struct Taps {
 impl Taps {
     /// Scales `from..to` of an axis of `len` samples to `out` samples.
     fn new(len: usize, from: f32, to: f32, out: usize) -> Self {
-        let mut taps = Self { spans: Vec::with_capacity(out), weights: Vec::with_capacity(out * 2) };
+        let mut taps =
+            Self { spans: Vec::with_capacity(out), weights: Vec::with_capacity(out * 2) };
         let step = (to - from) / out as f32;
         let last = len - 1;
         for i in 0..out {
@@ -326,8 +329,14 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     /// A picture from a function of the pixel's column and row.
-    pub(crate) fn painted(width: u32, height: u32, colour: impl Fn(u32, u32) -> [u8; 3]) -> OwnedPicture {
-        let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).flat_map(|(x, y)| colour(x, y));
+    pub(crate) fn painted(
+        width: u32,
+        height: u32,
+        colour: impl Fn(u32, u32) -> [u8; 3],
+    ) -> OwnedPicture {
+        let pixels = (0..height)
+            .flat_map(|y| (0..width).map(move |x| (x, y)))
+            .flat_map(|(x, y)| colour(x, y));
         OwnedPicture::rgb(width, height, pixels.collect()).unwrap()
     }
 
@@ -374,10 +383,12 @@ pub(crate) mod tests {
         for colour in [[255, 255, 255], [0, 0, 0], [200, 30, 40], [20, 90, 200], [240, 200, 20]] {
             let rgb = painted(10, 7, |_, _| colour);
             let bgr = painted(10, 7, |_, _| [colour[2], colour[1], colour[0]]);
-            let bgr = OwnedPicture::new(PixelFormat::Bgr, 10, 7, vec![bgr.plane(0).to_vec()]).unwrap();
+            let bgr =
+                OwnedPicture::new(PixelFormat::Bgr, 10, 7, vec![bgr.plane(0).to_vec()]).unwrap();
             for picture in [&rgb, &bgr, &as_i420(&rgb)] {
                 let view = View::of(picture).unwrap();
-                let near = |got: Bgr| (0..3).all(|c| (got[c] - f32::from(colour[2 - c])).abs() < 3.0);
+                let near =
+                    |got: Bgr| (0..3).all(|c| (got[c] - f32::from(colour[2 - c])).abs() < 3.0);
                 assert!(near(view.bilinear(4.3, 2.9)), "{colour:?} {:?}", view.bilinear(4.3, 2.9));
                 assert!(scaled(picture, whole(picture), 4, 3).into_iter().all(near));
                 let bytes = view.rgb_bytes(3, 1, 4, 5);

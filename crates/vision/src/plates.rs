@@ -1,6 +1,6 @@
 //! Finding plates: regions of full-resolution pictures, each at the size that suits the model.
 
-use guiji_domain::{BBox, Quad, SharedPicture, VisionError};
+use guiji_domain::{BBox, Picture, Quad, SharedPicture, VisionError};
 
 use crate::decode::{FoundPlate, PlateHead};
 use crate::nms::{overlaps, suppress};
@@ -16,7 +16,7 @@ const BATCH_MAX: usize = 8;
 const REGION_SIDE_MIN: f32 = 12.0;
 /// A crop is enlarged at most this much: beyond it there is nothing more to see.
 const ENLARGED_MAX: f32 = 3.0;
-/// Long sides at which everything larger is looked at, near plates at the first, far ones at the second.
+/// Long sides at which a whole scene is looked at: near plates are found at the first, far ones at the second.
 const SCENE_SIDES: [f32; 2] = [640.0, 1280.0];
 /// Corners that enclose a box of less than this overlap with the model's own box are not trusted.
 const CORNERS_AGREE_MIN: f32 = 0.35;
@@ -57,7 +57,11 @@ impl PlateFinder {
             if region.width().min(region.height()) < REGION_SIDE_MIN {
                 continue;
             }
-            let sides = long_sides(&region, self.vehicle_side);
+            let sides = if is_whole(&region, picture.as_ref()) {
+                SCENE_SIDES.to_vec()
+            } else {
+                vehicle_sides(&region, self.vehicle_side)
+            };
             looks.extend(sides.into_iter().map(|side| self.look(request, region, side)));
         }
         looks.sort_by_key(|look| (look.tensor, look.request));
@@ -69,9 +73,12 @@ impl PlateFinder {
             }
         }
         let best = |plates| {
-            suppress(plates, PLATES_MAX, |p: &FoundPlate| p.score, |kept, p| {
-                overlaps(&kept.bbox, &p.bbox, self.overlap_max)
-            })
+            suppress(
+                plates,
+                PLATES_MAX,
+                |p: &FoundPlate| p.score,
+                |kept, p| overlaps(&kept.bbox, &p.bbox, self.overlap_max),
+            )
         };
         Ok(found.into_iter().map(best).collect())
     }
@@ -113,19 +120,26 @@ impl PlateFinder {
     }
 }
 
-/// At which long sides a region is looked at.
-fn long_sides(region: &BBox, vehicle_side: f32) -> Vec<f32> {
+/// Whether the region is (nearly) all of the picture, so that plates in it may be of any size.
+fn is_whole(region: &BBox, picture: &dyn Picture) -> bool {
+    let (width, height) = (picture.width() as f32, picture.height() as f32);
+    region.width() >= width * 0.9 && region.height() >= height * 0.9
+}
+
+/// At which long sides a part of a picture, most likely one vehicle, is looked at.
+fn vehicle_sides(region: &BBox, vehicle_side: f32) -> Vec<f32> {
     let long = region.width().max(region.height());
     match long {
         _ if long <= vehicle_side * 1.75 => vec![vehicle_side],
-        _ if long <= SCENE_SIDES[0] * 1.5 => vec![SCENE_SIDES[0]],
+        _ if long <= SCENE_SIDES[0] * 1.75 => vec![SCENE_SIDES[0]],
         _ => SCENE_SIDES.to_vec(),
     }
 }
 
 /// Carries a plate back from the tensor; doubtful corners are replaced by those of the box.
 fn in_full_pixels(found: FoundPlate, look: &Look) -> Option<FoundPlate> {
-    let scale = (look.region.width() / look.width as f32, look.region.height() / look.height as f32);
+    let scale =
+        (look.region.width() / look.width as f32, look.region.height() / look.height as f32);
     let offset = (look.region.x1(), look.region.y1());
     let bbox = found.bbox.scaled(scale.0, scale.1);
     let bbox = BBox::new(
@@ -156,10 +170,17 @@ mod tests {
 
     #[test]
     fn sizes_fit_the_region() {
-        assert_eq!(long_sides(&region(100.0, 80.0), 320.0), [320.0]);
-        assert_eq!(long_sides(&region(300.0, 470.0), 320.0), [320.0]);
-        assert_eq!(long_sides(&region(800.0, 600.0), 320.0), [640.0]);
-        assert_eq!(long_sides(&region(1920.0, 1080.0), 320.0), [640.0, 1280.0]);
+        assert_eq!(vehicle_sides(&region(100.0, 80.0), 320.0), [320.0]);
+        assert_eq!(vehicle_sides(&region(300.0, 470.0), 320.0), [320.0]);
+        assert_eq!(vehicle_sides(&region(800.0, 600.0), 320.0), [640.0]);
+        assert_eq!(vehicle_sides(&region(1920.0, 1080.0), 320.0), [640.0, 1280.0]);
+    }
+
+    #[test]
+    fn a_whole_picture_is_a_scene() {
+        let picture = crate::pixels::tests::painted(100, 50, |_, _| [0; 3]);
+        assert!(is_whole(&BBox::new(0.0, 0.0, 100.0, 48.0).unwrap(), &picture));
+        assert!(!is_whole(&BBox::new(0.0, 0.0, 80.0, 50.0).unwrap(), &picture));
     }
 
     #[test]
@@ -180,13 +201,20 @@ mod tests {
     fn doubtful_corners_give_way_to_the_box() {
         let bbox = BBox::new(40.0, 20.0, 120.0, 50.0).unwrap();
         let [a, b, c, d] = Quad::from_bbox(&bbox).0;
-        for corners in [Quad([c, d, a, b]), Quad([a, a, a, a]), moved(&Quad([a, b, c, d]), (1.0, 1.0), (90.0, 0.0))] {
-            let plate = in_full_pixels(FoundPlate { bbox, corners, score: 0.9 }, &look(320.0, 240.0)).unwrap();
+        for corners in [
+            Quad([c, d, a, b]),
+            Quad([a, a, a, a]),
+            moved(&Quad([a, b, c, d]), (1.0, 1.0), (90.0, 0.0)),
+        ] {
+            let plate =
+                in_full_pixels(FoundPlate { bbox, corners, score: 0.9 }, &look(320.0, 240.0))
+                    .unwrap();
             assert_eq!(plate.corners, Quad::from_bbox(&plate.bbox));
         }
         let sliver = BBox::new(40.0, 20.0, 120.0, 21.0).unwrap();
         let corners = Quad::from_bbox(&sliver);
-        let none = in_full_pixels(FoundPlate { bbox: sliver, corners, score: 0.9 }, &look(320.0, 240.0));
+        let none =
+            in_full_pixels(FoundPlate { bbox: sliver, corners, score: 0.9 }, &look(320.0, 240.0));
         assert_eq!(none, None);
     }
 }

@@ -69,7 +69,9 @@ impl TextReader {
             }
         }
         let reads = plates.iter().zip(uprights).zip(texts);
-        Ok(reads.map(|(((_, plate), upright), text)| plate_read(plate, &upright?, text?.1)).collect())
+        Ok(reads
+            .map(|(((_, plate), upright), text)| plate_read(plate, &upright?, text?.1))
+            .collect())
     }
 
     fn upright(&self, view: &View<'_>, corners: &Quad) -> Option<Strip> {
@@ -79,7 +81,13 @@ impl TextReader {
 
     /// How a plate goes into the model: as it is, and where it may have two rows and the model cannot take them, with
     /// the rows side by side as well; the surer text wins.
-    fn attempts(&self, plate: usize, view: &View<'_>, corners: &Quad, upright: &Strip) -> Vec<Attempt> {
+    fn attempts(
+        &self,
+        plate: usize,
+        view: &View<'_>,
+        corners: &Quad,
+        upright: &Strip,
+    ) -> Vec<Attempt> {
         let whole = |rows| Attempt { plate, rows, strip: upright.clone() };
         let splits = self.head.two_rows() == TwoRows::SideBySide;
         if !splits {

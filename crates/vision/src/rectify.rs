@@ -218,7 +218,8 @@ mod tests {
 
     #[test]
     fn a_tilted_plate_becomes_upright() {
-        let quad = Quad([point(40.0, 50.0), point(150.0, 30.0), point(160.0, 80.0), point(35.0, 105.0)]);
+        let quad =
+            Quad([point(40.0, 50.0), point(150.0, 30.0), point(160.0, 80.0), point(35.0, 105.0)]);
         let picture = quarters(quad);
         for picture in [&picture, &as_i420(&picture)] {
             let view = View::of(picture).unwrap();

@@ -6,8 +6,8 @@ use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use guiji_domain::VisionError;
 use ort::environment::Environment;
 use ort::session::Session;
-use ort::session::builder::GraphOptimizationLevel;
 use ort::session::SessionInputValue;
+use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{TensorElementType, TensorRef};
 
 use crate::VisionLoadError;
@@ -37,7 +37,9 @@ pub(crate) fn environment(library: &Path) -> Result<Environment, VisionLoadError
     }
     let builder = ort::init_from(&library).map_err(|e| {
         let path = library.display();
-        wrong(format!("{path} cannot be loaded: {e}: it must be version 1.24 or newer, for this processor"))
+        wrong(format!(
+            "{path} cannot be loaded: {e}: it must be version 1.24 or newer, for this processor"
+        ))
     })?;
     let environment = builder
         .with_name("guiji")
@@ -92,7 +94,10 @@ impl Model {
             }
             for output in &entry.output {
                 if !session.outputs().iter().any(|o| o.name() == output.name) {
-                    return Err(wrong(format!("has no output {:?}, which the manifest says", output.name)));
+                    return Err(wrong(format!(
+                        "has no output {:?}, which the manifest says",
+                        output.name
+                    )));
                 }
             }
             Ok(Lane { session, batch: PictureBatch::new(spec, entry.input.fill) })
@@ -126,9 +131,8 @@ impl Model {
         let values = session.run(ort::inputs![self.input.as_str() => input]).map_err(failed)?;
         let outputs = values.keys().map(|name| (name, &values[name]));
         // Outputs of other types are none that a decoder here reads.
-        let floats = outputs.filter(|(_, value)| {
-            value.dtype().tensor_type() == Some(TensorElementType::Float32)
-        });
+        let floats = outputs
+            .filter(|(_, value)| value.dtype().tensor_type() == Some(TensorElementType::Float32));
         let outputs = floats.map(|(name, value)| {
             value.try_extract_array::<f32>().map(|array| (name, array)).map_err(failed)
         });
@@ -152,14 +156,14 @@ impl Model {
 }
 
 fn session(environment: &Environment, bytes: &[u8]) -> ort::Result<Session> {
-    Ok(Session::builder(environment)?
+    Session::builder(environment)?
         .with_optimization_level(GraphOptimizationLevel::Level3)?
         .with_parallel_execution(false)?
         .with_intra_threads(1)?
         .with_inter_threads(1)?
         .with_intra_op_spinning(false)?
         .with_inter_op_spinning(false)?
-        .commit_from_memory(bytes)?)
+        .commit_from_memory(bytes)
 }
 
 fn tensor(batch: &PictureBatch) -> ort::Result<SessionInputValue<'_>> {

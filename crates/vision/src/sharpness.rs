@@ -21,9 +21,9 @@ pub(crate) fn sharpness(strip: &Strip) -> f32 {
     }
     let grey: Vec<f32> = strip.pixels.iter().map(|p| luma(*p)).collect();
     let inner = (1..h - 1).flat_map(|y| (1..w - 1).map(move |x| y * w + x));
-    let laplacian = inner.clone().map(|i| {
-        4.0 * grey[i] - grey[i - 1] - grey[i + 1] - grey[i - w] - grey[i + w]
-    });
+    let laplacian = inner
+        .clone()
+        .map(|i| 4.0 * grey[i] - grey[i - 1] - grey[i + 1] - grey[i - w] - grey[i + w]);
     let detail = variance(laplacian);
     let contrast = variance(inner.map(|i| grey[i]));
     if contrast <= f32::EPSILON {

@@ -59,7 +59,9 @@ impl PictureSpec {
             return Err("mean and std must be numbers, and std not 0".into());
         }
         if element == Element::Uint8 && (mean != [0.0; 3] || std != [1.0; 3]) {
-            return Err("an input of bytes takes pixels as they are: mean must be 0 and std 1".into());
+            return Err(
+                "an input of bytes takes pixels as they are: mean must be 0 and std 1".into()
+            );
         }
         let offset = std::array::from_fn(|c| -mean[c] / std[c]);
         Ok(Self { layout, channels, element, factor: std.map(|s| 1.0 / s), offset })
@@ -103,7 +105,8 @@ impl PictureBatch {
     pub(crate) fn reset(&mut self, count: usize, width: usize, height: usize) {
         (self.count, self.width, self.height) = (count, width, height);
         let plane = width * height;
-        let grey: [f32; 3] = std::array::from_fn(|c| self.fill * self.spec.factor[c] + self.spec.offset[c]);
+        let grey: [f32; 3] =
+            std::array::from_fn(|c| self.fill * self.spec.factor[c] + self.spec.offset[c]);
         match &mut self.numbers {
             Numbers::Uint8(v) => {
                 v.clear();
@@ -207,8 +210,13 @@ mod tests {
     #[test]
     fn floats_are_normalised_in_planes() {
         let spec = PictureSpec::new(
-            Layout::Nchw, Channels::Bgr, Element::Float32, [10.0, 20.0, 30.0], [2.0, 4.0, 5.0],
-        ).unwrap();
+            Layout::Nchw,
+            Channels::Bgr,
+            Element::Float32,
+            [10.0, 20.0, 30.0],
+            [2.0, 4.0, 5.0],
+        )
+        .unwrap();
         let mut batch = PictureBatch::new(spec, 114.0);
         batch.reset(2, 3, 2);
         assert_eq!(batch.shape(), [2, 3, 2, 3]);
@@ -242,9 +250,9 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_or_is_planar_is_not_taken_as_packed() {
-        let spec = PictureSpec::new(
-            Layout::Nhwc, Channels::Bgr, Element::Uint8, [0.0; 3], [1.0; 3],
-        ).unwrap();
+        let spec =
+            PictureSpec::new(Layout::Nhwc, Channels::Bgr, Element::Uint8, [0.0; 3], [1.0; 3])
+                .unwrap();
         let mut batch = PictureBatch::new(spec, 114.0);
         batch.reset(1, 4, 4);
         let small = painted(2, 2, |_, _| [9; 3]);

@@ -63,7 +63,9 @@ impl Placement {
         if unscaled && batch.put_packed(index, self.x, self.y, view) {
             return;
         }
-        let Some(all) = BBox::new(0.0, 0.0, view.width() as f32, view.height() as f32) else { return };
+        let Some(all) = BBox::new(0.0, 0.0, view.width() as f32, view.height() as f32) else {
+            return;
+        };
         view.scaled_rows(&all, self.width, self.height, |y, row| {
             batch.put_row(index, self.x, self.y + y, row);
         });
@@ -120,7 +122,8 @@ impl VehicleDetector {
 
 fn detection(found: &FoundVehicle, place: &Placement, size: (u32, u32)) -> Option<Detection> {
     let bbox = place.back(&found.bbox, size)?.clipped(size.0, size.1)?;
-    let large = bbox.width() >= size.0 as f32 * SIDE_MIN && bbox.height() >= size.1 as f32 * SIDE_MIN;
+    let large =
+        bbox.width() >= size.0 as f32 * SIDE_MIN && bbox.height() >= size.1 as f32 * SIDE_MIN;
     large.then_some(Detection { bbox, class: found.class, score: found.score })
 }
 
@@ -128,13 +131,19 @@ fn detection(found: &FoundVehicle, place: &Placement, size: (u32, u32)) -> Optio
 /// A rider's motorcycle may stand before a car without being it, so it is compared with motorcycles only.
 fn one_per_vehicle(found: Vec<FoundVehicle>, overlap_max: f32) -> Vec<FoundVehicle> {
     let is_motorcycle = |v: &FoundVehicle| v.class == VehicleClass::Motorcycle;
-    suppress(found, VEHICLES_MAX, |v| v.score, |kept, v| {
-        let same_class = kept.class == v.class;
-        // A part of the same vehicle (its front, say) often comes as a second box inside the first.
-        let inside = same_class && v.bbox.covered_by(&kept.bbox) > 0.9 && v.score < kept.score * 0.8;
-        let comparable = same_class || (!is_motorcycle(kept) && !is_motorcycle(v));
-        comparable && (overlaps(&kept.bbox, &v.bbox, overlap_max) || inside)
-    })
+    suppress(
+        found,
+        VEHICLES_MAX,
+        |v| v.score,
+        |kept, v| {
+            let same_class = kept.class == v.class;
+            // A part of the same vehicle (its front, say) often comes as a second box inside the first.
+            let inside =
+                same_class && v.bbox.covered_by(&kept.bbox) > 0.9 && v.score < kept.score * 0.8;
+            let comparable = same_class || (!is_motorcycle(kept) && !is_motorcycle(v));
+            comparable && (overlaps(&kept.bbox, &v.bbox, overlap_max) || inside)
+        },
+    )
 }
 
 #[cfg(test)]
@@ -167,7 +176,8 @@ mod tests {
     #[test]
     fn two_cars_abreast_stay_two() {
         use VehicleClass::Car;
-        let pair = [found(Car, 0.8, [0.0, 0.0, 100.0, 80.0]), found(Car, 0.5, [60.0, 0.0, 160.0, 80.0])];
+        let pair =
+            [found(Car, 0.8, [0.0, 0.0, 100.0, 80.0]), found(Car, 0.5, [60.0, 0.0, 160.0, 80.0])];
         assert_eq!(one_per_vehicle(pair.to_vec(), 0.5).len(), 2);
     }
 

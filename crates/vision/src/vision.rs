@@ -277,9 +277,14 @@ fn vehicle_classes(names: &[String]) -> Vec<Option<VehicleClass>> {
 fn input_size(entry: &ModelEntry) -> Result<(usize, usize), VisionLoadError> {
     const SIDE_MAX: usize = 4096;
     let (width, height) = (entry.input.width, entry.input.height);
-    let fits = |side: usize| (1..=SIDE_MAX).contains(&side) && side % entry.input.size_multiple.max(1) == 0;
+    let fits = |side: usize| {
+        (1..=SIDE_MAX).contains(&side) && side.is_multiple_of(entry.input.size_multiple.max(1))
+    };
     if !fits(width) || !fits(height) {
-        return Err(wrong(entry, "width and height must be multiples of size_multiple, at most 4096"));
+        return Err(wrong(
+            entry,
+            "width and height must be multiples of size_multiple, at most 4096",
+        ));
     }
     Ok((width, height))
 }

@@ -1,5 +1,7 @@
 //! The real models on a real photograph: the rear of a silver car, from the cache that `./x models` fills.
 
+#![allow(clippy::unwrap_used)] // everything here is a test
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -27,7 +29,8 @@ fn vision() -> &'static Vision {
     static VISION: OnceLock<Vision> = OnceLock::new();
     VISION.get_or_init(|| {
         let vision = Vision::load(&settings());
-        vision.unwrap_or_else(|e| panic!("the models are not in place, run `./x models` first: {e}"))
+        vision
+            .unwrap_or_else(|e| panic!("the models are not in place, run `./x models` first: {e}"))
     })
 }
 
@@ -89,7 +92,10 @@ fn the_car_is_found_once_and_its_colour_told() {
     assert!(car.bbox.covered_by(&whole.padded(0.05)) > 0.95, "{car:?}");
     let colour = vision.body_colour(frame.full.as_ref(), &car.bbox);
     assert!(
-        matches!(colour, Some((VehicleColour::Silver | VehicleColour::Grey | VehicleColour::White, _))),
+        matches!(
+            colour,
+            Some((VehicleColour::Silver | VehicleColour::Grey | VehicleColour::White, _))
+        ),
         "{colour:?}"
     );
 }

@@ -225,9 +225,7 @@ pub(super) fn decode_dense(positions: &[Dense], appearance: Appearance) -> Weigh
         let mass = tail * places.iter().map(|p| p.mass).product::<f64>();
         inside += mass;
         let lost_character = |kind: &PlateKind| {
-            green
-                && template.len() == 7
-                && !grammar::colours(*kind).contains(&PlateColour::Green)
+            green && template.len() == 7 && !grammar::colours(*kind).contains(&PlateColour::Green)
         };
         let kinds: Vec<_> = kinds
             .iter()

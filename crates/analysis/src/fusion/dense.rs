@@ -36,7 +36,10 @@ fn to_position(dense: &Dense) -> Option<Position> {
     let mut candidates: Vec<_> = dense
         .iter()
         .enumerate()
-        .map(|(i, p)| Candidate { character: PlateChar::from_index(i), probability: p.clamp(0.0, 1.0) })
+        .map(|(i, p)| Candidate {
+            character: PlateChar::from_index(i),
+            probability: p.clamp(0.0, 1.0),
+        })
         .collect();
     candidates.sort_by(|a, b| {
         b.probability.total_cmp(&a.probability).then(a.character.cmp(&b.character))

@@ -193,9 +193,8 @@ impl PlateFusion {
         }
         normalise(&mut lengths);
 
-        let winner = (PlateText::CHARS_MIN..LENGTHS)
-            .filter(|m| hypotheses[*m].is_some())
-            .max_by(|a, b| {
+        let winner = (PlateText::CHARS_MIN..LENGTHS).filter(|m| hypotheses[*m].is_some()).max_by(
+            |a, b| {
                 let score = |m: &usize| {
                     let fit = hypotheses[*m]
                         .as_ref()
@@ -203,7 +202,8 @@ impl PlateFusion {
                     f64::from(lengths[*m]).max(1e-12).ln() + fit.max(1e-30).ln()
                 };
                 score(a).total_cmp(&score(b))
-            })?;
+            },
+        )?;
 
         let mut fused = Vec::with_capacity(LENGTHS);
         let mut shorter = 0.0; // probability of having ended before position k
@@ -225,8 +225,7 @@ impl PlateFusion {
 
     /// The fused characters if the plate has `length` of them; `None` when no read says so.
     fn characters_at_length(&self, length: usize, power: f32) -> Option<Vec<Dense>> {
-        let (own, others): (Vec<_>, Vec<_>) =
-            self.reads.iter().partition(|r| r.supports[length]);
+        let (own, others): (Vec<_>, Vec<_>) = self.reads.iter().partition(|r| r.supports[length]);
         if own.is_empty() || length == 0 {
             return None;
         }
@@ -284,7 +283,8 @@ impl Weighted {
                 dense
             })
             .collect();
-        let logs = characters.iter().map(|dense| dense.map(|p| p.max(Position::FLOOR).ln())).collect();
+        let logs =
+            characters.iter().map(|dense| dense.map(|p| p.max(Position::FLOOR).ln())).collect();
         Some(Self { weight, characters, logs, length, supports, lengths })
     }
 }

@@ -36,7 +36,9 @@ fn five_reads_beat_the_best_of_them() {
         );
         let best = reads
             .iter()
-            .filter_map(|r| decode(r, Some((PlateColour::Blue, 0.95)), None).texts.into_iter().next())
+            .filter_map(|r| {
+                decode(r, Some((PlateColour::Blue, 0.95)), None).texts.into_iter().next()
+            })
             .max_by(|a, b| a.posterior.total_cmp(&b.posterior));
         best_single_right += usize::from(best.is_some_and(|b| b.text == truth));
     }
@@ -69,10 +71,7 @@ fn confidence_is_roughly_a_probability() {
 #[test]
 fn one_bad_frame_has_no_veto() {
     let good = || plain_lattice("浙J12345", 0.95);
-    let plate = fuse(
-        [good(), good(), good(), plain_lattice("浙J12845", 0.999)],
-        PlateColour::Blue,
-    );
+    let plate = fuse([good(), good(), good(), plain_lattice("浙J12845", 0.999)], PlateColour::Blue);
     let plate = plate.unwrap();
     assert_eq!(plate.text.as_str(), "浙J12345");
     assert_eq!(plate.reads, 4);
@@ -167,7 +166,12 @@ fn reads_are_bounded_and_the_weakest_give_way() {
         fusion.add(&read);
     }
     assert_eq!((fusion.reads.len(), fusion.reads()), (4, 100));
-    assert!(fusion.reads.iter().all(|r| r.weight > weight(&read_of(plain_lattice("浙J12345", 0.9), None))));
+    assert!(
+        fusion
+            .reads
+            .iter()
+            .all(|r| r.weight > weight(&read_of(plain_lattice("浙J12345", 0.9), None)))
+    );
 }
 
 #[test]
@@ -231,26 +235,4 @@ proptest! {
         let b = fuse(reads, PlateColour::Blue);
         prop_assert_eq!(a.as_ref().map(|p| &p.text), b.as_ref().map(|p| &p.text));
     }
-}
-
-/// `cargo test -p guiji-analysis --release -- --ignored --nocapture what_fusing_costs`
-#[test]
-#[ignore = "prints costs, checks nothing"]
-fn what_fusing_costs() {
-    let mut noise = Noise(1);
-    let reads: Vec<_> = (0..16)
-        .map(|_| read_of(noisy_lattice(&text("浙J12345"), 3.0, &mut noise), Some(PlateColour::Blue)))
-        .collect();
-    let begin = std::time::Instant::now();
-    for _ in 0..1000 {
-        std::hint::black_box(decode(&reads[0].lattice, reads[0].colour, Some(reads[0].rows)));
-    }
-    let decoding = begin.elapsed() / 1000;
-    let mut fusion = PlateFusion::new(FusionSettings::default());
-    reads.iter().for_each(|r| fusion.add(r));
-    let begin = std::time::Instant::now();
-    for _ in 0..1000 {
-        std::hint::black_box(fusion.plate());
-    }
-    println!("decode {decoding:?}, fuse 16 reads {:?}", begin.elapsed() / 1000);
 }

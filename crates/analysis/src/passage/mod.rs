@@ -26,8 +26,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use guiji_domain::{
-    BBox, Camera, CaptureTime, Detection, FusedPlate, PlateRead, Quad, Sighting,
-    SightingStage, Timestamp, TrackId, VehicleColour,
+    BBox, Camera, CaptureTime, Detection, FusedPlate, PlateRead, Quad, Sighting, SightingStage,
+    Timestamp, TrackId, VehicleColour,
 };
 
 pub use settings::PassageSettings;

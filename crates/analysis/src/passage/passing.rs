@@ -229,7 +229,8 @@ impl Passing {
     }
 
     pub(super) fn coloured(&mut self, colour: VehicleColour, share: f32) {
-        self.colours[colour as usize] += finite(share).clamp(0.0, 1.0) * self.path.latest().width().max(1.0);
+        self.colours[colour as usize] +=
+            finite(share).clamp(0.0, 1.0) * self.path.latest().width().max(1.0);
     }
 
     /// The passage of the vehicle that took over this track, with what was read of it so far.
@@ -245,10 +246,8 @@ impl Passing {
         let latest = Detection { bbox: self.path.latest(), class, score: self.latest_score };
         let mut next =
             Self::new(camera, shot, self.track, captured, &latest, self.latest_whole, settings);
-        next.fusion = std::mem::replace(
-            &mut self.contradicting,
-            PlateFusion::new(settings.fusion.clone()),
-        );
+        next.fusion =
+            std::mem::replace(&mut self.contradicting, PlateFusion::new(settings.fusion.clone()));
         next.plate = next.fusion.plate();
         next.plates_found = next.fusion.reads();
         next.plate_width_max = finite(read.corners.width());
@@ -343,6 +342,8 @@ impl Passing {
     /// Whether this track continues an earlier one: the same plate, soon after.
     pub(super) fn continues(&self, earlier: &Self, within: Duration) -> bool {
         self.track != earlier.track
+            // Two that were told provisionally must both have their end.
+            && !(self.was_told_provisionally() && earlier.was_told_provisionally())
             && self.started >= earlier.seen
             && self.started.since(earlier.seen) <= within
             && self.has_same_plate(earlier.plate.as_ref())
@@ -360,9 +361,12 @@ impl Passing {
         }
     }
 
-    /// Takes over an earlier track of the same vehicle and its identity. Returns the pictures no longer needed.
+    /// Takes over an earlier track of the same vehicle, and its identity unless this one's was told already. Returns
+    /// the pictures no longer needed.
     pub(super) fn absorb(&mut self, earlier: Self) -> ShotId {
-        self.id = earlier.id;
+        if !self.was_told_provisionally() {
+            self.id = earlier.id;
+        }
         self.started = earlier.started;
         self.seen = self.seen.max(earlier.seen);
         self.path.prepend(&earlier.path);
@@ -379,8 +383,8 @@ impl Passing {
         self.provisionals = self.provisionals.max(earlier.provisionals);
         self.provisional = earlier.provisional.or(self.provisional.take());
         let mut unneeded = earlier.shot;
-        let earlier_is_better = (earlier.best_plate_shot, earlier.best_view)
-            > (self.best_plate_shot, self.best_view);
+        let earlier_is_better =
+            (earlier.best_plate_shot, earlier.best_view) > (self.best_plate_shot, self.best_view);
         if earlier_is_better {
             unneeded = std::mem::replace(&mut self.shot, earlier.shot);
             self.best_plate_shot = earlier.best_plate_shot;

@@ -295,7 +295,8 @@ fn a_better_read_corrects_the_provisional_one() {
     for (t, detection) in approach(0, 0..60) {
         frame(&mut passages, &mut told, t, &[detection], |wish| {
             let near = wish.vehicle.width() > 260.0;
-            let (plate, p, sharpness) = if near { (A, 0.99, 0.95) } else { ("浙J12845", 0.975, 0.2) };
+            let (plate, p, sharpness) =
+                if near { (A, 0.99, 0.95) } else { ("浙J12845", 0.975, 0.2) };
             let read = read_at(plain_lattice(plate, p), plate_box(&wish.vehicle), None);
             vec![PlateRead { sharpness, ..read }]
         });
@@ -381,7 +382,9 @@ struct Score {
 fn play(vehicles: &[RoadUser], fps: f32, seed: u64) -> Score {
     let mut noise = Noise(seed);
     let plates: Vec<PlateText> = (0..vehicles.len())
-        .map(|i| text(&format!("浙{}{:05}", ['J', 'B', 'A', 'C'][i % 4], 10_007 * (i + 3) % 100_000)))
+        .map(|i| {
+            text(&format!("浙{}{:05}", ['J', 'B', 'A', 'C'][i % 4], 10_007 * (i + 3) % 100_000))
+        })
         .collect();
     let (mut passages, mut told) = (passages(), Told::default());
     let mut score = Score { vehicles: vehicles.len(), ..Default::default() };
@@ -392,8 +395,7 @@ fn play(vehicles: &[RoadUser], fps: f32, seed: u64) -> Score {
             .into_iter()
             .map(|(d, _)| Detection { bbox: d.bbox.scaled(2.0, 2.0), ..d })
             .collect();
-        let boxes: Vec<_> =
-            vehicles.iter().map(|v| v.at(t).map(|b| b.scaled(2.0, 2.0))).collect();
+        let boxes: Vec<_> = vehicles.iter().map(|v| v.at(t).map(|b| b.scaled(2.0, 2.0))).collect();
         frame(&mut passages, &mut told, (t * 1000.0) as i64, &detections, |wish| {
             score.reads += 1;
             let visible = (0..vehicles.len()).filter_map(|v| {

@@ -201,7 +201,8 @@ impl Tracker {
         let (patience, tentative) = (self.patience(), self.intervals().max(TENTATIVE_LOST_AFTER));
         let stale = |t: &Track| {
             let unseen = now.since(t.seen);
-            unseen > if t.state == TrackState::Tentative { tentative.min(patience) } else { patience }
+            unseen
+                > if t.state == TrackState::Tentative { tentative.min(patience) } else { patience }
         };
         let ended = self.tracks.iter().filter(|t| stale(t)).map(|t| t.id).collect();
         self.tracks.retain(|t| !stale(t));
@@ -226,11 +227,7 @@ impl Tracker {
         order.into_iter().partition(|i| detections[*i].score >= self.settings.high_score)
     }
 
-    fn unmatched(
-        &self,
-        matched: &[(usize, usize)],
-        wanted: impl Fn(&Track) -> bool,
-    ) -> Vec<usize> {
+    fn unmatched(&self, matched: &[(usize, usize)], wanted: impl Fn(&Track) -> bool) -> Vec<usize> {
         (0..self.tracks.len())
             .filter(|i| wanted(&self.tracks[*i]) && matched.iter().all(|(track, _)| track != i))
             .collect()

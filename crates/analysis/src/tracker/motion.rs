@@ -103,7 +103,8 @@ impl Motion {
     /// How unlikely a box is: squared standard deviations summed over centre (2) and size (2).
     pub(super) fn surprise(&self, bbox: &BBox) -> (f32, f32) {
         let (c, size) = (bbox.centre(), size(bbox));
-        let centre = self.x.surprise(c.x, CENTRE_SD * size) + self.y.surprise(c.y, CENTRE_SD * size);
+        let centre =
+            self.x.surprise(c.x, CENTRE_SD * size) + self.y.surprise(c.y, CENTRE_SD * size);
         let sizes = self.ln_w.surprise(ln(bbox.width()), SIZE_SD)
             + self.ln_h.surprise(ln(bbox.height()), SIZE_SD);
         (centre, sizes)

@@ -42,7 +42,8 @@ impl Scripted {
     pub fn ring(&self, count: usize) {
         let mut alerts = self.alerts.lock().unwrap();
         for _ in 0..count {
-            alerts.push(alert(alerts.len() as u64 + 1));
+            let cursor = alerts.len() as u64 + 1;
+            alerts.push(alert(cursor));
         }
     }
 }

@@ -50,8 +50,10 @@ impl TextHead for Ctc {
 impl Ctc {
     fn lattice(&self, steps: &ArrayView2<'_, f32>) -> Result<Lattice, guiji_domain::InvalidValue> {
         let runs = self.runs(steps);
-        let mut positions: Vec<_> =
-            runs.iter().map(|run| (self.existence(steps, *run), self.masses(steps, *run))).collect();
+        let mut positions: Vec<_> = runs
+            .iter()
+            .map(|run| (self.existence(steps, *run), self.masses(steps, *run)))
+            .collect();
         if let Some(last) = runs.last()
             && runs.len() < PlateText::CHARS_MAX
             && let Some((existence, masses)) = self.extra(steps, *last)
@@ -71,9 +73,9 @@ impl Ctc {
             let empty = (i + 1 == count && existence < 1.0)
                 .then_some(Candidate { character: None, probability: (1.0 - existence).max(0.0) });
             let total: f32 = masses.iter().sum();
-            let share = if total > 0.0 { existence / total } else { 0.0 };
             let listed = masses.iter().zip(&self.characters).filter_map(|(mass, character)| {
-                character.map(|c| Candidate { character: Some(c), probability: (mass * share).min(1.0) })
+                let share = if total > 0.0 { mass / total } else { 0.0 };
+                character.map(|c| Candidate { character: Some(c), probability: share * existence })
             });
             Position::new(listed.chain(empty).collect())
         });
@@ -176,8 +178,17 @@ mod tests {
     fn repeats_merge_and_blanks_part() {
         let found = texts(
             &[
-                &[('浙', 0.9)], &[('浙', 0.9)], &[], &[('J', 1.0)], &[], &[('1', 1.0)], &[],
-                &[('1', 1.0)], &[('3', 1.0)], &[('4', 1.0)], &[('5', 1.0)],
+                &[('浙', 0.9)],
+                &[('浙', 0.9)],
+                &[],
+                &[('J', 1.0)],
+                &[],
+                &[('1', 1.0)],
+                &[],
+                &[('1', 1.0)],
+                &[('3', 1.0)],
+                &[('4', 1.0)],
+                &[('5', 1.0)],
             ],
             1,
         );
@@ -189,8 +200,13 @@ mod tests {
     fn a_doubtful_province_has_an_alternative() {
         let found = texts(
             &[
-                &[('浙', 0.55), ('湘', 0.45)], &[('J', 1.0)], &[('1', 1.0)], &[('2', 1.0)],
-                &[('3', 1.0)], &[('4', 1.0)], &[('5', 1.0)],
+                &[('浙', 0.55), ('湘', 0.45)],
+                &[('J', 1.0)],
+                &[('1', 1.0)],
+                &[('2', 1.0)],
+                &[('3', 1.0)],
+                &[('4', 1.0)],
+                &[('5', 1.0)],
             ],
             2,
         );
@@ -201,8 +217,13 @@ mod tests {
     #[test]
     fn a_weak_last_character_lets_seven_and_eight_compete() {
         let seven: [&[(char, f32)]; 7] = [
-            &[('浙', 1.0)], &[('J', 1.0)], &[('D', 1.0)], &[('1', 1.0)], &[('2', 1.0)],
-            &[('3', 1.0)], &[('4', 1.0)],
+            &[('浙', 1.0)],
+            &[('J', 1.0)],
+            &[('D', 1.0)],
+            &[('1', 1.0)],
+            &[('2', 1.0)],
+            &[('3', 1.0)],
+            &[('4', 1.0)],
         ];
         // Emitted, but weak.
         let emitted = [&seven[..], &[&[][..], &[('5', 0.6)]]].concat();

@@ -36,8 +36,12 @@ impl DetectionHead for NanoDet {
             expect_len(&sides_name, sides.shape()[0], scores.shape()[0])?;
             found.resize_with(scores.shape()[0].max(found.len()), Vec::new);
             for (picture, found) in found.iter_mut().enumerate() {
-                for (cell, scores) in scores.index_axis(ndarray::Axis(0), picture).outer_iter().enumerate() {
-                    let Some((class, score)) = best(&scores, &self.classes, score_min) else { continue };
+                for (cell, scores) in
+                    scores.index_axis(ndarray::Axis(0), picture).outer_iter().enumerate()
+                {
+                    let Some((class, score)) = best(&scores, &self.classes, score_min) else {
+                        continue;
+                    };
                     let distances = self.distances(&sides.slice(ndarray::s![picture, cell, ..]));
                     let [left, top, right, bottom] = distances.map(|d| d * *stride as f32);
                     let x = ((cell % columns) as f32 + 0.5) * *stride as f32;

@@ -76,7 +76,10 @@ mod tests {
 
     fn head() -> Positions {
         let characters = [' '].into_iter().chain("浙J12345D".chars()).map(PlateChar::new);
-        Positions { characters: characters.collect(), colours: vec![PlateColour::Blue, PlateColour::Green] }
+        Positions {
+            characters: characters.collect(),
+            colours: vec![PlateColour::Blue, PlateColour::Green],
+        }
     }
 
     /// Each entry: class, its probability; the rest goes to the next class.
@@ -92,7 +95,14 @@ mod tests {
     #[test]
     fn lengths_compete() {
         let text = characters(&[
-            (1, 1.0), (2, 1.0), (3, 0.9), (4, 1.0), (5, 1.0), (6, 1.0), (7, 1.0), (0, 0.7),
+            (1, 1.0),
+            (2, 1.0),
+            (3, 0.9),
+            (4, 1.0),
+            (5, 1.0),
+            (6, 1.0),
+            (7, 1.0),
+            (0, 0.7),
         ]);
         let (rows, colour) = (Array2::from_elem((1, 2), 0.5), ndarray::arr2(&[[0.2, 0.8]]));
         let outputs = Outputs(vec![
@@ -110,7 +120,8 @@ mod tests {
 
     #[test]
     fn an_unreadable_plate_says_nothing() {
-        let text = characters(&[(1, 1.0), (2, 1.0), (3, 1.0), (4, 1.0), (5, 1.0), (6, 1.0), (7, 1.0)]);
+        let text =
+            characters(&[(1, 1.0), (2, 1.0), (3, 1.0), (4, 1.0), (5, 1.0), (6, 1.0), (7, 1.0)]);
         let readable = ndarray::arr2(&[[0.1]]);
         let outputs = Outputs(vec![
             ("characters", text.view().into_dyn()),

@@ -41,7 +41,9 @@ impl PlateHead for RetinaCorners {
         let scores = outputs.get::<Ix3>("conf")?;
         let points = outputs.get::<Ix3>("landms")?;
         let priors: Vec<_> = self.priors(width, height).collect();
-        for (name, tensor, columns) in [("loc", &boxes, 4), ("conf", &scores, 2), ("landms", &points, 8)] {
+        for (name, tensor, columns) in
+            [("loc", &boxes, 4), ("conf", &scores, 2), ("landms", &points, 8)]
+        {
             expect_len(name, tensor.shape()[1], priors.len())?;
             expect_len(name, tensor.shape()[2], columns)?;
             expect_len(name, tensor.shape()[0], scores.shape()[0])?;
@@ -108,13 +110,18 @@ mod tests {
     #[test]
     fn offsets_become_corners() {
         let count = head().priors(32, 16).count();
-        let (mut boxes, mut scores, mut points) =
-            (Array3::zeros((1, count, 4)), Array3::zeros((1, count, 2)), Array3::zeros((1, count, 8)));
+        let (mut boxes, mut scores, mut points) = (
+            Array3::zeros((1, count, 4)),
+            Array3::zeros((1, count, 2)),
+            Array3::zeros((1, count, 8)),
+        );
         // Prior 5: cell (2, 0), size 48: centre (20, 4).
         scores[[0, 5, 1]] = 0.9;
         boxes[[0, 5, 0]] = 1.0; // centre moves by 0.1 * 48
         boxes[[0, 5, 3]] = -5.0 * std::f32::consts::LN_2; // height halves
-        for (i, (x, y)) in [(4.0, 1.0), (-4.0, 1.0), (-4.0, -1.0), (4.0, -1.0)].into_iter().enumerate() {
+        for (i, (x, y)) in
+            [(4.0, 1.0), (-4.0, 1.0), (-4.0, -1.0), (4.0, -1.0)].into_iter().enumerate()
+        {
             points[[0, 5, 2 * i]] = x;
             points[[0, 5, 2 * i + 1]] = y;
         }

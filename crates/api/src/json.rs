@@ -1,0 +1,76 @@
+//! Messages as JSON, by protobuf's own mapping (lowerCamelCase names, RFC 3339 times, enum names, 64-bit numbers as
+//! strings): what `grpcurl` prints too.
+
+use std::sync::OnceLock;
+
+use prost::{Message, Name};
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+
+use crate::pb;
+
+/// A message of `guiji.v1`.
+pub trait JsonMessage: Message + Name {}
+
+impl<M: Message + Name> JsonMessage for M {}
+
+/// Why a message could not be written as JSON: a programming error, since every message of [`pb`] has a form.
+#[derive(Debug, thiserror::Error)]
+#[error("write {message} as JSON: {reason}")]
+pub struct JsonError {
+    message: String,
+    reason: String,
+}
+
+/// A message as one line of JSON. Fields that are absent, empty or zero are left out.
+///
+/// # Errors
+/// When the message is not one of [`pb`], or a time in it is outside what JSON's mapping allows.
+pub fn to_json<M: JsonMessage>(message: &M) -> Result<String, JsonError> {
+    let wrong = |reason: String| JsonError { message: M::full_name(), reason };
+    let pool = descriptors().as_ref().map_err(|reason| wrong(reason.clone()))?;
+    let descriptor = pool
+        .get_message_by_name(&M::full_name())
+        .ok_or_else(|| wrong("it is not part of the contract".into()))?;
+    let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
+        .map_err(|error| wrong(error.to_string()))?;
+    let mut line = Vec::new();
+    let mut serializer = serde_json::Serializer::new(&mut line);
+    dynamic
+        .serialize_with_options(&mut serializer, &SerializeOptions::new())
+        .map_err(|error| wrong(error.to_string()))?;
+    String::from_utf8(line).map_err(|error| wrong(error.to_string()))
+}
+
+/// Parsed once: some milliseconds.
+fn descriptors() -> &'static Result<DescriptorPool, String> {
+    static POOL: OnceLock<Result<DescriptorPool, String>> = OnceLock::new();
+    POOL.get_or_init(|| {
+        DescriptorPool::decode(pb::FILE_DESCRIPTOR_SET).map_err(|error| error.to_string())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_become_lines() {
+        let alert = pb::Alert {
+            name: "alerts/1.w".into(),
+            cursor: 7,
+            stage: pb::AlertStage::Confirmed.into(),
+            raise_time: Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos: 5_000_000 }),
+            plate: "浙J12345".into(),
+            target: Some(pb::alert::Target::TargetPlatePattern("浙J*".into())),
+            probability: 0.5,
+            ..Default::default()
+        };
+        assert_eq!(
+            to_json(&alert).unwrap(),
+            "{\"name\":\"alerts/1.w\",\"cursor\":\"7\",\"stage\":\"ALERT_STAGE_CONFIRMED\",\
+             \"raiseTime\":\"2027-01-15T08:00:00.005Z\",\"plate\":\"浙J12345\",\
+             \"targetPlatePattern\":\"浙J*\",\"probability\":0.5}"
+        );
+        assert_eq!(to_json(&pb::Trajectory::default()).unwrap(), "{}");
+    }
+}
