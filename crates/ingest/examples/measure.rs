@@ -124,7 +124,7 @@ fn picture_cost(source: &GstSource, codec: &str, width: u32, height: u32) -> Out
     Ok(())
 }
 
-fn session_cost(source: &GstSource, sessions: u64, rounds: u32) -> Outcome<()> {
+fn session_cost(source: &GstSource, sessions: u64, rounds: u64) -> Outcome<()> {
     let port = "18554";
     let mut child =
         std::process::Command::new(std::env::current_exe()?).env(SERVE, port).spawn()?;

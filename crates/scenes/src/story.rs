@@ -202,7 +202,7 @@ impl StorySpec {
             for name in &route.cameras {
                 self.camera_index(name)?;
             }
-            if route.cameras.is_empty() || !(route.weight > 0.0) {
+            if route.cameras.is_empty() || route.weight.is_nan() || route.weight <= 0.0 {
                 return Err(self.problem("a route needs cameras and a weight above 0"));
             }
         }

@@ -100,12 +100,7 @@ pub(crate) fn body_colour(view: &View<'_>, vehicle: &BBox) -> Option<(VehicleCol
     if vehicle.width() < 8.0 || vehicle.height() < 8.0 {
         return None;
     }
-    let (mut sum, mut seen) = (0.0, 0.0f32);
-    view.scaled_rows(&vehicle, 16, 16, |_, row| {
-        sum += row.iter().map(|p| luma(*p)).sum::<f32>();
-        seen += row.len() as f32;
-    });
-    if sum / seen.max(1.0) < NIGHT {
+    if mean_brightness(view, &vehicle) < NIGHT {
         return None;
     }
     let part =
@@ -121,6 +116,17 @@ pub(crate) fn body_colour(view: &View<'_>, vehicle: &BBox) -> Option<(VehicleCol
     let leader = VehicleColour::ALL.iter().zip(votes).max_by(|a, b| a.1.total_cmp(&b.1))?;
     let share = leader.1 / total.max(1.0);
     (share >= SHARE_MIN).then_some((*leader.0, share))
+}
+
+/// Mean brightness, 0 to 255, over a grid of 16 by 16 places of the box.
+fn mean_brightness(view: &View<'_>, bbox: &BBox) -> f32 {
+    const SIDE: usize = 16;
+    let share = |i: usize| (i as f32 + 0.5) / SIDE as f32;
+    let places = (0..SIDE * SIDE).map(|i| (share(i % SIDE), share(i / SIDE)));
+    let brightness = places.map(|(x, y)| {
+        luma(view.bilinear(bbox.x1() + bbox.width() * x, bbox.y1() + bbox.height() * y))
+    });
+    brightness.sum::<f32>() / (SIDE * SIDE) as f32
 }
 
 /// What a person would call the paint of this hue, saturation and value by daylight.

@@ -124,7 +124,7 @@ pub(crate) fn plausible(quad: &Quad) -> bool {
     turns_right && upright && height >= 2.0 && (0.7..=9.0).contains(&(width / height))
 }
 
-/// The same corners, each moved by the vector.
+/// The same corners, scaled about the origin and then moved.
 pub(crate) fn moved(quad: &Quad, scale: (f32, f32), offset: (f32, f32)) -> Quad {
     Quad(quad.0.map(|p| Point { x: p.x * scale.0 + offset.0, y: p.y * scale.1 + offset.1 }))
 }

@@ -1,5 +1,5 @@
 //! What models' outputs mean. A model with another head is a new file here, a new variant of
-//! [`crate::manifest::Decode`] and an entry in the manifest; nothing else changes.
+//! [`crate::manifest::DecodeEntry`] and an entry in the manifest; nothing else changes.
 
 pub(crate) mod ctc;
 pub(crate) mod nanodet;
