@@ -1,5 +1,7 @@
 //! A tiny story composed, encoded, served by RTSP and received again, with true capture times.
 
+#![allow(clippy::unwrap_used)] // the helpers are tests too
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -40,8 +40,10 @@ static LAYER: LazyLock<Layer> = LazyLock::new(|| {
 /// What lies there when the process starts is durable.
 extern "C" fn start() {
     if let (Some(root), Some(shadow)) = (&LAYER.root, &LAYER.shadow) {
-        let made = ["data", "dirs"].iter().try_for_each(|name| fs::create_dir_all(shadow.join(name)));
-        made.and_then(|()| LAYER.keep_tree(root, &mut LAYER.lock())).unwrap_or_else(|error| fail(&error));
+        let made =
+            ["data", "dirs"].iter().try_for_each(|name| fs::create_dir_all(shadow.join(name)));
+        made.and_then(|()| LAYER.keep_tree(root, &mut LAYER.lock()))
+            .unwrap_or_else(|error| fail(&error));
     }
 }
 

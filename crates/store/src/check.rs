@@ -73,8 +73,9 @@ pub(crate) fn run(shared: &Shared) -> Result<CheckReport, StoreError> {
     let mut report = CheckReport::default();
     let structure = check_structure(&shared.registry().0, "registry.db", &mut report);
     report.accept(structure)?;
-    let (cameras, entries) = (shared.registry().cameras(), shared.registry().entries());
+    let cameras = shared.registry().cameras();
     report.accept(cameras)?;
+    let entries = shared.registry().entries();
     report.accept(entries)?;
     for partition in shared.partitions_by(SortOrder::OldestFirst) {
         // A file whose header is damaged cannot even be opened.
@@ -86,7 +87,9 @@ pub(crate) fn run(shared: &Shared) -> Result<CheckReport, StoreError> {
         report.add(inner);
         // SQLite may give up halfway through a damaged file; what it says then is the finding.
         match checked {
-            Err(StoreError::Damaged { reason, .. }) => report.found(partition.path.display(), reason),
+            Err(StoreError::Damaged { reason, .. }) => {
+                report.found(partition.path.display(), reason)
+            }
             other => other?,
         }
     }
@@ -142,7 +145,7 @@ fn check_sightings(
     let failed = sql(DOING);
     let mut statement = connection
         .prepare(
-            "SELECT id, checksum, record, captured, stage, class, colour, p.text, c.name
+            "SELECT s.id, checksum, record, captured, stage, class, colour, p.text, c.name
              FROM sighting AS s LEFT JOIN plate AS p ON p.id = s.plate LEFT JOIN camera AS c ON c.id = s.camera",
         )
         .map_err(&failed)?;
@@ -208,7 +211,9 @@ fn check_alerts(connection: &Connection, report: &mut CheckReport) -> Result<(),
         report.alerts += 1;
         let (cursor, checksum) = (row.get(0).map_err(&failed)?, row.get(1).map_err(&failed)?);
         let record: Vec<u8> = row.get(2).map_err(&failed)?;
-        let Some(alert) = report.accept(checked_alert(cursor, checksum, &record))? else { continue };
+        let Some(alert) = report.accept(checked_alert(cursor, checksum, &record))? else {
+            continue;
+        };
         let sighting: [u8; 16] = row.get(3).map_err(&failed)?;
         let entry: String = row.get(4).map_err(&failed)?;
         let stage: u8 = row.get(5).map_err(&failed)?;

@@ -119,18 +119,7 @@ pub(crate) fn decode_sighting(bytes: &[u8]) -> Result<Sighting, Malformed> {
         });
     }
     input.end()?;
-    Ok(Sighting {
-        id,
-        stage,
-        camera,
-        span,
-        captured,
-        plate,
-        vehicle,
-        direction,
-        frames,
-        evidence,
-    })
+    Ok(Sighting { id, stage, camera, span, captured, plate, vehicle, direction, frames, evidence })
 }
 
 /// An alert as bytes. Its cursor is the key it is stored by, and not in them.

@@ -309,7 +309,9 @@ mod tests {
         let path = name.path_in(Path::new("evidence"));
         assert_eq!(path, Path::new("evidence/2026-11-24.frame.0012.pack"));
         assert_eq!(PackName::of_file("2026-11-24.frame.0012.pack"), Some(name));
-        for wrong in ["", "2026-11-24.frame.pack", "x.frame.0001.pack", "2026-11-24.frame.1.pack.tmp"] {
+        for wrong in
+            ["", "2026-11-24.frame.pack", "x.frame.0001.pack", "2026-11-24.frame.1.pack.tmp"]
+        {
             assert_eq!(PackName::of_file(wrong), None, "{wrong}");
         }
     }

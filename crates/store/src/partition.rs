@@ -116,9 +116,7 @@ pub(crate) struct RawSighting {
 impl RawSighting {
     /// The sighting, when the bytes are what was written.
     pub(crate) fn checked(&self) -> Result<Sighting, StoreError> {
-        let what = || {
-            format!("sighting {}", SightingId::from_u128(u128::from_be_bytes(self.id)))
-        };
+        let what = || format!("sighting {}", SightingId::from_u128(u128::from_be_bytes(self.id)));
         if i64::from(checksum(&self.id, &self.record)) != self.checksum {
             return Err(damaged(what(), "its checksum does not match"));
         }
@@ -198,11 +196,7 @@ fn alert_row(row: &Row<'_>) -> rusqlite::Result<(i64, i64, Vec<u8>)> {
 }
 
 /// The alert, when the bytes are what was written.
-pub(crate) fn checked_alert(
-    cursor: i64,
-    stored: i64,
-    record: &[u8],
-) -> Result<Alert, StoreError> {
+pub(crate) fn checked_alert(cursor: i64, stored: i64, record: &[u8]) -> Result<Alert, StoreError> {
     let what = || format!("alert {cursor}");
     if i64::from(checksum(&cursor.to_le_bytes(), record)) != stored {
         return Err(damaged(what(), "its checksum does not match"));

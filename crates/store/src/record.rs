@@ -165,11 +165,7 @@ enum Dictionary {
 }
 
 /// The number of a text, given now if it is new.
-fn word_id(
-    connection: &Connection,
-    dictionary: Dictionary,
-    text: &str,
-) -> Result<i64, StoreError> {
+fn word_id(connection: &Connection, dictionary: Dictionary, text: &str) -> Result<i64, StoreError> {
     let (find, insert) = match dictionary {
         Dictionary::Plates => (
             "SELECT id FROM plate WHERE text = ?1",

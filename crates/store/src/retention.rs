@@ -162,7 +162,9 @@ fn size(path: &Path) -> Result<u64, StoreError> {
 fn delete(path: &Path) -> Result<u64, StoreError> {
     let bytes = size(path)?;
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_at(DOING, path)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(io_at(DOING, path)(error))
+        }
         Ok(()) | Err(_) => Ok(bytes),
     }
 }

@@ -197,7 +197,5 @@ pub(crate) fn create_private(path: &Path) -> Result<(), StoreError> {
 /// Makes the names in the folder of a file durable.
 pub(crate) fn sync_folder_of(path: &Path) -> Result<(), StoreError> {
     let folder = path.parent().unwrap_or(path);
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(io_at("sync a folder", folder))
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_at("sync a folder", folder))
 }

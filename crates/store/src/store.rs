@@ -15,7 +15,9 @@ use crate::check::{self, CheckReport};
 use crate::day::Day;
 use crate::errors::io_at;
 use crate::pack;
-use crate::partition::{Partition, Summary, alerts_between, find_sighting, latest_alerts, read_summary};
+use crate::partition::{
+    Partition, Summary, alerts_between, find_sighting, latest_alerts, read_summary,
+};
 use crate::pool::{Lent, ReadPool};
 use crate::registry::Registry;
 use crate::retention::{self, DiskUsage, RetentionReport};
@@ -53,7 +55,8 @@ impl Store {
     /// When another process has it open (the message names the folder), a file is damaged or of a newer program, or
     /// the medium fails.
     pub fn open(settings: StoreSettings) -> Result<Self, StoreError> {
-        let folders = [settings.dir.clone(), settings.dir.join("sightings"), settings.dir.join("evidence")];
+        let folders =
+            [settings.dir.clone(), settings.dir.join("sightings"), settings.dir.join("evidence")];
         for folder in &folders {
             make_folder(folder)?;
         }

@@ -159,8 +159,7 @@ fn a_batch_over_midnight_is_kept_whole(store: &dyn AnyStore) {
     let batch: Vec<_> = (-3..3)
         .map(|i| {
             let sighting = sighting("k1", 1, at(i * 10 + 1), plate("浙J12345"));
-            let mut item =
-                with_pictures(sighting, &[(EvidenceKind::Plate, noise(i as u64, 300))]);
+            let mut item = with_pictures(sighting, &[(EvidenceKind::Plate, noise(i as u64, 300))]);
             item.alerts = vec![alert(&item.sighting, "w1", AlertStage::Confirmed)];
             item
         })
@@ -204,7 +203,9 @@ fn a_search_over_midnight_finds_what_was_captured_later_than_it_began(store: &dy
 
 fn pages_follow_each_other_in_both_orders(store: &dyn AnyStore) {
     let mut all: Vec<_> = (0..25)
-        .map(|i| sighting(["k1", "k2"][i % 2], i as u64, at((i as i64 - 12) * 7), plate("浙J12345")))
+        .map(|i| {
+            sighting(["k1", "k2"][i % 2], i as u64, at((i as i64 - 12) * 7), plate("浙J12345"))
+        })
         .collect();
     store.record(&all.iter().cloned().map(plain).collect::<Vec<_>>()).unwrap();
     for order in [SortOrder::OldestFirst, SortOrder::NewestFirst] {
@@ -423,7 +424,13 @@ fn any_sighting() -> impl Strategy<Value = Sighting> {
     )
         .prop_map(|((camera, track, day, second), (late, text, class, colour, last))| {
             let texts = [
-                "浙J12345", "浙J12346", "浙JD12345", "浙A00001", "苏E5K888", "粤B12345", "浙J99999",
+                "浙J12345",
+                "浙J12346",
+                "浙JD12345",
+                "浙A00001",
+                "苏E5K888",
+                "粤B12345",
+                "浙J99999",
             ];
             let state = texts.get(text).map_or(PlateState::NotRead, |text| plate(text));
             let started = at(day * 43_200 + second as i64);

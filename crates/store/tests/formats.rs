@@ -24,7 +24,12 @@ fn contents_v1() -> Vec<Recorded> {
     plateless.vehicle = Vehicle { class: None, colour: None };
     plateless.direction = None;
     let open = provisional(&sighting("k2", 3, at(30), plate("浙JD12345")));
-    vec![first, plain(plateless), plain(open), plain(sighting("k2", 4, at(40), PlateState::Unreadable))]
+    vec![
+        first,
+        plain(plateless),
+        plain(open),
+        plain(sighting("k2", 4, at(40), PlateState::Unreadable)),
+    ]
 }
 
 fn camera_v1() -> Camera {

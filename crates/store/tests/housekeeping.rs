@@ -11,8 +11,7 @@ use common::*;
 use guiji_domain::*;
 use guiji_store::{DiskUsage, EvidenceLimits, KeepLimit, RetentionReport, Store, StoreSettings};
 
-const KINDS: [EvidenceKind; 3] =
-    [EvidenceKind::Plate, EvidenceKind::Vehicle, EvidenceKind::Frame];
+const KINDS: [EvidenceKind; 3] = [EvidenceKind::Plate, EvidenceKind::Vehicle, EvidenceKind::Frame];
 
 /// A sighting of that day with a picture of each kind: 1 kB, 2 kB and 4 kB.
 fn on_day(day: i64, n: u64) -> Recorded {
@@ -39,7 +38,11 @@ fn retention_deletes_whole_days_for_real() {
     let limit = KeepLimit { days: 1, bytes: u64::MAX };
     let settings = StoreSettings {
         sightings_days: 3,
-        evidence: EvidenceLimits { plate: limit, vehicle: limit, frame: KeepLimit { days: 0, ..limit } },
+        evidence: EvidenceLimits {
+            plate: limit,
+            vehicle: limit,
+            frame: KeepLimit { days: 0, ..limit },
+        },
         ..settings(folder.path())
     };
     let store = Store::open(settings.clone()).unwrap();
@@ -214,15 +217,13 @@ fn flipped_bytes_are_seen_and_named() {
         let StoreError::Damaged { what: named, .. } = &error else { panic!("{error}") };
         assert!(named.contains(what), "{named} {what}");
     };
-    let failed: Vec<_> = [&bad, &good].iter().filter_map(|i| store.get(i.sighting.id).err()).collect();
+    let failed: Vec<_> =
+        [&bad, &good].iter().filter_map(|i| store.get(i.sighting.id).err()).collect();
     assert_eq!(failed.len(), 1);
     is_damaged(failed.into_iter().next().unwrap(), "sighting ");
     is_damaged(store.evidence(&digest).unwrap_err(), &digest.to_string());
     is_damaged(store.alerts_after(0, 9).unwrap_err(), "alert ");
-    is_damaged(
-        store.search(&SightingQuery::all_in(TimeSpan::ALL, 9)).unwrap_err(),
-        "sighting ",
-    );
+    is_damaged(store.search(&SightingQuery::all_in(TimeSpan::ALL, 9)).unwrap_err(), "sighting ");
     let report = store.check().unwrap();
     assert_eq!(report.damage_count, 3, "{report:?}");
     assert_eq!((report.sightings, report.alerts, report.pictures), (2, 2, 5));

@@ -1,5 +1,7 @@
 //! The real server on a real socket over scripted parts.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 mod alerts;
 mod cameras;
 mod operation;

@@ -10,15 +10,15 @@ use prost_types::{
 
 /// Numbers of fields in the descriptors of descriptors, which make up the path of a comment.
 mod number {
-    pub const FILE_MESSAGE: i32 = 4;
-    pub const FILE_ENUM: i32 = 5;
-    pub const FILE_SERVICE: i32 = 6;
-    pub const MESSAGE_FIELD: i32 = 2;
-    pub const MESSAGE_NESTED: i32 = 3;
-    pub const MESSAGE_ENUM: i32 = 4;
-    pub const MESSAGE_ONEOF: i32 = 8;
-    pub const ENUM_VALUE: i32 = 2;
-    pub const SERVICE_METHOD: i32 = 2;
+    pub(crate) const FILE_MESSAGE: i32 = 4;
+    pub(crate) const FILE_ENUM: i32 = 5;
+    pub(crate) const FILE_SERVICE: i32 = 6;
+    pub(crate) const MESSAGE_FIELD: i32 = 2;
+    pub(crate) const MESSAGE_NESTED: i32 = 3;
+    pub(crate) const MESSAGE_ENUM: i32 = 4;
+    pub(crate) const MESSAGE_ONEOF: i32 = 8;
+    pub(crate) const ENUM_VALUE: i32 = 2;
+    pub(crate) const SERVICE_METHOD: i32 = 2;
 }
 
 struct Linter<'a> {

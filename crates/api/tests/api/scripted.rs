@@ -15,18 +15,18 @@ use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
 #[derive(Default)]
-pub struct Scripted {
-    pub sightings: Mutex<Vec<Sighting>>,
-    pub pictures: Mutex<HashMap<Digest, Vec<u8>>>,
-    pub alerts: Mutex<Vec<Alert>>,
-    pub entries: Mutex<BTreeMap<WatchEntryId, WatchEntry>>,
-    pub cameras: Mutex<BTreeMap<CameraId, Camera>>,
-    pub watchlist_changes: AtomicU64,
+pub(crate) struct Scripted {
+    pub(crate) sightings: Mutex<Vec<Sighting>>,
+    pub(crate) pictures: Mutex<HashMap<Digest, Vec<u8>>>,
+    pub(crate) alerts: Mutex<Vec<Alert>>,
+    pub(crate) entries: Mutex<BTreeMap<WatchEntryId, WatchEntry>>,
+    pub(crate) cameras: Mutex<BTreeMap<CameraId, Camera>>,
+    pub(crate) watchlist_changes: AtomicU64,
     /// The latest alert that was ever read out of the log.
-    pub alerts_read_to: AtomicU64,
-    pub search_takes: Mutex<Duration>,
-    pub search_panics: AtomicBool,
-    pub medium_fails: AtomicBool,
+    pub(crate) alerts_read_to: AtomicU64,
+    pub(crate) search_takes: Mutex<Duration>,
+    pub(crate) search_panics: AtomicBool,
+    pub(crate) medium_fails: AtomicBool,
 }
 
 impl Scripted {
@@ -39,7 +39,7 @@ impl Scripted {
     }
 
     /// Logs so many alerts.
-    pub fn ring(&self, count: usize) {
+    pub(crate) fn ring(&self, count: usize) {
         let mut alerts = self.alerts.lock().unwrap();
         for _ in 0..count {
             let cursor = alerts.len() as u64 + 1;
@@ -139,7 +139,7 @@ impl CameraControl for Scripted {
     }
 }
 
-pub fn health() -> CameraHealth {
+pub(crate) fn health() -> CameraHealth {
     CameraHealth {
         status: CameraStatus {
             state: CameraState::Stalled,
@@ -159,7 +159,7 @@ pub fn health() -> CameraHealth {
     }
 }
 
-pub fn camera(id: &str, lat_deg: f64, lon_deg: f64) -> Camera {
+pub(crate) fn camera(id: &str, lat_deg: f64, lon_deg: f64) -> Camera {
     Camera {
         id: CameraId::new(id).unwrap(),
         site: SiteId::new("s1").unwrap(),
@@ -178,16 +178,16 @@ pub fn camera(id: &str, lat_deg: f64, lon_deg: f64) -> Camera {
 }
 
 /// The simulated present: 15 January 2027, 08:00 UTC.
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::from_secs(1_800_000_000)
 }
 
-pub fn captured(at: Timestamp) -> CaptureTime {
+pub(crate) fn captured(at: Timestamp) -> CaptureTime {
     CaptureTime { at, uncertainty: Duration::from_millis(50), source: ClockSource::Rtcp }
 }
 
 /// A final sighting so many seconds after the simulated present.
-pub fn sighting(camera: &str, plate: &str, secs: u64) -> Sighting {
+pub(crate) fn sighting(camera: &str, plate: &str, secs: u64) -> Sighting {
     let (camera, at) = (CameraId::new(camera).unwrap(), now().plus(Duration::from_secs(secs)));
     let text = PlateText::parse(plate).unwrap();
     Sighting {
@@ -215,7 +215,7 @@ pub fn sighting(camera: &str, plate: &str, secs: u64) -> Sighting {
     }
 }
 
-pub fn alert(cursor: u64) -> Alert {
+pub(crate) fn alert(cursor: u64) -> Alert {
     let seen = sighting("k1", "浙J12345", cursor);
     Alert {
         id: AlertId { sighting: seen.id, entry: WatchEntryId::new("w1").unwrap() },
@@ -231,11 +231,11 @@ pub fn alert(cursor: u64) -> Alert {
     }
 }
 
-pub fn authority() -> Authority {
+pub(crate) fn authority() -> Authority {
     Authority::new("test", "A-1", "Wang").unwrap()
 }
 
-pub fn authority_pb() -> Option<pb::Authority> {
+pub(crate) fn authority_pb() -> Option<pb::Authority> {
     Some(pb::Authority {
         purpose: "test".into(),
         case_number: "A-1".into(),
@@ -244,21 +244,21 @@ pub fn authority_pb() -> Option<pb::Authority> {
 }
 
 /// A server that runs.
-pub struct Running {
-    pub parts: Arc<Scripted>,
-    pub address: SocketAddr,
-    pub wake: watch::Sender<u64>,
-    pub live: broadcast::Sender<Arc<Sighting>>,
-    pub stop: oneshot::Sender<()>,
-    pub served: JoinHandle<Result<(), ApiError>>,
+pub(crate) struct Running {
+    pub(crate) parts: Arc<Scripted>,
+    pub(crate) address: SocketAddr,
+    pub(crate) wake: watch::Sender<u64>,
+    pub(crate) live: broadcast::Sender<Arc<Sighting>>,
+    pub(crate) stop: oneshot::Sender<()>,
+    pub(crate) served: JoinHandle<Result<(), ApiError>>,
 }
 
 impl Running {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(ApiSettings::default()).await
     }
 
-    pub async fn start_with(settings: ApiSettings) -> Self {
+    pub(crate) async fn start_with(settings: ApiSettings) -> Self {
         let parts = Arc::new(Scripted::default());
         let (wake, alert_wake) = watch::channel(0);
         let live = broadcast::Sender::new(4);
@@ -287,32 +287,32 @@ impl Running {
         Self { parts, address, wake, live, stop, served }
     }
 
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         Client::connect(&self.address.to_string(), &authority()).await.unwrap()
     }
 
-    pub async fn channel(&self) -> Channel {
+    pub(crate) async fn channel(&self) -> Channel {
         Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
     }
 
     /// Logs so many alerts and says so.
-    pub fn ring(&self, count: usize) {
+    pub(crate) fn ring(&self, count: usize) {
         self.parts.ring(count);
         self.wake.send_modify(|n| *n += 1);
     }
 
-    pub fn see(&self, sightings: impl IntoIterator<Item = Sighting>) {
+    pub(crate) fn see(&self, sightings: impl IntoIterator<Item = Sighting>) {
         self.parts.sightings.lock().unwrap().extend(sightings);
     }
 
-    pub fn register(&self, cameras: impl IntoIterator<Item = Camera>) {
+    pub(crate) fn register(&self, cameras: impl IntoIterator<Item = Camera>) {
         let mut registered = self.parts.cameras.lock().unwrap();
         registered.extend(cameras.into_iter().map(|camera| (camera.id.clone(), camera)));
     }
 }
 
 /// Tries until it is so, for at most five seconds.
-pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     for _ in 0..500 {
         if is_so().await {
             return;
