@@ -49,7 +49,8 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
         .output()
         .expect("cargo metadata runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON");
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON");
     let packages = metadata["packages"].as_array().expect("packages");
     packages
         .iter()
@@ -66,7 +67,11 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
 fn arrows_point_only_where_the_map_allows() {
     let found = dependencies();
     let known: BTreeSet<_> = ARROWS.iter().map(|(from, _)| (*from).to_owned()).collect();
-    assert_eq!(found.keys().cloned().collect::<BTreeSet<_>>(), known, "a crate is missing from the map, or gone");
+    assert_eq!(
+        found.keys().cloned().collect::<BTreeSet<_>>(),
+        known,
+        "a crate is missing from the map, or gone"
+    );
     for (from, allowed) in ARROWS {
         for to in found[*from].iter().filter(|to| to.starts_with("guiji")) {
             assert!(allowed.contains(&to.as_str()), "{from} must not depend on {to}");
@@ -78,7 +83,8 @@ fn arrows_point_only_where_the_map_allows() {
 fn each_outside_technology_has_one_room() {
     for (from, dependencies) in dependencies() {
         for (wall, inside) in WALLS {
-            let through = dependencies.iter().find(|d| *d == wall || d.starts_with(&format!("{wall}-")));
+            let through =
+                dependencies.iter().find(|d| *d == wall || d.starts_with(&format!("{wall}-")));
             assert!(
                 through.is_none() || inside.contains(&from.as_str()),
                 "{from} must not know {through:?}: only {inside:?} may"
@@ -104,11 +110,23 @@ fn deciding_touches_no_file_socket_or_clock() {
         let mut files = vec![root.join(name).join("src")];
         while let Some(path) = files.pop() {
             if path.is_dir() {
-                files.extend(std::fs::read_dir(&path).expect("folder").map(|entry| entry.expect("entry").path()));
+                files.extend(
+                    std::fs::read_dir(&path)
+                        .expect("folder")
+                        .map(|entry| entry.expect("entry").path()),
+                );
                 continue;
             }
             let source = std::fs::read_to_string(&path).expect("source");
-            for banned in ["std::fs", "std::net", "std::process", "std::env", "Instant::now", "SystemTime", "println!"] {
+            for banned in [
+                "std::fs",
+                "std::net",
+                "std::process",
+                "std::env",
+                "Instant::now",
+                "SystemTime",
+                "println!",
+            ] {
                 assert!(!source.contains(banned), "{} uses {banned}", path.display());
             }
         }

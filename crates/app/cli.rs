@@ -11,7 +11,7 @@ use crate::{demo, doctor, query, run, watch};
 /// 轨迹: vehicles from camera streams to trajectories and alerts.
 #[derive(Debug, Parser)]
 #[command(name = "guiji", version, arg_required_else_help = true)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -32,26 +32,26 @@ enum Command {
 
 /// Arguments of `guiji run`.
 #[derive(Debug, Args)]
-pub struct RunArguments {
+pub(crate) struct RunArguments {
     /// The configuration file.
     #[arg(long, short, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// A stream or file to watch besides the configured cameras; may be given again.
     #[arg(long, value_name = "URL|FILE")]
-    pub source: Vec<String>,
+    pub(crate) source: Vec<String>,
     /// Play the sources as fast as analysis allows instead of in real time (files only).
     #[arg(long)]
-    pub fast: bool,
+    pub(crate) fast: bool,
     /// Stop when every source has ended.
     #[arg(long)]
-    pub until_end: bool,
+    pub(crate) until_end: bool,
     /// Print each final sighting to standard output.
     #[arg(long)]
-    pub print: bool,
+    pub(crate) print: bool,
 }
 
 /// Runs the command.
-pub fn dispatch(arguments: Arguments) -> Result<ExitCode> {
+pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Query(arguments) => query::run(arguments),

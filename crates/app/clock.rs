@@ -5,7 +5,7 @@ use guiji_domain::{Clock, Timestamp};
 
 /// The machine's clock.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct SystemClock;
+pub(crate) struct SystemClock;
 
 impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods)] // this is the one place
@@ -20,7 +20,7 @@ impl Clock for SystemClock {
 ///
 /// # Errors
 /// When it is neither.
-pub fn parse_time_or_ago(text: &str, now: Timestamp) -> Result<Timestamp> {
+pub(crate) fn parse_time_or_ago(text: &str, now: Timestamp) -> Result<Timestamp> {
     let mut unit = text.chars();
     let seconds = match unit.next_back() {
         Some('s') => 1,
@@ -39,17 +39,17 @@ pub fn parse_time_or_ago(text: &str, now: Timestamp) -> Result<Timestamp> {
 ///
 /// # Errors
 /// When it is no such time, or outside 1677 to 2262.
-pub fn parse_time(text: &str) -> Result<Timestamp> {
+pub(crate) fn parse_time(text: &str) -> Result<Timestamp> {
     let wrong = || anyhow!("time {text:?}: use RFC 3339, like 2026-11-24T08:00:00+08:00");
     let instant: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
     i64::try_from(instant.as_nanosecond()).map(Timestamp::from_nanos).map_err(|_| wrong())
 }
 
 /// A time as people read it: in this machine's zone, to the millisecond, with the offset.
-pub fn local_time(at: Timestamp) -> String {
+pub(crate) fn local_time(at: Timestamp) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(at.as_nanos()))
         .map(|instant| {
-            let zoned = instant.to_zoned(jiff::tz::TimeZone::system());
+            let zoned = instant.to_zoned_datetime(jiff::tz::TimeZone::system());
             zoned.strftime("%Y-%m-%d %H:%M:%S%.3f%:z").to_string()
         })
         .unwrap_or_else(|_| at.to_string())
@@ -64,7 +64,10 @@ mod tests {
         let now = Timestamp::from_secs(1_000_000);
         assert_eq!(parse_time("1970-01-01T08:00:01+08:00").unwrap(), Timestamp::from_secs(1));
         assert_eq!(parse_time_or_ago("15m", now).unwrap(), Timestamp::from_secs(1_000_000 - 900));
-        assert_eq!(parse_time_or_ago("7d", now).unwrap(), Timestamp::from_secs(1_000_000 - 604_800));
+        assert_eq!(
+            parse_time_or_ago("7d", now).unwrap(),
+            Timestamp::from_secs(1_000_000 - 604_800)
+        );
         for wrong in ["", "m", "yesterday", "-5m", "2026-13-01T00:00:00Z"] {
             assert!(parse_time_or_ago(wrong, now).is_err(), "{wrong}");
         }

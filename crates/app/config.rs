@@ -16,40 +16,40 @@ use serde::Deserialize;
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub(crate) struct Config {
     /// Where the API listens.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// Where metrics are served, if anywhere.
-    pub metrics: Option<SocketAddr>,
+    pub(crate) metrics: Option<SocketAddr>,
     /// Whether listening beyond loopback without TLS is accepted.
-    pub insecure: bool,
+    pub(crate) insecure: bool,
     /// Folder of the store.
-    pub store_dir: PathBuf,
+    pub(crate) store_dir: PathBuf,
     /// Days that sightings are kept.
-    pub sightings_days: u32,
+    pub(crate) sightings_days: u32,
     /// What is kept of each evidence kind.
-    pub evidence: Vec<EvidenceLimit>,
+    pub(crate) evidence: Vec<EvidenceLimit>,
     /// Perception threads; `None` means one a core.
-    pub workers: Option<usize>,
+    pub(crate) workers: Option<usize>,
     /// Frames in a batch.
-    pub batch_max: usize,
+    pub(crate) batch_max: usize,
     /// The models' manifest.
-    pub manifest: PathBuf,
+    pub(crate) manifest: PathBuf,
     /// The folder of fetched models.
-    pub models_cache: PathBuf,
+    pub(crate) models_cache: PathBuf,
     /// Cameras named by the file.
-    pub cameras: Vec<Camera>,
+    pub(crate) cameras: Vec<Camera>,
 }
 
 /// How long and how much of a kind of evidence is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EvidenceLimit {
+pub(crate) struct EvidenceLimit {
     /// The kind.
-    pub kind: EvidenceKind,
+    pub(crate) kind: EvidenceKind,
     /// Days.
-    pub days: u32,
+    pub(crate) days: u32,
     /// Bytes.
-    pub bytes_max: u64,
+    pub(crate) bytes_max: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -173,7 +173,7 @@ impl Config {
     /// # Errors
     /// When it cannot be read, has an unknown key or a value that cannot be right; the message names both the
     /// thing and the mend.
-    pub fn load(path: &Path) -> Result<Self> {
+    pub(crate) fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("read the configuration {}", path.display()))?;
         let base = path.parent().unwrap_or(Path::new("."));
@@ -184,7 +184,7 @@ impl Config {
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub fn parse(text: &str, base: &Path) -> Result<Self> {
+    pub(crate) fn parse(text: &str, base: &Path) -> Result<Self> {
         let raw: Raw = toml::from_str(text).map_err(|error| explain(&error))?;
         raw.checked(base)
     }
@@ -285,13 +285,18 @@ impl RawCamera {
             pace: word(self.pace)?,
             policy: word(self.policy)?,
             analysed_fps_max: fps,
-            recorded_at: self.recorded_at.map(|text| crate::clock::parse_time(&text)).transpose()?,
+            recorded_at: self
+                .recorded_at
+                .map(|text| crate::clock::parse_time(&text))
+                .transpose()?,
             enabled: self.enabled,
         })
     }
 }
 
-fn word<T: Default + std::str::FromStr<Err = guiji_domain::InvalidValue>>(text: Option<String>) -> Result<T> {
+fn word<T: Default + std::str::FromStr<Err = guiji_domain::InvalidValue>>(
+    text: Option<String>,
+) -> Result<T> {
     Ok(text.map(|text| text.parse()).transpose()?.unwrap_or_default())
 }
 
@@ -336,13 +341,17 @@ fn explain(error: &toml::de::Error) -> anyhow::Error {
 }
 
 /// How long the engine may take to drain before work is cut off.
-pub const DRAIN_PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const DRAIN_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A camera for `--source`: one stream or file with no place of its own.
 ///
 /// # Errors
 /// When the address cannot be right. Credentials in the address are taken out of it.
-pub fn source_camera(id: &str, source: &str, recorded_at: Option<Timestamp>) -> Result<Camera> {
+pub(crate) fn source_camera(
+    id: &str,
+    source: &str,
+    recorded_at: Option<Timestamp>,
+) -> Result<Camera> {
     let (address, credentials) = split_credentials(source)?;
     let address = StreamAddress::new(&address)?;
     Ok(Camera {
@@ -363,10 +372,14 @@ pub fn source_camera(id: &str, source: &str, recorded_at: Option<Timestamp>) -> 
 }
 
 fn split_credentials(source: &str) -> Result<(String, Option<Credentials>)> {
-    let Some((scheme, rest)) = source.split_once("://") else { return Ok((source.to_owned(), None)) };
+    let Some((scheme, rest)) = source.split_once("://") else {
+        return Ok((source.to_owned(), None));
+    };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    let Some((user, host)) = authority.rsplit_once('@') else { return Ok((source.to_owned(), None)) };
+    let Some((user, host)) = authority.rsplit_once('@') else {
+        return Ok((source.to_owned(), None));
+    };
     let (username, password) = user.split_once(':').unwrap_or((user, ""));
     let credentials = Credentials { username: username.to_owned(), password: password.to_owned() };
     Ok((format!("{scheme}://{host}{path}"), Some(credentials)))
@@ -380,7 +393,8 @@ mod tests {
         Config::parse(text, Path::new("/etc/guiji"))
     }
 
-    const CAMERA: &str = "[[camera]]\nid = \"k1\"\nlat = 29.1\nlon = 121.4\naddress = \"rtsp://h/p\"\n";
+    const CAMERA: &str =
+        "[[camera]]\nid = \"k1\"\nlat = 29.1\nlon = 121.4\naddress = \"rtsp://h/p\"\n";
 
     #[test]
     fn an_empty_file_is_a_whole_configuration() {
@@ -403,7 +417,10 @@ mod tests {
             ("[analysis]\nwokers = 2", ["wokers", "did you mean `workers`"].as_slice()),
             ("[servr]", &["servr", "did you mean `server`"]),
             ("[analysis]\nworkers = 0", &["analysis.workers", "at least 1"]),
-            ("[store.evidence.frame]\ndays = 0\ngb_max = 1", &["store.evidence.frame.days", "keep = false"]),
+            (
+                "[store.evidence.frame]\ndays = 0\ngb_max = 1",
+                &["store.evidence.frame.days", "keep = false"],
+            ),
             (&CAMERA.replace("29.1", "291"), &["k1", "latitude"]),
             (&CAMERA.replace("rtsp://h", "rtsp://u:secret@h"), &["k1", "password_file"]),
             (&format!("{CAMERA}transport = \"tpc\""), &["k1", "transport", "tcp udp"]),

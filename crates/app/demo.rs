@@ -25,7 +25,7 @@ use crate::{query, run};
 
 /// Arguments of `guiji demo`.
 #[derive(Debug, Args)]
-pub struct DemoArguments {
+pub(crate) struct DemoArguments {
     /// Watch this stream or file instead of the made-up county.
     #[arg(long, value_name = "URL|FILE")]
     source: Option<String>,
@@ -66,7 +66,7 @@ struct StoryVehicle {
 }
 
 /// Runs the command; exit code 1 when the score is below what the README promises.
-pub fn run(arguments: DemoArguments) -> Result<ExitCode> {
+pub(crate) fn run(arguments: DemoArguments) -> Result<ExitCode> {
     match arguments.source {
         Some(source) => own_source(&arguments.dir, source),
         None => tokio::runtime::Builder::new_multi_thread()
@@ -89,7 +89,10 @@ fn own_source(dir: &Path, source: String) -> Result<ExitCode> {
     );
     fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
     let is_file = !source.contains("://");
-    eprintln!("watching {}; stop with Ctrl-C", if is_file { source.as_str() } else { "the stream" });
+    eprintln!(
+        "watching {}; stop with Ctrl-C",
+        if is_file { source.as_str() } else { "the stream" }
+    );
     run::run(RunArguments {
         config: Some(config),
         source: vec![source],
@@ -113,21 +116,30 @@ async fn county(dir: &Path) -> Result<ExitCode> {
     let story = load_story(&scenes)?;
     let [rtsp, api] = free_ports()?;
     let config = dir.join("guiji.toml");
-    fs::write(&config, configuration(&story, rtsp, api)).with_context(|| format!("write {}", config.display()))?;
+    fs::write(&config, configuration(&story, rtsp, api))
+        .with_context(|| format!("write {}", config.display()))?;
 
-    headline(&format!("starting {} cameras and guiji run --config {}", story.cameras.len(), config.display()));
+    headline(&format!(
+        "starting {} cameras and guiji run --config {}",
+        story.cameras.len(),
+        config.display()
+    ));
     let clients = story.cameras.len().to_string();
     let mut scene_server = Process::start(
         "the scene server",
-        Command::new(&scene_tool)
-            .args(["serve", "--dir"])
-            .arg(&scenes)
-            .args(["--port", &rtsp.port().to_string(), "--start-when-clients", &clients]),
+        Command::new(&scene_tool).args(["serve", "--dir"]).arg(&scenes).args([
+            "--port",
+            &rtsp.port().to_string(),
+            "--start-when-clients",
+            &clients,
+        ]),
         &dir.join("scenes.log"),
     )?;
     let mut server = Process::start(
         "guiji run",
-        Command::new(std::env::current_exe().context("find this program")?).args(["run", "--config"]).arg(&config),
+        Command::new(std::env::current_exe().context("find this program")?)
+            .args(["run", "--config"])
+            .arg(&config),
         &dir.join("guiji.log"),
     )?;
     let client = connect(api, &mut server).await?;
@@ -252,7 +264,9 @@ impl Process {
     /// # Errors
     /// When it has ended.
     fn check(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait().with_context(|| format!("look after {}", self.name))? {
+        if let Some(status) =
+            self.child.try_wait().with_context(|| format!("look after {}", self.name))?
+        {
             bail!("{} ended early ({status}): see {}", self.name, self.log.display());
         }
         Ok(())
@@ -289,7 +303,9 @@ async fn connect(api: SocketAddr, server: &mut Process) -> Result<Client> {
     loop {
         match Client::connect(&api.to_string(), &authority).await {
             Ok(client) => return Ok(client),
-            Err(error) if Instant::now() > deadline => return Err(error).context("wait for the API"),
+            Err(error) if Instant::now() > deadline => {
+                return Err(error).context("wait for the API");
+            }
             Err(_) => server.check()?,
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -297,7 +313,11 @@ async fn connect(api: SocketAddr, server: &mut Process) -> Result<Client> {
 }
 
 /// Prints sightings and alerts until the story has been told; returns the alerts.
-async fn follow(client: &Client, scenes: &Path, children: &mut [&mut Process]) -> Result<Vec<pb::Alert>> {
+async fn follow(
+    client: &Client,
+    scenes: &Path,
+    children: &mut [&mut Process],
+) -> Result<Vec<pb::Alert>> {
     let mut sightings = client.watch_sightings(pb::WatchSightingsRequest::default()).await?;
     let mut rung = client.alerts(AlertsFrom::Beginning, None).await?;
     let mut alerts = Vec::new();
@@ -347,14 +367,15 @@ fn show(message: pb::WatchSightingsResponse) {
             println!("{}", query::sighting_row(&sighting));
         }
         Some(pb::watch_sightings_response::Event::Missed(missed)) => {
-            println!("({} sightings not shown)", missed.count);
+            println!("({} sightings not shown)", missed.sighting_count);
         }
         _ => {}
     }
 }
 
 async fn all_sightings(client: &Client, plate_pattern: &str) -> Result<Vec<pb::Sighting>> {
-    let filter = Some(pb::SightingFilter { plate_pattern: plate_pattern.to_owned(), ..Default::default() });
+    let filter =
+        Some(pb::SightingFilter { plate_pattern: plate_pattern.to_owned(), ..Default::default() });
     let (mut sightings, mut page_token) = (Vec::new(), String::new());
     loop {
         let request = pb::SearchSightingsRequest {

@@ -13,7 +13,7 @@ use crate::config::Config;
 
 /// Arguments of `guiji doctor`.
 #[derive(Debug, Args)]
-pub struct DoctorArguments {
+pub(crate) struct DoctorArguments {
     /// The configuration file to check; the defaults otherwise.
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -29,7 +29,7 @@ enum Finding {
 use Finding::{Doubtful, Well, Wrong};
 
 /// Runs the command: prints a line a check; exit code 1 when one failed.
-pub fn run(arguments: DoctorArguments) -> Result<ExitCode> {
+pub(crate) fn run(arguments: DoctorArguments) -> Result<ExitCode> {
     let config = match &arguments.config {
         Some(path) => Config::load(path),
         None => Config::parse("", Path::new(".")),
@@ -71,7 +71,9 @@ fn media() -> Vec<(&'static str, Finding)> {
         Ok(missing) if missing.is_empty() => {
             vec![("gstreamer", Well("every element is installed".into()))]
         }
-        Ok(missing) => missing.iter().map(|element| ("gstreamer", Wrong(element.to_string()))).collect(),
+        Ok(missing) => {
+            missing.iter().map(|element| ("gstreamer", Wrong(element.to_string()))).collect()
+        }
         Err(error) => vec![("gstreamer", Wrong(error.to_string()))],
     }
 }
@@ -115,20 +117,26 @@ fn models(config: &Config) -> Vec<(&'static str, Finding)> {
 fn port(address: SocketAddr) -> Finding {
     match TcpListener::bind(address) {
         Ok(_) => Well(format!("{address} is free")),
-        Err(error) => Wrong(format!("{address}: {error}: stop what listens there, or choose another port")),
+        Err(error) => {
+            Wrong(format!("{address}: {error}: stop what listens there, or choose another port"))
+        }
     }
 }
 
 fn disk(dir: &Path) -> Finding {
     if let Err(error) = std::fs::create_dir_all(dir) {
-        return Wrong(format!("{}: {error}: choose a folder that can be written (store.dir)", dir.display()));
+        return Wrong(format!(
+            "{}: {error}: choose a folder that can be written (store.dir)",
+            dir.display()
+        ));
     }
     let probe = dir.join(".doctor");
     let written = std::fs::write(&probe, b"probe").and_then(|()| std::fs::remove_file(&probe));
     if let Err(error) = written {
         return Wrong(format!("{}: {error}: make it writable", dir.display()));
     }
-    match guiji_store::free_bytes(dir) {
+    let free = rustix::fs::statvfs(dir).map(|space| space.f_bavail * space.f_frsize);
+    match free {
         Ok(free) if free < 10_000_000_000 => {
             Doubtful(format!("{}: only {:.1} GB free", dir.display(), free as f64 / 1e9))
         }

@@ -15,14 +15,15 @@ use guiji_api::convert::{Word, timestamp_from_pb, timestamp_to_pb};
 use guiji_api::json::{JsonMessage, to_json};
 use guiji_api::pb;
 use guiji_domain::{
-    AlertStage, Authority, Clock as _, EvidenceKind, Heading, PlatePattern, PlateState, PlateText, Sighting, SightingStage, VehicleClass, VehicleColour,
+    AlertStage, Authority, Clock as _, EvidenceKind, Heading, PlatePattern, PlateState, PlateText,
+    Sighting, SightingStage, VehicleClass, VehicleColour,
 };
 
 use crate::clock::{SystemClock, local_time, parse_time_or_ago};
 
 /// Arguments of `guiji query`.
 #[derive(Debug, Args)]
-pub struct QueryArguments {
+pub(crate) struct QueryArguments {
     #[command(flatten)]
     connection: Connection,
     /// Print JSON instead of a table.
@@ -34,7 +35,7 @@ pub struct QueryArguments {
 
 /// Where to ask, and by what right. Every data request carries purpose, case and officer.
 #[derive(Debug, Args)]
-pub struct Connection {
+pub(crate) struct Connection {
     /// The server, HOST:PORT.
     #[arg(long, env = "GUIJI_SERVER", default_value = "127.0.0.1:7654", global = true)]
     server: String,
@@ -54,7 +55,7 @@ impl Connection {
     ///
     /// # Errors
     /// When a part of the authority is missing or nobody answers.
-    pub async fn open(&self) -> Result<Client> {
+    pub(crate) async fn open(&self) -> Result<Client> {
         let authority = Authority::new(&self.purpose, &self.case_number, &self.officer)
             .context("say by what right you ask: --purpose, --case and --officer (or GUIJI_PURPOSE, GUIJI_CASE, GUIJI_OFFICER)")?;
         Ok(Client::connect(&self.server, &authority).await?)
@@ -168,7 +169,7 @@ enum WatchlistCommand {
 }
 
 /// Runs the command.
-pub fn run(arguments: QueryArguments) -> Result<ExitCode> {
+pub(crate) fn run(arguments: QueryArguments) -> Result<ExitCode> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -210,7 +211,8 @@ fn found(any: bool) -> ExitCode {
 impl Window {
     fn ends(&self) -> Result<[Option<guiji_domain::Timestamp>; 2]> {
         let now = SystemClock.now();
-        let end = |text: &Option<String>| text.as_deref().map(|t| parse_time_or_ago(t, now)).transpose();
+        let end =
+            |text: &Option<String>| text.as_deref().map(|t| parse_time_or_ago(t, now)).transpose();
         Ok([end(&self.from)?, end(&self.to)?])
     }
 }
@@ -265,12 +267,14 @@ impl Search {
 fn circle(text: &str) -> Result<pb::Area> {
     let parts: Vec<f64> = text
         .split(',')
-        .map(|part| part.trim().parse().with_context(|| format!("--near {text:?}: {part:?} is no number")))
+        .map(|part| {
+            part.trim().parse().with_context(|| format!("--near {text:?}: {part:?} is no number"))
+        })
         .collect::<Result<_>>()?;
-    let [lat_deg, lon_deg, radius_m] = parts[..] else {
+    let [latitude_deg, longitude_deg, radius_m] = parts[..] else {
         bail!("--near {text:?}: give LAT,LON,METRES");
     };
-    let centre = Some(pb::GeoPoint { lat_deg, lon_deg });
+    let centre = Some(pb::GeoPoint { latitude_deg, longitude_deg });
     Ok(pb::Area { shape: Some(pb::area::Shape::Circle(pb::Circle { centre, radius_m })) })
 }
 
@@ -295,7 +299,11 @@ async fn trajectory(client: &Client, json: bool, plate: &str, window: &Window) -
         line(format_args!("  ● {}", point_text(point)))?;
     }
     for gap in &trajectory.gaps {
-        line(format_args!("  gap of {} after sighting {}", seconds(gap.elapsed.as_ref()), gap.leg_index + 1))?;
+        line(format_args!(
+            "  gap of {} after sighting {}",
+            seconds(gap.elapsed.as_ref()),
+            gap.leg_index + 1
+        ))?;
     }
     let distance = trajectory.distance_m / 1000.0;
     line(format_args!("{distance:.2} km along great circles, the least that was driven"))?;
@@ -306,27 +314,35 @@ fn point_text(point: &pb::TrajectoryPoint) -> String {
     let Some(sighting) = &point.sighting else { return String::new() };
     let place = point.position.as_ref().map_or_else(
         || "camera no longer registered".to_owned(),
-        |p| format!("{:.5},{:.5}", p.lat_deg, p.lon_deg),
+        |p| format!("{:.5},{:.5}", p.latitude_deg, p.longitude_deg),
     );
-    let marks = [(point.doubtful, "doubtful"), (point.conflict, "conflict")];
-    let marks: String = marks.iter().filter(|(on, _)| *on).map(|(_, mark)| format!("  ({mark})")).collect();
+    let marks: String = point
+        .flags()
+        .map(|flag| format!("  ({})", words(flag.as_str_name(), "POINT_FLAG_")))
+        .collect();
     format!("{}  {place}{marks}", sighting_row(sighting))
 }
 
-fn leg_text(leg: &pb::TrajectoryLeg) -> String {
+fn leg_text(leg: &pb::Leg) -> String {
     let mut text = format!("{} later", seconds(leg.elapsed.as_ref()));
     if let Some(distance) = leg.distance_m {
         text += &format!(", {:.2} km", distance / 1000.0);
     }
-    if let Some(speed) = &leg.speed {
-        text += &format!(", {:.0} km/h ({:.0} to {:.0})", speed.best_kmh, speed.low_kmh, speed.high_kmh);
+    if let Some(pb::ImpliedSpeed { low_kmh, best_kmh, high_kmh }) = leg.implied_speed {
+        let best =
+            best_kmh.map_or_else(|| "any speed".to_owned(), |best| format!("{best:.0} km/h"));
+        let high = high_kmh.map_or_else(|| "any".to_owned(), |high| format!("{high:.0}"));
+        text += &format!(", {best} ({low_kmh:.0} to {high})");
     }
-    if let Ok(remark) = pb::LegRemark::try_from(leg.remark)
-        && remark != pb::LegRemark::Unspecified
-    {
-        text += &format!("  {}", remark.as_str_name().trim_start_matches("LEG_REMARK_").to_lowercase().replace('_', " "));
+    if leg.remark() != pb::LegRemark::Unspecified {
+        text += &format!("  {}", words(leg.remark().as_str_name(), "LEG_REMARK_"));
     }
     text
+}
+
+/// The words of an enum's name: `LEG_REMARK_IMPOSSIBLE` is "impossible".
+fn words(name: &str, prefix: &str) -> String {
+    name.trim_start_matches(prefix).to_lowercase().replace('_', " ")
 }
 
 fn seconds(duration: Option<&pb::Duration>) -> String {
@@ -364,9 +380,11 @@ async fn alerts(client: &Client, json: bool, after: u64, follow: bool) -> Result
 }
 
 /// One line about an alert.
-pub fn alert_text(alert: &pb::Alert) -> String {
+pub(crate) fn alert_text(alert: &pb::Alert) -> String {
     let target = match &alert.target {
-        Some(pb::alert::Target::TargetPlate(text) | pb::alert::Target::TargetPlatePattern(text)) => text,
+        Some(
+            pb::alert::Target::TargetPlate(text) | pb::alert::Target::TargetPlatePattern(text),
+        ) => text,
         None => "",
     };
     let stage = word::<AlertStage>(alert.stage);
@@ -386,12 +404,19 @@ async fn live(client: &Client, json: bool) -> Result<ExitCode> {
     while let Some(message) = stream.next().await? {
         match message.event {
             Some(pb::watch_sightings_response::Event::Sighting(sighting)) => {
-                if json { json_line(&sighting)? } else { line(sighting_row(&sighting))? }
+                if json {
+                    json_line(&sighting)?
+                } else {
+                    line(sighting_row(&sighting))?
+                }
             }
             Some(pb::watch_sightings_response::Event::Missed(missed)) => {
-                eprintln!("too slow: {} sightings were passed over; search finds them", missed.count);
+                eprintln!(
+                    "too slow: {} sightings were passed over; search finds them",
+                    missed.sighting_count
+                );
             }
-            None => {}
+            Some(pb::watch_sightings_response::Event::Opened(_)) | None => {}
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -406,7 +431,8 @@ async fn cameras(client: &Client, json: bool) -> Result<ExitCode> {
 }
 
 async fn evidence(client: &Client, json: bool, sighting: &str, out: &Path) -> Result<ExitCode> {
-    let name = if sighting.contains('/') { sighting.to_owned() } else { format!("sightings/{sighting}") };
+    let name =
+        if sighting.contains('/') { sighting.to_owned() } else { format!("sightings/{sighting}") };
     let sighting = client.sighting(&name).await?;
     std::fs::create_dir_all(out).with_context(|| format!("make the folder {}", out.display()))?;
     let saved = save_evidence(client, &sighting, out).await?;
@@ -421,7 +447,7 @@ async fn evidence(client: &Client, json: bool, sighting: &str, out: &Path) -> Re
 }
 
 /// Writes the pictures of a sighting into a folder; which file holds what.
-pub async fn save_evidence(
+pub(crate) async fn save_evidence(
     client: &Client,
     sighting: &pb::Sighting,
     dir: &Path,
@@ -430,10 +456,13 @@ pub async fn save_evidence(
     for evidence in &sighting.evidence {
         let picture = client.evidence(&evidence.name).await?;
         let kind = word::<EvidenceKind>(evidence.kind);
-        let extension = evidence.media_type.rsplit('/').next().unwrap_or("bin").replace("jpeg", "jpg");
-        let name = format!("{}-{}-{kind}.{extension}", bare(&sighting.camera), bare(&sighting.name));
+        let extension =
+            evidence.media_type.rsplit('/').next().unwrap_or("bin").replace("jpeg", "jpg");
+        let name =
+            format!("{}-{}-{kind}.{extension}", bare(&sighting.camera), bare(&sighting.name));
         let path = dir.join(name);
-        std::fs::write(&path, &picture.bytes).with_context(|| format!("write {}", path.display()))?;
+        std::fs::write(&path, &picture.bytes)
+            .with_context(|| format!("write {}", path.display()))?;
         saved.push((path, evidence.clone()));
     }
     Ok(saved)
@@ -451,7 +480,11 @@ async fn watchlist(client: &Client, json: bool, command: WatchlistCommand) -> Re
         WatchlistCommand::Add { id, plate, reason, days, threshold } => {
             let entry = entry(&plate, reason, days, threshold)?;
             let entry = client.create_watchlist_entry(&id, entry).await?;
-            if json { json_line(&entry)? } else { line(entry_text(&entry))? }
+            if json {
+                json_line(&entry)?
+            } else {
+                line(entry_text(&entry))?
+            }
             Ok(ExitCode::SUCCESS)
         }
         WatchlistCommand::Remove { id } => {
@@ -462,7 +495,12 @@ async fn watchlist(client: &Client, json: bool, command: WatchlistCommand) -> Re
 }
 
 /// A watch-list entry as the server takes it; owner and case come from the caller's authority.
-pub fn entry(plate: &str, reason: String, days: u32, threshold: Option<f32>) -> Result<pb::WatchlistEntry> {
+pub(crate) fn entry(
+    plate: &str,
+    reason: String,
+    days: u32,
+    threshold: Option<f32>,
+) -> Result<pb::WatchlistEntry> {
     let pattern = PlatePattern::parse(plate)?;
     let target = match pattern.exact() {
         Some(plate) => pb::watchlist_entry::Target::Plate(plate.to_string()),
@@ -480,19 +518,26 @@ pub fn entry(plate: &str, reason: String, days: u32, threshold: Option<f32>) -> 
 
 fn entry_text(entry: &pb::WatchlistEntry) -> String {
     let target = match &entry.target {
-        Some(pb::watchlist_entry::Target::Plate(text) | pb::watchlist_entry::Target::PlatePattern(text)) => text,
+        Some(
+            pb::watchlist_entry::Target::Plate(text)
+            | pb::watchlist_entry::Target::PlatePattern(text),
+        ) => text,
         None => "",
     };
     let expires = entry.expire_time.as_ref().map(pb_time).unwrap_or_default();
-    format!("{}  {target}  until {expires}  case {}  {}", bare(&entry.name), entry.case_number, entry.reason)
+    format!(
+        "{}  {target}  until {expires}  case {}  {}",
+        bare(&entry.name),
+        entry.case_number,
+        entry.reason
+    )
 }
 
 /// The head of a table of [`sighting_row`]s.
-const SIGHTING_HEAD: &str =
-    "time                            ±        camera        plate      conf.   vehicle         heading      sighting";
+const SIGHTING_HEAD: &str = "time                            ±        camera        plate      conf.   vehicle         heading      sighting";
 
 /// One line about a sighting.
-pub fn sighting_row(sighting: &pb::Sighting) -> String {
+pub(crate) fn sighting_row(sighting: &pb::Sighting) -> String {
     let plate = match (&sighting.plate, pb::PlateState::try_from(sighting.plate_state)) {
         (Some(plate), _) => format!("{:<9} {:>5.1} %", plate.text, plate.confidence * 100.0),
         (None, Ok(pb::PlateState::Unreadable)) => format!("{:<17}", "(unreadable)"),
@@ -514,7 +559,7 @@ pub fn sighting_row(sighting: &pb::Sighting) -> String {
 }
 
 /// One line about a sighting of this process.
-pub fn print_sighting(sighting: &Sighting) {
+pub(crate) fn print_sighting(sighting: &Sighting) {
     let plate = match &sighting.plate {
         PlateState::Read(plate) => format!("{:<9} {:>5.1} %", plate.text, plate.confidence * 100.0),
         PlateState::Unreadable => "(unreadable)".into(),
@@ -529,7 +574,7 @@ pub fn print_sighting(sighting: &Sighting) {
 }
 
 /// The last part of a resource name.
-pub fn bare(name: &str) -> &str {
+pub(crate) fn bare(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
 
@@ -538,11 +583,11 @@ fn capture_time(capture: Option<&pb::CaptureTime>) -> String {
 }
 
 /// A time as people read it, in this machine's zone.
-pub fn pb_time(time: &pb::Timestamp) -> String {
+pub(crate) fn pb_time(time: &pb::Timestamp) -> String {
     timestamp_from_pb(time).map(local_time).unwrap_or_default()
 }
 
 /// The word of an enum's number; empty for "not said".
-pub fn word<W: Word + std::fmt::Display>(number: i32) -> String {
+pub(crate) fn word<W: Word + std::fmt::Display>(number: i32) -> String {
     W::from_pb(number).ok().flatten().map(|word| word.to_string()).unwrap_or_default()
 }

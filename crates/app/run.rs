@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use guiji_api::{ApiParts, ApiServer, ApiSettings, Exposure, FileCameras};
 use guiji_domain::{
-    Camera, CameraControl as _, CameraRegistry as _, CameraState, Clock, Detector as _, Pace, PixelFormat, Sighting,
-    SightingStage,
+    Camera, CameraControl as _, CameraRegistry as _, CameraState, Clock, Detector as _,
+    EvidenceKind, Pace, PixelFormat, Sighting, SightingStage,
 };
 use guiji_engine::{Cameras, Engine, EngineParts, EngineSettings, EvidenceSettings};
 use guiji_ingest::{GstSource, IngestSettings};
@@ -29,7 +29,7 @@ use crate::{query, telemetry};
 const RETENTION_EVERY: Duration = Duration::from_secs(600);
 
 /// Runs the command.
-pub fn run(arguments: RunArguments) -> Result<ExitCode> {
+pub(crate) fn run(arguments: RunArguments) -> Result<ExitCode> {
     telemetry::init_logs();
     let config = match &arguments.config {
         Some(path) => Config::load(path)?,
@@ -37,7 +37,11 @@ pub fn run(arguments: RunArguments) -> Result<ExitCode> {
         None => Config::parse("", Path::new("."))?,
     };
     let sources = sources(&arguments)?;
-    info!(version = env!("CARGO_PKG_VERSION"), cameras = config.cameras.len() + sources.len(), "guiji starts");
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        cameras = config.cameras.len() + sources.len(),
+        "guiji starts"
+    );
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -96,9 +100,14 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
         clock: clock.clone(),
         alert_wake: engine.alert_wake(),
         live: engine.live(),
-        watchlist_changed: Arc::new(move || watchbook.reload()),
+        watchlist_changed: Arc::new(move || {
+            if let Err(error) = watchbook.reload() {
+                error!(%error, "the changed watch-list could not be read; the old one stays in force");
+            }
+        }),
     };
-    let settings = ApiSettings { exposure, file_cameras: FileCameras::Refused, ..ApiSettings::default() };
+    let settings =
+        ApiSettings { exposure, file_cameras: FileCameras::Refused, ..ApiSettings::default() };
     let api = ApiServer::new(parts, settings);
     info!(address = %config.listen, "the API listens");
     tasks.push(tokio::spawn({
@@ -114,7 +123,8 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
     }
     tasks.push(tokio::spawn(retain(store.clone(), clock.clone(), until(stopped.clone()))));
     if arguments.print {
-        tasks.push(tokio::spawn(print_sightings(engine.live().subscribe(), until(stopped.clone()))));
+        tasks
+            .push(tokio::spawn(print_sightings(engine.live().subscribe(), until(stopped.clone()))));
     }
     let running = Running { engine, store, stop, tasks };
 
@@ -152,7 +162,11 @@ fn open_store(config: &Config, clock: &dyn Clock) -> Result<Store> {
     settings.sightings_days = config.sightings_days;
     for limit in &config.evidence {
         let keep = KeepLimit { days: limit.days, bytes: limit.bytes_max };
-        *settings.evidence.of_mut(limit.kind) = keep;
+        match limit.kind {
+            EvidenceKind::Plate => settings.evidence.plate = keep,
+            EvidenceKind::Vehicle => settings.evidence.vehicle = keep,
+            EvidenceKind::Frame => settings.evidence.frame = keep,
+        }
     }
     let store = Store::open(settings)
         .with_context(|| format!("open the store {}", config.store_dir.display()))?;
@@ -164,7 +178,9 @@ fn open_store(config: &Config, clock: &dyn Clock) -> Result<Store> {
 fn start_engine(config: &Config, store: Arc<Store>, clock: Arc<dyn Clock>) -> Result<Engine> {
     let mut settings = EngineSettings {
         batch_max: config.batch_max,
-        evidence: EvidenceSettings { kinds: config.evidence.iter().map(|limit| limit.kind).collect() },
+        evidence: EvidenceSettings {
+            kinds: config.evidence.iter().map(|limit| limit.kind).collect(),
+        },
         ..EngineSettings::default()
     };
     settings.workers = config.workers.unwrap_or(settings.workers);
@@ -178,7 +194,8 @@ fn start_engine(config: &Config, store: Arc<Store>, clock: Arc<dyn Clock>) -> Re
     })?;
     vision.warm_up()?;
     let vision = Arc::new(vision);
-    let source = GstSource::new(IngestSettings::new(vision.input_size(), PixelFormat::Bgr), clock.clone())?;
+    let source =
+        GstSource::new(IngestSettings::new(vision.input_size(), PixelFormat::Bgr), clock.clone())?;
     let parts = EngineParts {
         source: Arc::new(source),
         detector: vision.clone(),
@@ -194,7 +211,12 @@ fn start_engine(config: &Config, store: Arc<Store>, clock: Arc<dyn Clock>) -> Re
 }
 
 /// Opens what the file names, what was registered at run time before, and the sources of the command line.
-fn open_cameras(cameras: &Cameras, store: &Store, configured: Vec<Camera>, sources: Vec<Camera>) -> Result<()> {
+fn open_cameras(
+    cameras: &Cameras,
+    store: &Store,
+    configured: Vec<Camera>,
+    sources: Vec<Camera>,
+) -> Result<()> {
     for camera in &configured {
         store.put_camera(camera).with_context(|| format!("register camera {}", camera.id))?;
     }
@@ -225,7 +247,8 @@ async fn serve_metrics(
         .await
         .with_context(|| format!("listen on {address} (server.metrics)"))?;
     let (cameras, counts) = (engine.cameras(), engine.counts());
-    let render = move || telemetry::render_metrics(counts.perception(), counts.recorder(), &cameras);
+    let render =
+        move || telemetry::render_metrics(counts.perception(), counts.recorder(), &cameras);
     info!(%address, "metrics are served");
     Ok(tokio::spawn(guiji_api::serve_metrics(listener, render, until(stopped))))
 }
@@ -246,7 +269,10 @@ async fn retain(store: Arc<Store>, clock: Arc<dyn Clock>, stopped: impl Future<O
     }
 }
 
-async fn print_sightings(mut live: broadcast::Receiver<Arc<Sighting>>, stopped: impl Future<Output = ()>) {
+async fn print_sightings(
+    mut live: broadcast::Receiver<Arc<Sighting>>,
+    stopped: impl Future<Output = ()>,
+) {
     tokio::pin!(stopped);
     loop {
         let sighting = tokio::select! {
@@ -258,9 +284,13 @@ async fn print_sightings(mut live: broadcast::Receiver<Arc<Sighting>>, stopped: 
             },
         };
         match sighting {
-            Ok(sighting) if sighting.stage == SightingStage::Final => query::print_sighting(&sighting),
+            Ok(sighting) if sighting.stage == SightingStage::Final => {
+                query::print_sighting(&sighting)
+            }
             Ok(_) => {}
-            Err(RecvError::Lagged(missed)) => warn!(missed, "sightings were not printed; they are stored"),
+            Err(RecvError::Lagged(missed)) => {
+                warn!(missed, "sightings were not printed; they are stored")
+            }
             Err(RecvError::Closed) => return,
         }
     }
@@ -270,7 +300,9 @@ async fn print_sightings(mut live: broadcast::Receiver<Arc<Sighting>>, stopped: 
 async fn all_ended(cameras: &Cameras) {
     loop {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        let over = |state| matches!(state, CameraState::Ended | CameraState::Misconfigured | CameraState::Disabled);
+        let over = |state| {
+            matches!(state, CameraState::Ended | CameraState::Misconfigured | CameraState::Disabled)
+        };
         if cameras.list().iter().all(|(_, health)| over(health.status.state)) {
             return;
         }

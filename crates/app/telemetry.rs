@@ -8,7 +8,7 @@ use guiji_engine::{Cameras, PerceptionCounts, RecorderCounts};
 use tracing_subscriber::EnvFilter;
 
 /// Sends structured logs to standard error: for people at a terminal, as JSON elsewhere. `GUIJI_LOG` filters.
-pub fn init_logs() {
+pub(crate) fn init_logs() {
     let filter = EnvFilter::try_from_env("GUIJI_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
@@ -19,7 +19,11 @@ pub fn init_logs() {
 }
 
 /// The metrics in Prometheus' text format. Labels stay few: a camera's own figures are in `CameraService`.
-pub fn render_metrics(perception: PerceptionCounts, recorder: RecorderCounts, cameras: &Cameras) -> String {
+pub(crate) fn render_metrics(
+    perception: PerceptionCounts,
+    recorder: RecorderCounts,
+    cameras: &Cameras,
+) -> String {
     let cameras = cameras.list();
     let mut page = Page::default();
 
@@ -55,10 +59,18 @@ pub fn render_metrics(perception: PerceptionCounts, recorder: RecorderCounts, ca
     page.counter("guiji_panics_total", "Panics caught.", perception.panics);
 
     page.counter("guiji_sightings_total", "Final sightings stored.", recorder.finals);
-    page.counter("guiji_sightings_provisional_total", "Provisional sightings stored.", recorder.provisional);
+    page.counter(
+        "guiji_sightings_provisional_total",
+        "Provisional sightings stored.",
+        recorder.provisional,
+    );
     page.counter("guiji_alerts_total", "Alerts logged.", recorder.alerts);
     page.counter("guiji_pictures_total", "Evidence pictures stored.", recorder.pictures);
-    page.counter("guiji_pictures_failed_total", "Evidence pictures not encoded.", recorder.pictures_failed);
+    page.counter(
+        "guiji_pictures_failed_total",
+        "Evidence pictures not encoded.",
+        recorder.pictures_failed,
+    );
     page.counter("guiji_store_retries_total", "Failed tries to store.", recorder.retries);
     page.counter("guiji_sightings_lost_total", "Sightings lost. Must be 0.", recorder.lost);
     page.0

@@ -16,7 +16,7 @@ use crate::query::{Connection, bare, word};
 
 /// Arguments of `guiji watch`.
 #[derive(Debug, Args)]
-pub struct WatchArguments {
+pub(crate) struct WatchArguments {
     #[command(flatten)]
     connection: Connection,
     /// Show the table once and end.
@@ -28,8 +28,9 @@ pub struct WatchArguments {
 }
 
 /// Runs the command until it is interrupted; exit code 1 with `--once` when a camera is blind.
-pub fn run(arguments: WatchArguments) -> Result<ExitCode> {
-    let every = Duration::try_from_secs_f64(arguments.every.clamp(0.1, 3600.0)).unwrap_or(Duration::from_secs(1));
+pub(crate) fn run(arguments: WatchArguments) -> Result<ExitCode> {
+    let every = Duration::try_from_secs_f64(arguments.every.clamp(0.1, 3600.0))
+        .unwrap_or(Duration::from_secs(1));
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -77,14 +78,22 @@ fn table(cameras: &[pb::Camera]) -> String {
     rows.sort_by_key(|camera| (!is_blind(state(camera)), camera.name.clone()));
     let head = format!(
         "{:<14} {:<13} {:>6} {:>9} {:>9} {:>8} {:>7} {:>9}  {}",
-        "camera", "state", "fps in", "decoded", "analysed", "dropped", "seen", "last seen", "reason"
+        "camera",
+        "state",
+        "fps in",
+        "decoded",
+        "analysed",
+        "dropped",
+        "seen",
+        "last seen",
+        "reason"
     );
     let rows: Vec<_> = rows.into_iter().map(camera_row).collect();
     format!("{} cameras: {}\n{head}\n{}", cameras.len(), counts.join(", "), rows.join("\n"))
 }
 
 /// One line about a camera.
-pub fn camera_row(camera: &pb::Camera) -> String {
+pub(crate) fn camera_row(camera: &pb::Camera) -> String {
     let Some(health) = &camera.health else { return bare(&camera.name).to_owned() };
     let now = SystemClock.now();
     let time = |time: &Option<pb::Timestamp>| time.as_ref().and_then(|t| timestamp_from_pb(t).ok());
@@ -95,7 +104,8 @@ pub fn camera_row(camera: &pb::Camera) -> String {
     if let Some(retry) = time(&health.retry_time) {
         reason += &format!(" (next try in {})", short(retry.since(now)));
     }
-    let last = time(&health.last_sighting_time).map_or_else(|| "-".to_owned(), |at: Timestamp| short(now.since(at)));
+    let last = time(&health.last_sighting_time)
+        .map_or_else(|| "-".to_owned(), |at: Timestamp| short(now.since(at)));
     format!(
         "{:<14} {:<13} {:>6.1} {:>9} {:>9} {:>8} {:>7} {:>9}  {}",
         bare(&camera.name),

@@ -126,11 +126,11 @@ def _civil_aviation(rng):
 
 
 _MAKERS = {
-    "small_car": (40, _small_car), "large_vehicle": (15, _large_vehicle), "trailer": (3, _trailer), "coach": (3, _coach),
+    "small_car": (40, _small_car), "large_vehicle": (15, _large_vehicle), "trailer": (4, _trailer), "coach": (3, _coach),
     "nev_small": (11, _nev_small), "nev_large": (5, _nev_large), "police": (4, _police), "emergency": (1, _emergency),
     "hongkong_macau": (3, _hongkong_macau), "embassy": (2, _embassy), "consulate": (2, _consulate),
-    "motorcycle": (5, _motorcycle), "armed_police": (3, _armed_police), "military": (3, _military),
-    "agricultural": (2.5, _agricultural), "civil_aviation": (0.5, _civil_aviation),
+    "motorcycle": (6, _motorcycle), "armed_police": (4, _armed_police), "military": (3, _military),
+    "agricultural": (5, _agricultural), "civil_aviation": (0.5, _civil_aviation),
 }
 
 

@@ -64,7 +64,7 @@ def losses(outputs, labels):
     sides = sum(entropy(labels[:, forms.POSITIONS + i], logits) for i, logits in enumerate((rows, colour, kind)))
     seen = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(readable_label, readable[:, 0]))
     text = tf.reduce_sum(text * weight)
-    return text + SIDE_WEIGHT * (tf.reduce_sum(sides * weight) + seen), text
+    return text + SIDE_WEIGHT * tf.reduce_sum(sides * weight) + seen, text
 
 
 def fit(model, crops, labels, steps, size, rate, seed, checkpoint):

@@ -9,6 +9,8 @@
     reason = "generated code"
 )]
 
+pub use prost_types::{Duration, Timestamp};
+
 tonic::include_proto!("guiji.v1");
 
 /// The compiled descriptors of `proto/guiji/v1` and what it imports, comments included.

@@ -30,6 +30,7 @@ mod random;
 mod raster;
 mod reader;
 mod scene;
+mod score;
 mod serve;
 mod sprite;
 mod story;
@@ -42,6 +43,7 @@ pub use encode::{Codec, EncoderSpec, Rate};
 pub use error::SceneError;
 pub use font::PlateFonts;
 pub use plate::{PX_PER_MM, Plate};
+pub use score::{RingScore, Score, Seen, Tally, score, score_rings};
 pub use serve::{AtEnd, Fault, SceneServer, ServeOptions, ServedClip, StartRule};
 pub use story::{CameraSpec, NamedVehicle, RouteSpec, Side, StorySpec};
 pub use truth::{

@@ -1,8 +1,10 @@
 //! `guiji-scenes`: composes stories, shows samples of them and serves them as RTSP cameras.
 
 mod control;
+mod judge;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
@@ -50,6 +52,8 @@ enum Command {
     ///
     /// Commands on standard input, one a line: `down ID`, `freeze ID`, `up ID`, `quit`.
     Serve(control::ServeArgs),
+    /// Holds what a server saw of a story against its truth
+    Score(judge::ScoreArgs),
 }
 
 #[derive(Args)]
@@ -85,7 +89,7 @@ impl StoryArgs {
     }
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
@@ -114,6 +118,7 @@ fn main() -> Result<()> {
             sheet.save(&out).with_context(|| format!("write {}", out.display()))?;
         }
         Command::Serve(args) => control::serve(&args)?,
+        Command::Score(args) => return judge::run(&args),
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

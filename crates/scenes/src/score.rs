@@ -71,25 +71,71 @@ pub fn score(folder: &Path, seen: &[Seen]) -> Result<Score, SceneError> {
     let story = StoryTruth::load(folder)?;
     let started = story.started_ns.ok_or_else(|| SceneError::not_served(folder))?;
     let mut score = Score::default();
-    for camera in &story.cameras {
-        let clip = ClipTruth::load(&folder.join(&camera.truth))?;
-        let here: Vec<&Seen> = seen.iter().filter(|s| s.camera == camera.id).collect();
+    for clip in story.clips(folder)? {
+        let here: Vec<&Seen> = seen.iter().filter(|s| s.camera == clip.camera).collect();
         score_camera(&mut score, &clip, started, &here);
     }
     Ok(score)
+}
+
+/// What rang for one vehicle of a story.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RingScore {
+    /// Passages of the vehicle.
+    pub passages: u32,
+    /// Of these, passages that rang.
+    pub rung: u32,
+    /// Rings at a time or camera at which the vehicle was not in view, in words.
+    pub false_rings: Vec<String>,
+}
+
+/// Scores alerts for one vehicle of the story in a folder.
+///
+/// # Errors
+/// As [`score`].
+pub fn score_rings(folder: &Path, vehicle: &str, rings: &[Seen]) -> Result<RingScore, SceneError> {
+    let story = StoryTruth::load(folder)?;
+    let started = story.started_ns.ok_or_else(|| SceneError::not_served(folder))?;
+    let mut score = RingScore::default();
+    let mut true_rings = vec![false; rings.len()];
+    for clip in story.clips(folder)? {
+        for passage in clip.passages.iter().filter(|p| p.vehicle == vehicle) {
+            let mut rang = false;
+            for (ring, is_true) in rings.iter().zip(&mut true_rings) {
+                if ring.camera == clip.camera && in_view(passage).contains(&(ring.at.as_nanos() - started)) {
+                    (rang, *is_true) = (true, true);
+                }
+            }
+            score.passages += 1;
+            score.rung += u32::from(rang);
+        }
+    }
+    let false_rings = rings.iter().zip(&true_rings).filter(|(_, is_true)| !**is_true);
+    score.false_rings.extend(false_rings.map(|(ring, _)| in_words(ring, started)));
+    Ok(score)
+}
+
+/// When the vehicle was in view, nanoseconds of the clip, with [`SLACK_NS`] on both sides.
+fn in_view(passage: &PassageTruth) -> std::ops::RangeInclusive<i64> {
+    let nanos = |ms: u64| ms as i64 * 1_000_000;
+    nanos(passage.first_seen_ms) - SLACK_NS..=nanos(passage.last_seen_ms) + SLACK_NS
+}
+
+fn in_words(seen: &Seen, started: i64) -> String {
+    let plate = seen.plate.as_deref().unwrap_or("no plate");
+    format!("{} {:.1} s: {plate}", seen.camera, (seen.at.as_nanos() - started) as f64 / 1e9)
 }
 
 fn score_camera(score: &mut Score, clip: &ClipTruth, started: i64, seen: &[&Seen]) {
     let in_clip = |s: &Seen| s.at.as_nanos() - started;
     let mut pairs = Vec::new();
     for (p, passage) in clip.passages.iter().enumerate() {
-        let first = passage.first_seen_ms as i64 * 1_000_000 - SLACK_NS;
-        let last = passage.last_seen_ms as i64 * 1_000_000 + SLACK_NS;
+        let in_view = in_view(passage);
         for (s, sighting) in seen.iter().enumerate() {
             let at = in_clip(sighting);
-            if (first..=last).contains(&at) {
+            if in_view.contains(&at) {
                 let exact = sighting.plate.as_deref() == Some(&passage.plate);
-                let middle = first / 2 + last / 2;
+                let middle = in_view.start() / 2 + in_view.end() / 2;
                 pairs.push((!exact, (at - middle).abs(), p, s));
             }
         }
@@ -106,7 +152,7 @@ fn score_camera(score: &mut Score, clip: &ClipTruth, started: i64, seen: &[&Seen
     for (passage, sighting) in clip.passages.iter().zip(&of_passage) {
         let sighting = sighting.map(|s| seen[s]);
         let whole = sighting.is_some_and(|s| s.plate.as_deref() == Some(&passage.plate));
-        let light = format!("light {}", clip.light);
+        let light = format!("light {}", clip.light.as_str());
         for group in ["all".to_owned(), light, format!("kind {}", passage.kind)] {
             let tally = score.groups.entry(group).or_default();
             tally.passages += 1;
@@ -118,10 +164,7 @@ fn score_camera(score: &mut Score, clip: &ClipTruth, started: i64, seen: &[&Seen
         }
     }
     let extra = seen.iter().zip(&used).filter(|(_, used)| !**used).map(|(s, _)| s);
-    score.extra.extend(extra.map(|s| {
-        let plate = s.plate.as_deref().unwrap_or("no plate");
-        format!("{} {:.1} s: {plate}", s.camera, in_clip(s) as f64 / 1e9)
-    }));
+    score.extra.extend(extra.map(|s| in_words(s, started)));
 }
 
 fn failure(camera: &str, passage: &PassageTruth, sighting: Option<&Seen>) -> String {

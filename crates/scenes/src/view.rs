@@ -21,6 +21,15 @@ pub enum Light {
 }
 
 impl Light {
+    /// The word used in stories and scores.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Dusk => "dusk",
+            Self::Night => "night",
+        }
+    }
+
     pub(crate) fn on_vehicle(self) -> VehicleLight {
         match self {
             Self::Day => VehicleLight {

@@ -37,12 +37,13 @@ static LAYER: LazyLock<Layer> = LazyLock::new(|| {
     }
 });
 
-/// What lies there when the process starts is durable.
+/// What lies there when the process starts is durable. `ready` in the shadow says that it is taken down.
 extern "C" fn start() {
     if let (Some(root), Some(shadow)) = (&LAYER.root, &LAYER.shadow) {
         let made =
             ["data", "dirs"].iter().try_for_each(|name| fs::create_dir_all(shadow.join(name)));
         made.and_then(|()| LAYER.keep_tree(root, &mut LAYER.lock()))
+            .and_then(|()| fs::write(shadow.join("ready"), []))
             .unwrap_or_else(|error| fail(&error));
     }
 }

@@ -26,11 +26,14 @@
 //!   the record; it is never an empty or a wrong answer.
 //! * Retention deletes whole files. A picture that retention took is `None`, not an error.
 //! * One process at a time. One writer, many readers: readers never wait for the writer.
+//! * A full disk is [`guiji_domain::StoreError::Full`], nothing is acknowledged, and the same call works when space
+//!   returns. Days open for appending can be read meanwhile; an older day only if a connection to it is open, since
+//!   SQLite makes a small file beside it first.
 //!
 //! # Cost
 //! One sync of the day's log a batch, and one a pack touched. A plate's day is one index range; a pattern runs
 //! over the day's distinct plates, never over its sightings. Memory is bounded by the number of read connections
-//! (1 MB of cache each), not by the size of the store.
+//! (8 MB of cache each), not by the size of the store.
 
 mod check;
 mod codec;

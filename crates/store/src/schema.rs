@@ -120,7 +120,7 @@ pub(crate) fn open_writer(
 pub(crate) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let connection = connect(path)?;
     connection
-        .execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -1024;")
+        .execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -8192;")
         .map_err(sql_at("open a file of the store", path))?;
     Ok(connection)
 }

@@ -319,24 +319,18 @@ fn matching_plates(
         let found = word(connection, "SELECT id FROM plate WHERE text = ?1", text.as_str())?;
         return Ok(found.into_iter().collect());
     }
-    let failed = sql(DOING);
     let prefix = pattern.prefix();
     // Text sorts by its UTF-8 bytes, and so by code point: everything with the prefix lies below this.
     let end = format!("{prefix}{}", char::MAX);
-    let mut statement = connection
-        .prepare_cached("SELECT id, text FROM plate WHERE text >= ?1 AND text < ?2")
-        .map_err(&failed)?;
-    let mut rows = statement.query([prefix, end]).map_err(&failed)?;
-    let mut ids = HashSet::new();
-    while let Some(row) = rows.next().map_err(&failed)? {
-        let text = row.get_ref(1).map_err(&failed)?;
-        let text = text.as_str().map_err(rusqlite::Error::from).map_err(&failed)?;
-        // A text that is no plate any more is damage, which the checks of its records will name.
-        if text.parse().is_ok_and(|text| pattern.matches(&text)) {
-            ids.insert(row.get(0).map_err(&failed)?);
-        }
-    }
-    Ok(ids)
+    // The normal form of a pattern is a GLOB pattern: the same ?, * and [..], and no other special character.
+    connection
+        .prepare_cached("SELECT id FROM plate WHERE text >= ?1 AND text < ?2 AND text GLOB ?3")
+        .and_then(|mut statement| {
+            statement
+                .query_map([prefix.as_str(), end.as_str(), pattern.as_str()], |row| row.get(0))?
+                .collect()
+        })
+        .map_err(sql(DOING))
 }
 
 fn word(connection: &Connection, query: &str, text: &str) -> Result<Option<i64>, StoreError> {

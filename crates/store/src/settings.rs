@@ -13,7 +13,7 @@ pub struct StoreSettings {
     pub evidence: EvidenceLimits,
     /// A pack that has reached this size in bytes is followed by a new one: the grain of the evidence quota.
     pub pack_bytes_max: u64,
-    /// Most read connections open at once, all days together. More readers wait.
+    /// Most read connections open at once, all days together: 8 MB of cache each. More readers wait.
     pub readers_max: usize,
     /// How much a crash may cost.
     pub durability: Durability,
@@ -33,7 +33,7 @@ impl StoreSettings {
                 frame: KeepLimit { days: 30, bytes: 200 * GB },
             },
             pack_bytes_max: 256 * 1024 * 1024,
-            readers_max: 64,
+            readers_max: 32,
             durability: Durability::Full,
         }
     }

@@ -10,6 +10,7 @@ use guiji_domain::{
     SightingPage, SightingQuery, SightingStore, SortOrder, StoreError, Timestamp, WatchEntry,
     WatchEntryId, Watchlist,
 };
+use tracing::warn;
 
 use crate::check::{self, CheckReport};
 use crate::day::Day;
@@ -33,7 +34,7 @@ pub struct Store {
     shared: Shared,
     pub(crate) writer: Mutex<Writer>,
     /// Held as long as the store is open.
-    _lock: File,
+    _lock: FolderLock,
 }
 
 /// What the writer, the readers and the housekeeping have in common.
@@ -349,7 +350,20 @@ fn make_folder(folder: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn lock(dir: &Path) -> Result<File, StoreError> {
+/// The lock on the store's folder. Released by hand: closing alone would leave it to a child process that is between
+/// fork and exec and so holds a copy of the descriptor.
+#[derive(Debug)]
+struct FolderLock(File);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            warn!(%error, "cannot unlock the store's folder");
+        }
+    }
+}
+
+fn lock(dir: &Path) -> Result<FolderLock, StoreError> {
     const DOING: &str = "open the store";
     let path = dir.join("store.lock");
     let file = OpenOptions::new()
@@ -360,7 +374,7 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
         .open(&path)
         .map_err(io_at(DOING, &path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(FolderLock(file)),
         Err(TryLockError::WouldBlock) => Err(StoreError::Medium {
             doing: DOING,
             reason: format!(

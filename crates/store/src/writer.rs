@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use guiji_domain::{Alert, Recorded, StoreError};
 use rusqlite::Connection;
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::day::Day;
 use crate::errors::sql;
@@ -22,7 +22,7 @@ const BATCH_DAYS_MAX: usize = 64;
 /// Alert cursors are reserved this many at a time, so that an alert costs no write to the registry.
 const CURSOR_BLOCK: u64 = 1024;
 
-/// The one that appends. Whatever fails, it forgets its open files and starts again from what is on disk.
+/// The one that appends. Whatever fails, it rolls back and lets its packs go.
 #[derive(Debug)]
 pub(crate) struct Writer {
     /// Least recently used first.
@@ -90,7 +90,7 @@ impl Writer {
                 Ok(alerts)
             }
             Err(failure) => {
-                self.forget();
+                self.roll_back(shared);
                 if let Err(error) = self.settle(shared) {
                     warn!(%error, "a failed batch is not yet taken back, the next call tries again");
                 }
@@ -207,12 +207,7 @@ impl Writer {
         let connection =
             schema::open_writer(&partition.path, FileKind::Partition, settings.durability)?;
         shared.add_partition(partition);
-        let packs = PackWriter::new(
-            shared.evidence_folder(),
-            day,
-            settings.pack_bytes_max,
-            settings.durability,
-        );
+        let packs = pack_writer(shared, day);
         self.days.push(DayWriter { day, connection, packs });
         Ok(())
     }
@@ -229,15 +224,17 @@ impl Writer {
         self.days.drain(..surplus);
     }
 
-    /// Closes everything. What has not committed is rolled back.
-    fn forget(&mut self) {
-        for day in self.days.drain(..) {
+    /// Rolls back what has not committed. Connections stay open where that works, since on a full disk they could
+    /// not be opened again, and readers of these days neither.
+    fn roll_back(&mut self, shared: &Shared) {
+        self.days.retain_mut(|open| {
             // First the rows, then what they would have pointed to.
-            if let Err((_, error)) = day.connection.close() {
-                error!(day = %day.day, %error, "cannot close a partition");
-            }
-            day.packs.abandon();
-        }
+            let rolled_back = open.connection.is_autocommit()
+                || open.connection.execute_batch("ROLLBACK").is_ok();
+            let fresh = pack_writer(shared, open.day);
+            std::mem::replace(&mut open.packs, fresh).abandon();
+            rolled_back
+        });
     }
 
     /// Closes a day, since its file is about to be deleted.
@@ -307,6 +304,11 @@ impl DayWriter {
         prepared.undo.alerts.extend(alerts.iter().map(|alert| alert.cursor));
         Ok(alerts)
     }
+}
+
+fn pack_writer(shared: &Shared, day: Day) -> PackWriter {
+    let settings = &shared.settings;
+    PackWriter::new(shared.evidence_folder(), day, settings.pack_bytes_max, settings.durability)
 }
 
 fn day_of(item: &Recorded) -> Day {

@@ -1,5 +1,7 @@
 //! One contract for every store, run against the durable one and the one in memory.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are not seen as tests
+
 mod common;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Files of every version that was ever released stay in `testdata/` and must open.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are not seen as tests
+
 mod common;
 
 use std::path::{Path, PathBuf};

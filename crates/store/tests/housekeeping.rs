@@ -1,5 +1,7 @@
 //! Retention, damage, locking, reopening, concurrency.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are not seen as tests
+
 mod common;
 
 use std::os::unix::fs::{FileExt, PermissionsExt};

@@ -1,6 +1,8 @@
 //! Figures, beside a plain baseline: one SQLite table with texts in it, one file, pictures as blobs, the same
 //! durability. `cargo test -p guiji-store --test measure -- --ignored --nocapture`
 
+#![allow(clippy::unwrap_used)] // helpers of tests are not seen as tests
+
 mod common;
 
 use std::time::{Duration, Instant};
@@ -148,7 +150,8 @@ fn measure() {
     println!("bytes a sighting: store {}, plain table {}", usage.sightings / count, plain / count);
 
     let exact: Vec<_> = (0..2000).map(|i| text(i * 13 % PLATES)).collect();
-    let prefix: Vec<_> = (0..200).map(|i| format!("{}*", &text(i * 131)[..5])).collect();
+    let prefix: Vec<_> =
+        (0..200).map(|i| format!("{}*", text(i * 131).get(..5).unwrap())).collect();
     let inner: Vec<_> = (0..200).map(|i| format!("浙??{:02}?{}", i % 100, i % 10)).collect();
     for (name, patterns, limit) in [
         ("whole-plate trajectory", &exact, 1000),

@@ -8,17 +8,17 @@ use guiji_domain::*;
 use guiji_store::StoreSettings;
 
 /// 2026-11-24T00:00:00Z.
-pub const MIDNIGHT: Timestamp = Timestamp::from_secs(1_795_478_400);
+pub(crate) const MIDNIGHT: Timestamp = Timestamp::from_secs(1_795_478_400);
 
-pub fn at(secs: i64) -> Timestamp {
+pub(crate) fn at(secs: i64) -> Timestamp {
     Timestamp::from_nanos(MIDNIGHT.as_nanos() + secs * 1_000_000_000)
 }
 
-pub fn time(at: Timestamp) -> CaptureTime {
+pub(crate) fn time(at: Timestamp) -> CaptureTime {
     CaptureTime { at, uncertainty: Duration::from_millis(40), source: ClockSource::Rtcp }
 }
 
-pub fn plate(text: &str) -> PlateState {
+pub(crate) fn plate(text: &str) -> PlateState {
     let text = PlateText::parse(text).unwrap();
     // A lattice as a reader gives it: the character and a few that look like it.
     let positions = text
@@ -46,7 +46,12 @@ pub fn plate(text: &str) -> PlateState {
 }
 
 /// A final sighting without evidence: a white car, captured two seconds after its track began.
-pub fn sighting(camera: &str, track: u64, started: Timestamp, state: PlateState) -> Sighting {
+pub(crate) fn sighting(
+    camera: &str,
+    track: u64,
+    started: Timestamp,
+    state: PlateState,
+) -> Sighting {
     let camera = CameraId::new(camera).unwrap();
     let captured = started.plus(Duration::from_secs(2));
     Sighting {
@@ -66,16 +71,19 @@ pub fn sighting(camera: &str, track: u64, started: Timestamp, state: PlateState)
     }
 }
 
-pub fn provisional(of: &Sighting) -> Sighting {
+pub(crate) fn provisional(of: &Sighting) -> Sighting {
     Sighting { stage: SightingStage::Provisional, evidence: Vec::new(), ..of.clone() }
 }
 
-pub fn plain(sighting: Sighting) -> Recorded {
+pub(crate) fn plain(sighting: Sighting) -> Recorded {
     Recorded { sighting: Arc::new(sighting), pictures: Vec::new(), alerts: Vec::new() }
 }
 
 /// The sighting with these pictures as its evidence.
-pub fn with_pictures(mut sighting: Sighting, pictures: &[(EvidenceKind, Vec<u8>)]) -> Recorded {
+pub(crate) fn with_pictures(
+    mut sighting: Sighting,
+    pictures: &[(EvidenceKind, Vec<u8>)],
+) -> Recorded {
     sighting.evidence = pictures
         .iter()
         .map(|(kind, bytes)| Evidence {
@@ -93,13 +101,13 @@ pub fn with_pictures(mut sighting: Sighting, pictures: &[(EvidenceKind, Vec<u8>)
     }
 }
 
-pub fn digest(bytes: &[u8]) -> Digest {
+pub(crate) fn digest(bytes: &[u8]) -> Digest {
     use sha2::Digest as _;
     Digest(sha2::Sha256::digest(bytes).into())
 }
 
 /// Bytes that do not compress and differ from seed to seed.
-pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..length)
         .map(|_| {
@@ -111,7 +119,7 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
         .collect()
 }
 
-pub fn alert(sighting: &Sighting, entry: &str, stage: AlertStage) -> Alert {
+pub(crate) fn alert(sighting: &Sighting, entry: &str, stage: AlertStage) -> Alert {
     let read = PlateText::parse("浙J12345").unwrap();
     Alert {
         id: AlertId { sighting: sighting.id, entry: WatchEntryId::new(entry).unwrap() },
@@ -127,7 +135,7 @@ pub fn alert(sighting: &Sighting, entry: &str, stage: AlertStage) -> Alert {
     }
 }
 
-pub fn entry(id: &str) -> WatchEntry {
+pub(crate) fn entry(id: &str) -> WatchEntry {
     WatchEntry {
         id: WatchEntryId::new(id).unwrap(),
         target: WatchTarget::Plate(PlateText::parse("浙J12345").unwrap()),
@@ -141,7 +149,7 @@ pub fn entry(id: &str) -> WatchEntry {
     }
 }
 
-pub fn camera(id: &str) -> Camera {
+pub(crate) fn camera(id: &str) -> Camera {
     Camera {
         id: CameraId::new(id).unwrap(),
         site: SiteId::new("S1").unwrap(),
@@ -159,6 +167,6 @@ pub fn camera(id: &str) -> Camera {
     }
 }
 
-pub fn settings(folder: &std::path::Path) -> StoreSettings {
+pub(crate) fn settings(folder: &std::path::Path) -> StoreSettings {
     StoreSettings::new(folder)
 }
