@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::{demo, doctor, query, run, watch};
+use crate::{demo, doctor, eval, query, run, watch};
 
 /// 轨迹: vehicles from camera streams to trajectories and alerts.
 #[derive(Debug, Parser)]
@@ -24,6 +24,8 @@ enum Command {
     Query(query::QueryArguments),
     /// Show a live table of the cameras of a running server.
     Watch(watch::WatchArguments),
+    /// Measure perception on labelled photos and clips.
+    Eval(eval::EvalArguments),
     /// Check that everything needed is here, and say what to do where it is not.
     Doctor(doctor::DoctorArguments),
     /// Play a made-up county of six cameras through the whole system and keep the score.
@@ -56,6 +58,7 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Command::Run(arguments) => run::run(arguments),
         Command::Query(arguments) => query::run(arguments),
         Command::Watch(arguments) => watch::run(arguments),
+        Command::Eval(arguments) => eval::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
     }

@@ -156,7 +156,8 @@ async fn county(dir: &Path) -> Result<ExitCode> {
     for (name, value) in AUTHORITY {
         ask.args([format!("--{name}"), value.to_owned()]);
     }
-    succeed(&mut ask)?;
+    // "Not seen" is exit code 1 and an answer; the score says what it is worth.
+    ask.status().context("run guiji query")?;
 
     let pictures = save_evidence(&client, suspect, &dir.join("evidence")).await?;
     println!("{pictures} evidence pictures of it are in {}", dir.join("evidence").display());
@@ -324,6 +325,7 @@ async fn follow(
     let mut tick = tokio::time::interval(Duration::from_millis(500));
     let begun = Instant::now();
     let mut end: Option<Timestamp> = None;
+    println!("{}", query::SIGHTING_HEAD);
     loop {
         tokio::select! {
             message = sightings.next() => match message? {

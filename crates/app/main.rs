@@ -8,6 +8,7 @@ mod clock;
 mod config;
 mod demo;
 mod doctor;
+mod eval;
 mod query;
 mod run;
 mod telemetry;

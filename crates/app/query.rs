@@ -534,7 +534,7 @@ fn entry_text(entry: &pb::WatchlistEntry) -> String {
 }
 
 /// The head of a table of [`sighting_row`]s.
-const SIGHTING_HEAD: &str = "time                            ±        camera        plate      conf.   vehicle         heading      sighting";
+pub(crate) const SIGHTING_HEAD: &str = "time                            ±        camera        plate      conf.   vehicle         heading      sighting";
 
 /// One line about a sighting.
 pub(crate) fn sighting_row(sighting: &pb::Sighting) -> String {

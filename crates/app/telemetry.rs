@@ -1,6 +1,5 @@
 //! Logs and metrics.
 
-use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
 use guiji_domain::{CameraControl as _, CameraState};
@@ -42,6 +41,11 @@ pub(crate) fn render_metrics(
     page.counter("guiji_connects_total", "Connections tried.", sum(|h| h.counters.connects));
 
     page.counter("guiji_frames_analysed_total", "Pictures analysed.", perception.analysed);
+    page.counter(
+        "guiji_frames_still_total",
+        "Of these, pictures without a change: not searched.",
+        perception.still,
+    );
     page.head("guiji_frames_dropped_total", "counter", "Pictures dropped, by reason.");
     for (reason, count) in [
         ("newer_frame", perception.replaced),
@@ -81,12 +85,11 @@ struct Page(String);
 
 impl Page {
     fn head(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String cannot fail.
-        drop(writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}"));
+        self.0 += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
     fn line(&mut self, name: &str, labels: &str, value: f64) {
-        drop(writeln!(self.0, "{name}{labels} {value}"));
+        self.0 += &format!("{name}{labels} {value}\n");
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) {

@@ -80,25 +80,36 @@ def found_corners(folder, names, detector_path, cache):
     return found
 
 
-def crops_of(folder, row, corners):
-    """The reader's inputs for every detection of a photo's first plate."""
+def matching_corners(row, corners):
+    """The detections of a photo's first plate."""
     box = [float(row[k]) for k in ("x1", "y1", "x2", "y2")]
-    matching = [c for c in corners if iou([*c.min(0), *c.max(0)], box) >= 0.3]
-    if not matching:
-        return np.zeros((0, forms.HEIGHT, forms.WIDTH, 3), np.uint8)
-    picture = cv2.cvtColor(cv2.imread(f"{folder}/{row['id']}"), cv2.COLOR_BGR2RGB)
-    return np.stack([render.cut(picture, c) for c in matching])
+    return [c for c in corners if iou([*c.min(0), *c.max(0)], box) >= 0.3]
 
 
-def read_photo(reader, crops):
-    """Best reading over the crops of one plate."""
-    out = reader(crops)
-    texts = [best_texts(lattice) for lattice in out["characters"]]
-    best = max(range(len(texts)), key=lambda i: texts[i][0][1])
+def read_crop(reader, cut):
+    """Reading of one plate: `cut(folded)` gives its crop; two-row plates are read again from the
+    folded one, and the surer reading counts.
+
+    Returns the crop the text was read from, the likeliest texts, and the outputs for the plain crop.
+    """
+    crop = cut(False)
+    out = {name: value[0] for name, value in reader(crop[None]).items()}
+    texts = best_texts(out["characters"])
+    if out["rows"][1] > 0.5:
+        folded = cut(True)
+        again = best_texts(reader(folded[None])["characters"][0])
+        if again[0][1] > texts[0][1]:
+            return folded, again, out
+    return crop, texts, out
+
+
+def read_photo(reader, picture, corners):
+    """Best reading over the detections of one plate."""
+    reads = [read_crop(reader, lambda folded, c=c: render.cut(picture, c, folded)) for c in corners]
+    crop, texts, out = max(reads, key=lambda read: read[1][0][1])
     return {
-        "texts": texts[best], "crop": crops[best], "rows": int(out["rows"][best].argmax()) + 1,
-        "colour": forms.COLOURS[out["colour"][best].argmax()], "kind": forms.KINDS[out["kind"][best].argmax()],
-        "readable": float(out["readable"][best, 0]),
+        "texts": texts, "crop": crop, "rows": int(out["rows"].argmax()) + 1, "colour": forms.COLOURS[out["colour"].argmax()],
+        "kind": forms.KINDS[out["kind"].argmax()], "readable": float(out["readable"][0]),
     }
 
 
@@ -113,11 +124,12 @@ def evaluate(folder, reader, corners, rows):
     results = []
     for row in rows:
         truth = row["plate_text"].split(";")[0]
-        crops = crops_of(folder, row, corners[row["id"]])
-        result = {"id": row["id"], "truth": truth, "colour": row["plate_colour"], "rows": row["rows"], "found": len(crops) > 0,
+        matching = matching_corners(row, corners[row["id"]])
+        result = {"id": row["id"], "truth": truth, "colour": row["plate_colour"], "rows": row["rows"], "found": bool(matching),
                   "text": "", "confidence": 0.0, "readable": 0.0, "crop": None, "kind": "", "top5_recall": False, "rows_right": False, "colour_right": False}
-        if len(crops):
-            read = read_photo(reader, crops)
+        if matching:
+            picture = cv2.cvtColor(cv2.imread(f"{folder}/{row['id']}"), cv2.COLOR_BGR2RGB)
+            read = read_photo(reader, picture, matching)
             result |= {"text": read["texts"][0][0], "confidence": read["texts"][0][1], "readable": read["readable"], "crop": read["crop"], "kind": read["kind"],
                        "top5_recall": truth in [t for t, _ in read["texts"]], "rows_right": str(read["rows"]) == row["rows"],
                        "colour_right": read["colour"].replace("yellow_", "") == row["plate_colour"]}

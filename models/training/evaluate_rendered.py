@@ -19,12 +19,6 @@ import render
 WIDTHS = [(45, 60), (60, 80), (80, 120), (120, 240)]
 
 
-def text_of(lattice):
-    """Likeliest text of a lattice and its probability."""
-    picks = lattice.argmax(1)
-    return "".join(forms.CHARSET[i] for i in picks if i), float(lattice.max(1).prod())
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("assets")
@@ -40,12 +34,19 @@ def main():
     for number in range(args.count):
         kind, text, colour, rows = forms.draw(rng)
         width = WIDTHS[number % len(WIDTHS)]
-        crop = render.plate_crop(rng, nrng, assets, kind, text, colour, rows, pixels=rng.uniform(*width))
-        out = reader(crop[None])
-        read, confidence = text_of(out["characters"][0])
+        state, pixels = (rng.getstate(), nrng.bit_generator.state), rng.uniform(*width)
+
+        def cut(folded):
+            """The same plate again, cut plain or folded."""
+            rng.setstate(state[0])
+            nrng.bit_generator.state = state[1]
+            return render.plate_crop(rng, nrng, assets, kind, text, colour, rows, pixels=pixels, folded=folded)
+
+        _, texts, out = evaluate.read_crop(reader, cut)
+        read, confidence = texts[0]
         plates.append({"kind": f"{kind}, {rows} row", "width": f"{width[0]} to {width[1]} px", "right": read == text, "province": read[:1] == text[:1],
-                       "confidence": confidence, "readable": float(out["readable"][0, 0]), "rows": out["rows"][0].argmax() + 1 == rows,
-                       "colour": forms.COLOURS[out["colour"][0].argmax()] == colour})
+                       "confidence": confidence, "readable": float(out["readable"][0]), "rows": out["rows"].argmax() + 1 == rows,
+                       "colour": forms.COLOURS[out["colour"].argmax()] == colour})
         if number % 10 == 0:
             others.append(float(reader(render.other_crop(rng, nrng, assets)[None])["readable"][0, 0]))
 

@@ -82,7 +82,7 @@ def pool(folder, plates, corners, seed):
         label = [*forms.encode(text), rows - 1, forms.COLOURS.index(colour), forms.KINDS.index(kind), 1]
         for _ in range(VARIANTS):
             guess = render.estimated(rng, nrng, rng.choice(found))
-            crops.append(degraded(rng, nrng, render.cut(picture, guess)))
+            crops.append(degraded(rng, nrng, render.cut(picture, guess, folded=rows == 2)))
             labels.append(label)
     return np.array(crops), np.array(labels, np.uint8)
 

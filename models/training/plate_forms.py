@@ -19,6 +19,12 @@ WIDTH, HEIGHT = 168, 48
 # because corner estimates cut the first or last character more often than they leave too much.
 MARGIN_X, MARGIN_Y = 0.05, 0.10
 
+# A two-row plate is read from a folded crop: its top row in the left part, its bottom row in the right.
+# Shares of the plate's width and height that each part shows: left, top, right, bottom.
+FOLD_X = 58
+FOLD_TOP = (0.12, -0.10, 0.88, 0.46)
+FOLD_BOTTOM = (-0.05, 0.36, 1.05, 1.10)
+
 COLOURS = ["blue", "yellow", "green", "yellow_green", "white", "black"]
 KINDS = [
     "small_car", "large_vehicle", "trailer", "coach", "nev_small", "nev_large", "police", "emergency",
@@ -42,7 +48,7 @@ def province(rng):
 
 def office(rng):
     """Issuing office: a letter, now and then the legacy O."""
-    return "O" if rng.random() < 0.05 else rng.choice(SERIAL_LETTERS)
+    return "O" if rng.random() < 0.02 else rng.choice(SERIAL_LETTERS)
 
 
 def serial(rng, length, letter_share=0.35, letters=SERIAL_LETTERS):

@@ -457,22 +457,32 @@ def estimated(rng, nrng, corners):
     return guess.astype(np.float32)
 
 
-def crop_transform(corners):
-    """Homography from the photo to the reader's input, with its margins (the preprocessing of the product)."""
-    mx, my = forms.MARGIN_X / (1 + 2 * forms.MARGIN_X) * forms.WIDTH, forms.MARGIN_Y / (1 + 2 * forms.MARGIN_Y) * forms.HEIGHT
-    inner = np.float32([[mx, my], [forms.WIDTH - mx, my], [forms.WIDTH - mx, forms.HEIGHT - my], [mx, forms.HEIGHT - my]])
-    return cv2.getPerspectiveTransform(np.asarray(corners, np.float32), inner)
+def window(photo, corners, region, width, height):
+    """The part of a plate inside `region` (shares of its width and height), as a picture of the given size."""
+    left, top, right, bottom = region
+    unit = np.float32([[0, 0], [1, 0], [1, 1], [0, 1]])
+    inside = (unit - (left, top)) / (right - left, bottom - top) * (width, height)
+    transform = cv2.getPerspectiveTransform(np.asarray(corners, np.float32), inside.astype(np.float32))
+    return cv2.warpPerspective(photo, transform, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def cut(photo, corners):
-    """The reader's input: rectified crop, averaged down first when the plate is larger than the input."""
-    width = max(np.linalg.norm(corners[1] - corners[0]), np.linalg.norm(corners[2] - corners[3]))
-    factor = forms.WIDTH / (width * (1 + 2 * forms.MARGIN_X))
+def cut(photo, corners, folded=False):
+    """The reader's input (the product's preprocessing); large plates are averaged down first.
+
+    `folded` puts the two rows of a two-row plate side by side.
+    """
+    across = max(np.linalg.norm(corners[1] - corners[0]), np.linalg.norm(corners[2] - corners[3])) * (1 + 2 * forms.MARGIN_X)
+    factor = forms.WIDTH / across
     if factor < 0.67:
         small = cv2.resize(photo, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
         scale = np.float32([small.shape[1] / photo.shape[1], small.shape[0] / photo.shape[0]])
         photo, corners = small, corners * scale
-    return cv2.warpPerspective(photo, crop_transform(corners), (forms.WIDTH, forms.HEIGHT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    if folded:
+        top = window(photo, corners, forms.FOLD_TOP, forms.FOLD_X, forms.HEIGHT)
+        bottom = window(photo, corners, forms.FOLD_BOTTOM, forms.WIDTH - forms.FOLD_X, forms.HEIGHT)
+        return np.hstack([top, bottom])
+    whole = (-forms.MARGIN_X, -forms.MARGIN_Y, 1 + forms.MARGIN_X, 1 + forms.MARGIN_Y)
+    return window(photo, corners, whole, forms.WIDTH, forms.HEIGHT)
 
 
 def photograph(rng, nrng, assets, picture, corners, pixel_width, steep=False):
@@ -512,7 +522,7 @@ def plate_width(rng):
     return math.exp(rng.uniform(math.log(44), math.log(130))) if rng.random() < 0.65 else rng.uniform(100, 300)
 
 
-def plate_crop(rng, nrng, assets, kind, text, colour, rows, spoil=None, pixels=None):
+def plate_crop(rng, nrng, assets, kind, text, colour, rows, spoil=None, pixels=None, folded=False):
     """One crop of a plate, `pixels` wide in the photo; `spoil` makes it unreadable: covered, blurred or misplaced."""
     plate = wear(rng, nrng, draw_plate(rng, nrng, assets, kind, text, colour, rows))
     height, width = plate.shape[:2]
@@ -538,7 +548,7 @@ def plate_crop(rng, nrng, assets, kind, text, colour, rows, spoil=None, pixels=N
             guess += along * rng.choice([-1, 1]) * rng.uniform(0.4, 0.9)
         else:
             guess += down * rng.choice([-1, 1]) * rng.uniform(0.55, 1.0)
-    return cut(photo, guess.astype(np.float32))
+    return cut(photo, guess.astype(np.float32), folded)
 
 
 def other_crop(rng, nrng, assets):
@@ -561,13 +571,18 @@ def other_crop(rng, nrng, assets):
     return cut(camera(rng, nrng, photo, pixels / 8), estimated(rng, nrng, seen))
 
 
-def sample(rng, nrng, assets, negatives=0.07):
-    """One training sample: crop, character indices, rows, colour, kind, readable."""
+def sample(rng, nrng, assets, negatives=0.08):
+    """One training sample: crop, character indices, stacked rows less one, colour, kind, readable.
+
+    A folded crop no longer shows stacked rows: it counts as one row.
+    """
     kind, text, colour, rows = forms.draw(rng)
     labels = (forms.encode(text), rows - 1, forms.COLOURS.index(colour), forms.KINDS.index(kind))
     if rng.random() >= negatives:
-        return plate_crop(rng, nrng, assets, kind, text, colour, rows), *labels, 1
-    spoil = rng.choice(["covered", "blurred", "misplaced", None, None])
+        folded = rows == 2 and rng.random() < 0.75
+        crop = plate_crop(rng, nrng, assets, kind, text, colour, rows, folded=folded)
+        return crop, labels[0], 0 if folded else labels[1], *labels[2:], 1
+    spoil = rng.choice(["covered", "blurred", "misplaced", None, None, None, None])
     crop = plate_crop(rng, nrng, assets, kind, text, colour, rows, spoil) if spoil else other_crop(rng, nrng, assets)
     return crop, *labels, 0
 

@@ -32,7 +32,8 @@ fn vehicles_on_streams_become_sightings_alerts_and_a_trajectory() {
     });
     let sightings = runtime.block_on(async { all_finals(&connect(&rig).await).await });
 
-    let score = score(rig.story_dir(), &sightings.iter().map(seen).collect::<Vec<_>>()).expect("a score");
+    let score =
+        score(rig.story_dir(), &sightings.iter().map(seen).collect::<Vec<_>>()).expect("a score");
     println!("{score}\n{:#?}\n{:#?}", score.failures, score.extra);
     assert!(score.all().recall() >= 0.85, "passages found");
     assert!(score.all().plate_accuracy() >= 0.75, "plates whole");
@@ -62,7 +63,9 @@ fn vehicles_on_streams_become_sightings_alerts_and_a_trajectory() {
     let saved = query(&rig, &["evidence", &name, "--out", &out.to_string_lossy()]);
     assert!(saved.status.success());
     assert_eq!(String::from_utf8_lossy(&saved.stdout).lines().count(), EvidenceKind::ALL.len());
-    for file in std::fs::read_dir(&out).expect("the folder").map(|entry| entry.expect("entry").path()) {
+    for file in
+        std::fs::read_dir(&out).expect("the folder").map(|entry| entry.expect("entry").path())
+    {
         let bytes = std::fs::read(&file).expect("a picture");
         assert_eq!(bytes[..3], [0xff, 0xd8, 0xff], "{} is a JPEG", file.display());
     }
@@ -108,7 +111,8 @@ fn a_camera_that_dies_is_named_and_comes_back_without_disturbing_the_other() {
     let runtime = rig::runtime();
     let state = |id: &str| {
         let name = format!("cameras/{id}");
-        let cameras = runtime.block_on(async { connect(&rig).await.cameras().await.expect("cameras") });
+        let cameras =
+            runtime.block_on(async { connect(&rig).await.cameras().await.expect("cameras") });
         let camera = cameras.into_iter().find(|camera| camera.name == name).expect("the camera");
         let health = camera.health.expect("health");
         (word::<CameraState>(health.state), health.analysed_count)
@@ -118,11 +122,15 @@ fn a_camera_that_dies_is_named_and_comes_back_without_disturbing_the_other() {
     });
     for _ in 0..3 {
         rig.scenes.set_fault(&rig::camera_id("a"), Fault::Down);
-        wait_for("the dead camera to be named", Duration::from_secs(30), || state("a").0 != CameraState::Live);
+        wait_for("the dead camera to be named", Duration::from_secs(30), || {
+            state("a").0 != CameraState::Live
+        });
         let before = state("b").1;
         wait_for("the other to go on", Duration::from_secs(10), || state("b").1 > before);
         rig.scenes.set_fault(&rig::camera_id("a"), Fault::None);
-        wait_for("the camera to come back", Duration::from_secs(40), || state("a").0 == CameraState::Live);
+        wait_for("the camera to come back", Duration::from_secs(40), || {
+            state("a").0 == CameraState::Live
+        });
     }
     let table = rig::guiji(&rig, &["watch", "--once"]);
     assert!(String::from_utf8_lossy(&table.stdout).contains("2 live"), "{table:?}");
@@ -173,12 +181,19 @@ fn a_bad_configuration_ends_the_program_before_anything_is_opened() {
     for (text, hint) in [
         ("[analysis]\nwokers = 2\n", "did you mean `workers`"),
         ("[server]\nlisten = \"0.0.0.0:7654\"\n", "loopback"),
-        ("[[camera]]\nid = \"a\"\nlat = 1\nlon = 2\naddress = \"rtsp://u:geheim@h/x\"\n", "password_file"),
+        (
+            "[[camera]]\nid = \"a\"\nlat = 1\nlon = 2\naddress = \"rtsp://u:geheim@h/x\"\n",
+            "password_file",
+        ),
         ("[models]\nmanifest = \"nowhere.toml\"\n", "nowhere.toml"),
     ] {
         let config = dir.path().join("guiji.toml");
         std::fs::write(&config, text).expect("written");
-        let run = Command::new(GUIJI).args(["run", "--config"]).arg(&config).output().expect("guiji runs");
+        let run = Command::new(GUIJI)
+            .args(["run", "--config"])
+            .arg(&config)
+            .output()
+            .expect("guiji runs");
         let message = String::from_utf8_lossy(&run.stderr).into_owned();
         assert_eq!(run.status.code(), Some(2), "{text}: {message}");
         assert!(message.contains(hint), "{text}: {message} lacks {hint}");

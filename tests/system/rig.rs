@@ -12,7 +12,8 @@ use guiji_api::convert::{Word, timestamp_from_pb, timestamp_to_pb};
 use guiji_api::pb;
 use guiji_domain::{Authority, CameraId, Clock, Timestamp};
 use guiji_scenes::{
-    AtEnd, Composer, SceneServer, Seen, ServeOptions, ServedClip, StartRule, StorySpec, StoryTruth, VehicleModel,
+    AtEnd, Composer, SceneServer, Seen, ServeOptions, ServedClip, StartRule, StorySpec, StoryTruth,
+    VehicleModel,
 };
 use tempfile::TempDir;
 
@@ -39,7 +40,11 @@ pub fn exclusive() -> MutexGuard<'static, ()> {
 }
 
 pub fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime")
 }
 
 pub fn repository() -> &'static Path {
@@ -114,7 +119,10 @@ impl Drop for Server {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();
-            eprintln!("the program's log:\n{}", log.lines().rev().take(40).collect::<Vec<_>>().join("\n"));
+            eprintln!(
+                "the program's log:\n{}",
+                log.lines().rev().take(40).collect::<Vec<_>>().join("\n")
+            );
         }
         drop(self.child.kill());
         drop(self.child.wait());
@@ -149,12 +157,17 @@ impl Rig {
         let clips = truth
             .cameras
             .iter()
-            .map(|camera| ServedClip { id: camera_id(&camera.id), file: story().join(&camera.clip) })
+            .map(|camera| ServedClip {
+                id: camera_id(&camera.id),
+                file: story().join(&camera.clip),
+            })
             .collect();
         let options = ServeOptions { port: 0, start, at_end, login: None };
-        let scenes = SceneServer::start(clips, &options, Arc::new(SystemClock)).expect("scenes are served");
+        let scenes =
+            SceneServer::start(clips, &options, Arc::new(SystemClock)).expect("scenes are served");
 
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
         let api = format!("127.0.0.1:{port}");
         let mut text = header(&api);
         for camera in &truth.cameras {
@@ -195,7 +208,8 @@ impl Rig {
     pub async fn wait_told(&mut self) {
         let patience = Duration::from_secs(60);
         let started = self.scenes.wait_started(patience).expect("both cameras are watched");
-        let end = started.plus(Duration::from_millis(self.truth.duration_ms) + Duration::from_secs(5));
+        let end =
+            started.plus(Duration::from_millis(self.truth.duration_ms) + Duration::from_secs(5));
         tokio::time::sleep(end.since(SystemClock.now())).await;
         // The score reads the start from the folder; the composed one is shared, so it gets a copy.
         fs::create_dir_all(self.served.join("truth")).expect("a folder");
@@ -253,7 +267,16 @@ pub fn wait_for(what: &str, patience: Duration, mut holds: impl FnMut() -> bool)
 pub fn guiji(rig: &Rig, arguments: &[&str]) -> Output {
     Command::new(GUIJI)
         .args(arguments)
-        .args(["--server", &rig.api, "--purpose", "system test", "--case", "T-1", "--officer", "tester"])
+        .args([
+            "--server",
+            &rig.api,
+            "--purpose",
+            "system test",
+            "--case",
+            "T-1",
+            "--officer",
+            "tester",
+        ])
         .output()
         .expect("guiji runs")
 }
@@ -294,7 +317,8 @@ pub async fn stream_alerts(
 
 /// Names of final sightings as the live feed announces them.
 pub async fn announced_finals(client: &Client, wanted: usize, patience: Duration) -> Vec<String> {
-    let mut feed = client.watch_sightings(pb::WatchSightingsRequest::default()).await.expect("a feed");
+    let mut feed =
+        client.watch_sightings(pb::WatchSightingsRequest::default()).await.expect("a feed");
     let mut names = Vec::new();
     let listening = async {
         while names.len() < wanted {
@@ -342,7 +366,11 @@ pub fn seen(sighting: &pb::Sighting) -> Seen {
 }
 
 pub fn seen_alert(alert: &pb::Alert) -> Seen {
-    Seen { camera: bare(&alert.camera), at: time(alert.capture.as_ref()), plate: Some(alert.plate.clone()) }
+    Seen {
+        camera: bare(&alert.camera),
+        at: time(alert.capture.as_ref()),
+        plate: Some(alert.plate.clone()),
+    }
 }
 
 pub fn word<W: Word>(number: i32) -> W {

@@ -4,6 +4,7 @@
 //!
 //! | module | from | to |
 //! |---|---|---|
+//! | [`motion`] | small pictures of one camera | whether anything has changed |
 //! | [`tracker`] | detections of one camera, frame by frame | which detections are the same vehicle |
 //! | [`passage`] | tracks and plate reads of one camera | what to read next; provisional and final sightings |
 //! | [`fusion`] | plate reads of one vehicle | one lattice, one text, one calibrated confidence |
@@ -24,6 +25,7 @@
 
 mod assignment;
 pub mod fusion;
+pub mod motion;
 pub mod passage;
 pub mod tracker;
 pub mod trajectory;

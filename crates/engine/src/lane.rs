@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use guiji_analysis::motion::{MotionGate, MotionSettings};
 use guiji_analysis::passage::{
     BestShot, PassageEvent, PassageSettings, Passages, ReadWish, ShotId,
 };
@@ -41,13 +42,24 @@ pub(crate) struct Passage {
 
 /// The state of one camera's perception.
 pub(crate) struct Lane {
+    gate: MotionGate,
     passages: Passages,
     shots: HashMap<ShotId, Shot>,
 }
 
 impl Lane {
     pub(crate) fn new(settings: &PassageSettings, camera: &Camera) -> Self {
-        Self { passages: Passages::new(settings.clone(), camera), shots: HashMap::new() }
+        Self {
+            gate: MotionGate::new(MotionSettings::default()),
+            passages: Passages::new(settings.clone(), camera),
+            shots: HashMap::new(),
+        }
+    }
+
+    /// Whether the detector should look at the frame: something has changed, or a vehicle is being followed.
+    pub(crate) fn is_worth_detecting(&mut self, frame: &Frame) -> bool {
+        // The gate sees every frame, so that it knows the view when the vehicle is gone.
+        self.gate.look(frame.captured, frame.small.as_ref()) || self.passages.is_following()
     }
 
     /// Takes the detections of a frame; says which vehicles' plates to read in it.

@@ -34,6 +34,8 @@ counters! {
     PerceptionCounters, PerceptionCounts {
         /// Frames analysed.
         analysed,
+        /// Of these, frames in which nothing had changed: the detector was not asked.
+        still,
         /// Frames lost because a newer one of the same camera came first.
         replaced,
         /// Frames that came for a camera already closed.
@@ -95,8 +97,7 @@ impl Perception {
         }
         self.counters.batches.fetch_add(1, Relaxed);
 
-        let frames: Vec<&Frame> = jobs.iter().map(|job| &job.frame).collect();
-        let detections = timed(&self.counters.detect_ns, || self.detector.detect(&frames));
+        let detections = self.detect(&jobs);
         let Some(detections) = self.or_count("detect", jobs.len(), detections) else { return };
 
         let mut wishes: Vec<(usize, ReadWish)> = Vec::new();
@@ -119,6 +120,32 @@ impl Perception {
         for ((index, wish), reads) in wishes.iter().zip(&reads) {
             self.take_reads(&jobs[*index], wish, reads);
         }
+    }
+
+    /// The vehicles of each frame; none, without asking the detector, where nothing has changed.
+    fn detect(&self, jobs: &[Job]) -> Result<Vec<Vec<Detection>>, VisionError> {
+        let worth: Vec<bool> = jobs
+            .iter()
+            .map(|job| {
+                self.guarded(&job.cell, |lane| (lane.is_worth_detecting(&job.frame), Vec::new()))
+            })
+            .collect();
+        let frames: Vec<&Frame> = jobs
+            .iter()
+            .zip(&worth)
+            .filter(|(_, worth)| **worth)
+            .map(|(job, _)| &job.frame)
+            .collect();
+        self.counters.still.fetch_add((jobs.len() - frames.len()) as u64, Relaxed);
+        if frames.is_empty() {
+            return Ok(vec![Vec::new(); jobs.len()]);
+        }
+        let mut found =
+            timed(&self.counters.detect_ns, || self.detector.detect(&frames))?.into_iter();
+        Ok(worth
+            .iter()
+            .map(|worth| if *worth { found.next().unwrap_or_default() } else { Vec::new() })
+            .collect())
     }
 
     fn observe(&self, job: &Job, detections: &[Detection]) -> Vec<ReadWish> {

@@ -69,6 +69,9 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<()> {
                 file: folder.join(&camera.clip),
             });
         }
+        // What an earlier serving left would be taken for this one's start.
+        let truth = StoryTruth { started_ns: None, ..truth };
+        truth.save(folder)?;
         story = Some((folder, truth));
     }
     for file in &args.clip {

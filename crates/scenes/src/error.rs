@@ -66,7 +66,8 @@ pub enum SceneError {
 
 impl SceneError {
     pub(crate) fn not_served(folder: &std::path::Path) -> Self {
-        let problem = "has not been served yet, so its times are not known: serve it first".to_owned();
+        let problem =
+            "has not been served yet, so its times are not known: serve it first".to_owned();
         Self::Format { path: folder.to_owned(), problem }
     }
 

@@ -102,7 +102,9 @@ pub fn score_rings(folder: &Path, vehicle: &str, rings: &[Seen]) -> Result<RingS
         for passage in clip.passages.iter().filter(|p| p.vehicle == vehicle) {
             let mut rang = false;
             for (ring, is_true) in rings.iter().zip(&mut true_rings) {
-                if ring.camera == clip.camera && in_view(passage).contains(&(ring.at.as_nanos() - started)) {
+                if ring.camera == clip.camera
+                    && in_view(passage).contains(&(ring.at.as_nanos() - started))
+                {
                     (rang, *is_true) = (true, true);
                 }
             }
@@ -186,7 +188,11 @@ impl Score {
 
 impl fmt::Display for Score {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<24} {:>8} {:>7} {:>8} {:>7} {:>7}", "", "passages", "found", "", "whole", "")?;
+        writeln!(
+            f,
+            "{:<24} {:>8} {:>7} {:>8} {:>7} {:>7}",
+            "", "passages", "found", "", "whole", ""
+        )?;
         for (group, tally) in &self.groups {
             writeln!(
                 f,
@@ -229,7 +235,11 @@ mod tests {
     }
 
     fn seen(plate: Option<&str>, at_ms: i64) -> Seen {
-        Seen { camera: "k1".into(), at: Timestamp::from_millis(at_ms), plate: plate.map(str::to_owned) }
+        Seen {
+            camera: "k1".into(),
+            at: Timestamp::from_millis(at_ms),
+            plate: plate.map(str::to_owned),
+        }
     }
 
     #[test]

@@ -172,6 +172,11 @@ impl Passages {
         PassageCounters { dropped_tracks: self.tracker.dropped(), ..self.counters }
     }
 
+    /// Whether a vehicle is being followed: its next frames must be looked at even if nothing else changes.
+    pub fn is_following(&self) -> bool {
+        self.tracker.live() > 0
+    }
+
     /// Takes the detections of one frame.
     ///
     /// A capture time more than a second before the latest one (a clock set back, a recording played again) ends

@@ -1,0 +1,84 @@
+//! `guiji eval`: the product's own perception on labelled photos and clips, in figures.
+//!
+//! What each figure means is in `docs/eval.md`.
+
+mod clip;
+mod contact_sheet;
+mod figures;
+mod labels;
+mod output;
+mod plates;
+mod route;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use guiji_vision::{Vision, VisionSettings};
+use serde::Serialize;
+
+use crate::config::Config;
+
+/// Arguments of `guiji eval`.
+#[derive(Debug, Args)]
+pub(crate) struct EvalArguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Read a folder of photos with a labels.csv and keep the score.
+    Plates(plates::PlatesArguments),
+    /// Play a clip through the whole engine and say which vehicles passed.
+    Clip(clip::ClipArguments),
+}
+
+/// Which models are measured.
+#[derive(Debug, Args)]
+struct ModelArguments {
+    /// The configuration file that names the models; the defaults otherwise.
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Id of the plate reader in the models' manifest; the one `guiji run` uses otherwise.
+    #[arg(long, value_name = "ID")]
+    reader: Option<String>,
+}
+
+impl ModelArguments {
+    /// Loads the models, warmed up, for this many threads.
+    fn load(&self, workers: usize) -> Result<Vision> {
+        let config = match &self.config {
+            Some(path) => Config::load(path)?,
+            None => Config::parse("", Path::new("."))?,
+        };
+        let vision = Vision::load(&VisionSettings {
+            manifest: config.manifest,
+            cache_dir: config.models_cache,
+            runtime_library: None,
+            workers,
+            thresholds: Default::default(),
+            plate_reader: self.reader.clone(),
+        })?;
+        vision.warm_up()?;
+        Ok(vision)
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
+    match arguments.what {
+        What::Plates(arguments) => plates::run(&arguments),
+        What::Clip(arguments) => clip::run(&arguments),
+    }
+}
+
+/// Prints one JSON object on a line of its own.
+fn print_json(value: &impl Serialize) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)?;
+    Ok(())
+}

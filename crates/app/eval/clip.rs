@@ -1,0 +1,412 @@
+//! `guiji eval clip`: a recording through ingest, vision, engine and an in-memory store.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use guiji_domain::{
+    BBox, CameraControl as _, CameraHealth, CameraState, Detection, Detector, Frame, Pace, Picture,
+    PixelFormat, PlateState, Sighting, SightingQuery, SightingStore as _, TimeSpan, Timestamp,
+    VehicleColour, VisionError,
+};
+use guiji_engine::{Engine, EngineParts, EngineSettings};
+use guiji_ingest::{GstSource, IngestSettings};
+use guiji_store::MemoryStore;
+use serde::{Deserialize, Serialize};
+
+use super::{ModelArguments, print_json};
+use crate::clock::SystemClock;
+use crate::config::{DRAIN_PATIENCE, source_camera};
+
+/// Arguments of `guiji eval clip`.
+#[derive(Debug, Args)]
+pub(crate) struct ClipArguments {
+    /// The recording.
+    file: PathBuf,
+    /// Print one JSON object instead of tables.
+    #[arg(long)]
+    json: bool,
+    /// Vehicles counted by eye: a CSV file with frame_index and visible_vehicle_count.
+    #[arg(long, value_name = "CSV")]
+    counts: Option<PathBuf>,
+    #[command(flatten)]
+    models: ModelArguments,
+}
+
+/// Every picture of a recording is analysed.
+const ANALYSED_FPS_MAX: f64 = 60.0;
+/// Most sightings that are listed.
+const SIGHTINGS_MAX: usize = 10_000;
+/// How long nothing may be analysed before the clip is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the command prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    file: String,
+    models: [String; 3],
+    /// Pictures decoded.
+    frames: u64,
+    /// Pictures analysed.
+    analysed: u64,
+    /// From the first picture to the last, seconds.
+    duration_s: f64,
+    /// Wall time of it all, seconds.
+    wall_s: f64,
+    sightings: Vec<Seen>,
+    /// Detections second by second.
+    seconds: Vec<Second>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counts: Option<Counts>,
+}
+
+/// One final sighting.
+#[derive(Debug, Serialize)]
+struct Seen {
+    /// From this second of the clip ...
+    from_s: f64,
+    /// ... to this one.
+    to_s: f64,
+    /// Frames with a detection.
+    frames: u32,
+    class: Option<&'static str>,
+    colour: Option<&'static str>,
+    heading: Option<&'static str>,
+    /// `read`, `unreadable` or `not-read`.
+    plate_state: &'static str,
+    plate: Option<String>,
+    confidence: Option<f32>,
+}
+
+/// Vehicles detected in one second of the clip.
+#[derive(Debug, PartialEq, Serialize)]
+struct Second {
+    second: u64,
+    frames: usize,
+    /// Mean over the frames.
+    mean: f64,
+    most: usize,
+}
+
+/// Detections held against counts by eye.
+#[derive(Debug, PartialEq, Serialize)]
+struct Counts {
+    /// Frames that were counted.
+    frames: usize,
+    /// Of these, with the right number of vehicles.
+    equal: usize,
+    /// Vehicles by eye, summed over frames.
+    expected: usize,
+    /// Of these, detected: in each frame at most as many as are there.
+    detected: usize,
+    /// Detections beyond the vehicles there.
+    surplus: usize,
+    rows: Vec<CountRow>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct CountRow {
+    frame: usize,
+    expected: usize,
+    detected: usize,
+}
+
+/// A line of the counts file.
+#[derive(Debug, Deserialize)]
+struct RawCount {
+    frame_index: usize,
+    visible_vehicle_count: usize,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &ClipArguments) -> Result<ExitCode> {
+    if !arguments.file.is_file() {
+        bail!(
+            "{}: there is no such file: give a recording (mp4, mkv, ts)",
+            arguments.file.display()
+        );
+    }
+    let counts = arguments.counts.as_deref().map(load_counts).transpose()?;
+    let report = play(arguments, counts)?;
+    if arguments.json {
+        print_json(&report)?
+    } else {
+        print_tables(&report)?
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn play(arguments: &ClipArguments, counts: Option<Vec<RawCount>>) -> Result<Report> {
+    let begun = Instant::now();
+    let settings = EngineSettings::default();
+    let vision = Arc::new(arguments.models.load(settings.workers)?);
+    let models = vision.model_ids().map(str::to_owned);
+    let detector = Arc::new(Tap { detector: vision.clone(), seen: Mutex::default() });
+    let store = Arc::new(MemoryStore::new());
+    let clock = Arc::new(SystemClock);
+    let ingest = IngestSettings::new(vision.input_size(), PixelFormat::Bgr);
+    let parts = EngineParts {
+        source: Arc::new(GstSource::new(ingest, clock.clone())?),
+        detector: detector.clone(),
+        reader: vision.clone(),
+        encoder: vision,
+        store: store.clone(),
+        alerts: store.clone(),
+        watchlist: store.clone(),
+        registry: store.clone(),
+        clock,
+    };
+    let engine = Engine::start(parts, settings).context("start the engine")?;
+
+    // Stated as the beginning of time, so that times of sightings are times in the clip.
+    let address = arguments.file.to_string_lossy();
+    let mut camera = source_camera("clip", &address, Some(Timestamp::EPOCH))?;
+    camera.pace = Pace::AsFastAsPossible;
+    camera.analysed_fps_max = ANALYSED_FPS_MAX;
+    let cameras = engine.cameras();
+    cameras.open(camera)?;
+    let health = wait_for_end(|| cameras.list().into_iter().map(|(_, health)| health).next())?;
+    let drained = engine.drain(DRAIN_PATIENCE);
+    if drained.sightings_lost > 0 || !drained.in_time {
+        bail!("the engine did not store everything: {drained:?}");
+    }
+
+    let page = store.search(&SightingQuery::all_in(TimeSpan::ALL, SIGHTINGS_MAX))?;
+    let seen = detector.in_order();
+    let length = seen.last().map_or(Duration::ZERO, |(pts, _)| *pts);
+    let vehicles: Vec<usize> = seen.iter().map(|(_, vehicles)| *vehicles).collect();
+    Ok(Report {
+        file: address.into_owned(),
+        models,
+        frames: health.counters.decoded,
+        analysed: seen.len() as u64,
+        duration_s: rounded(length.as_secs_f64()),
+        wall_s: rounded(begun.elapsed().as_secs_f64()),
+        sightings: page.sightings.iter().map(Seen::from).collect(),
+        seconds: by_second(&seen),
+        counts: counts.map(|counts| compare(&counts, &vehicles)).transpose()?,
+    })
+}
+
+/// # Errors
+/// When the recording cannot be played, or nothing happens any more.
+fn wait_for_end(health: impl Fn() -> Option<CameraHealth>) -> Result<CameraHealth> {
+    let (mut analysed, mut since) = (0, Instant::now());
+    loop {
+        let now = health().context("the clip is gone from the engine")?;
+        match now.status.state {
+            CameraState::Ended => return Ok(now),
+            CameraState::Misconfigured | CameraState::Disabled | CameraState::Refused => {
+                bail!("the clip cannot be played: {}", now.status.detail)
+            }
+            _ => {}
+        }
+        if now.analysed > analysed {
+            (analysed, since) = (now.analysed, Instant::now());
+        } else if since.elapsed() > PATIENCE {
+            bail!("no picture in {PATIENCE:?}: {} {}", now.status.state, now.status.detail);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The real detector, with a note of how many vehicles each frame showed.
+struct Tap {
+    detector: Arc<dyn Detector>,
+    seen: Mutex<BTreeMap<Duration, usize>>,
+}
+
+impl Tap {
+    fn in_order(&self) -> Vec<(Duration, usize)> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.iter().map(|(pts, vehicles)| (*pts, *vehicles)).collect()
+    }
+}
+
+impl Detector for Tap {
+    fn input_size(&self) -> (u32, u32) {
+        self.detector.input_size()
+    }
+
+    fn detect(&self, frames: &[&Frame]) -> Result<Vec<Vec<Detection>>, VisionError> {
+        let found = self.detector.detect(frames)?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.extend(frames.iter().zip(&found).map(|(frame, found)| (frame.pts, found.len())));
+        Ok(found)
+    }
+
+    fn body_colour(&self, picture: &dyn Picture, vehicle: &BBox) -> Option<(VehicleColour, f32)> {
+        self.detector.body_colour(picture, vehicle)
+    }
+}
+
+impl From<&Sighting> for Seen {
+    fn from(sighting: &Sighting) -> Self {
+        let plate = match &sighting.plate {
+            PlateState::Read(plate) => Some(plate),
+            PlateState::Unreadable | PlateState::NotRead => None,
+        };
+        Self {
+            from_s: rounded(sighting.span.first().as_secs_f64()),
+            to_s: rounded(sighting.span.last().as_secs_f64()),
+            frames: sighting.frames,
+            class: sighting.vehicle.class.map(|(class, _)| class.as_str()),
+            colour: sighting.vehicle.colour.map(|(colour, _)| colour.as_str()),
+            heading: sighting.direction.map(|direction| direction.heading.as_str()),
+            plate_state: match sighting.plate {
+                PlateState::Read(_) => "read",
+                PlateState::Unreadable => "unreadable",
+                PlateState::NotRead => "not-read",
+            },
+            plate: plate.map(|plate| plate.text.to_string()),
+            confidence: plate.map(|plate| plate.confidence),
+        }
+    }
+}
+
+fn by_second(seen: &[(Duration, usize)]) -> Vec<Second> {
+    let same = seen.chunk_by(|(a, _), (b, _)| a.as_secs() == b.as_secs());
+    let second = |frames: &[(Duration, usize)]| {
+        let vehicles = frames.iter().map(|(_, vehicles)| *vehicles);
+        Second {
+            second: frames.first().map_or(0, |(pts, _)| pts.as_secs()),
+            frames: frames.len(),
+            mean: rounded(vehicles.clone().sum::<usize>() as f64 / frames.len() as f64),
+            most: vehicles.max().unwrap_or(0),
+        }
+    };
+    same.map(second).collect()
+}
+
+fn load_counts(path: &Path) -> Result<Vec<RawCount>> {
+    let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+    let mut table = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file);
+    // The parser's messages name line and column.
+    let counts: Result<Vec<_>, _> = table.deserialize().collect();
+    counts.with_context(|| {
+        format!("{}: give the columns frame_index and visible_vehicle_count", path.display())
+    })
+}
+
+/// # Errors
+/// When a frame was counted that the clip does not have.
+fn compare(counts: &[RawCount], vehicles: &[usize]) -> Result<Counts> {
+    let row = |count: &RawCount| {
+        let RawCount { frame_index: frame, visible_vehicle_count: expected } = *count;
+        let detected = vehicles.get(frame).copied();
+        let detected = detected.with_context(|| {
+            format!(
+                "frame {frame} is counted, but the clip has {}: take another clip's counts out",
+                vehicles.len()
+            )
+        })?;
+        Ok(CountRow { frame, expected, detected })
+    };
+    let rows: Vec<CountRow> = counts.iter().map(row).collect::<Result<_>>()?;
+    Ok(Counts {
+        frames: rows.len(),
+        equal: rows.iter().filter(|r| r.expected == r.detected).count(),
+        expected: rows.iter().map(|r| r.expected).sum(),
+        detected: rows.iter().map(|r| r.expected.min(r.detected)).sum(),
+        surplus: rows.iter().map(|r| r.detected.saturating_sub(r.expected)).sum(),
+        rows,
+    })
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+fn print_tables(report: &Report) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "models     {}", report.models.join(", "))?;
+    writeln!(
+        out,
+        "clip       {}: {} frames in {:.1} s, {} analysed in {:.1} s",
+        report.file, report.frames, report.duration_s, report.analysed, report.wall_s
+    )?;
+    writeln!(out, "sightings  {}", report.sightings.len())?;
+    for seen in &report.sightings {
+        let plate = match (&seen.plate, seen.confidence) {
+            (Some(text), Some(confidence)) => format!("{text} {:.1} %", confidence * 100.0),
+            _ => format!("({})", seen.plate_state),
+        };
+        writeln!(
+            out,
+            "  {:>6.2} to {:>6.2} s  {:>4} frames  {:<10} {:<10} {:<11} {plate}",
+            seen.from_s,
+            seen.to_s,
+            seen.frames,
+            seen.class.unwrap_or("-"),
+            seen.colour.unwrap_or("-"),
+            seen.heading.unwrap_or("-"),
+        )?;
+    }
+    writeln!(out, "vehicles detected, by second (mean, most)")?;
+    for second in report.seconds.iter().filter(|second| second.most > 0) {
+        writeln!(out, "  {:>4} s  {:>5.2} {:>3}", second.second, second.mean, second.most)?;
+    }
+    if let Some(counts) = &report.counts {
+        writeln!(
+            out,
+            "counted    {} frames, right number in {}; {} of {} vehicles detected, {} surplus",
+            counts.frames, counts.equal, counts.detected, counts.expected, counts.surplus
+        )?;
+        for row in counts.rows.iter().filter(|row| row.expected != row.detected) {
+            writeln!(
+                out,
+                "  frame {:>5}: {} there, {} detected",
+                row.frame, row.expected, row.detected
+            )?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_those_of_the_clip() {
+        let at = |ms, vehicles| (Duration::from_millis(ms), vehicles);
+        let seconds = by_second(&[at(0, 1), at(500, 2), at(2100, 3)]);
+        assert_eq!(
+            seconds,
+            [
+                Second { second: 0, frames: 2, mean: 1.5, most: 2 },
+                Second { second: 2, frames: 1, mean: 3.0, most: 3 },
+            ]
+        );
+    }
+
+    #[test]
+    fn counts_are_held_against_frames() {
+        let count =
+            |frame_index, visible_vehicle_count| RawCount { frame_index, visible_vehicle_count };
+        let counts = compare(&[count(0, 0), count(1, 2), count(2, 1)], &[1, 1, 1]).unwrap();
+        assert_eq!(
+            (counts.frames, counts.equal, counts.expected, counts.detected, counts.surplus),
+            (3, 1, 3, 2, 1)
+        );
+        let error = compare(&[count(9, 0)], &[1]).unwrap_err().to_string();
+        assert!(error.contains("frame 9"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_counts_file_names_the_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("counts.csv");
+        std::fs::write(&path, "frame_index,visible_vehicle_count,note\n0,1,\n15,many,\n").unwrap();
+        let error = format!("{:#}", load_counts(&path).unwrap_err());
+        for hint in ["counts.csv", "line: 3", "visible_vehicle_count"] {
+            assert!(error.contains(hint), "{error}");
+        }
+    }
+}
