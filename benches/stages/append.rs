@@ -21,7 +21,11 @@ const CASES: [Case; 2] = [
     (
         "store, 50 kB of pictures",
         "plain table, 50 kB of pictures",
-        &[(EvidenceKind::Plate, 4_000), (EvidenceKind::Vehicle, 12_000), (EvidenceKind::Frame, 34_000)],
+        &[
+            (EvidenceKind::Plate, 4_000),
+            (EvidenceKind::Vehicle, 12_000),
+            (EvidenceKind::Frame, 34_000),
+        ],
     ),
 ];
 
@@ -48,7 +52,9 @@ pub(crate) fn compare(criterion: &mut Criterion<WallTime>) -> anyhow::Result<Vec
             });
         });
         group.bench_function(baseline, |b| {
-            b.iter_custom(|rounds| timed(rounds, &mut |batch| plain.record(batch).expect("it is kept")));
+            b.iter_custom(|rounds| {
+                timed(rounds, &mut |batch| plain.record(batch).expect("it is kept"))
+            });
         });
         comparisons.push(Comparison {
             stage: "append",

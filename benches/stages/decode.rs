@@ -51,8 +51,14 @@ pub(crate) fn compare(criterion: &mut Criterion<CpuTime>) -> anyhow::Result<Vec<
     group.bench_function(OURS, |b| b.iter(|| ingest(&source, &camera).expect("all frames come")));
     let small = format!("width={},height={}", SMALL.0, SMALL.1);
     let baselines = [
-        (CONVERT_FIRST, format!("videoconvert ! video/x-raw,format=RGB ! videoscale ! video/x-raw,{small} !")),
-        (SCALE_FIRST, format!("videoscale ! video/x-raw,{small} ! videoconvert ! video/x-raw,format=RGB !")),
+        (
+            CONVERT_FIRST,
+            format!("videoconvert ! video/x-raw,format=RGB ! videoscale ! video/x-raw,{small} !"),
+        ),
+        (
+            SCALE_FIRST,
+            format!("videoscale ! video/x-raw,{small} ! videoconvert ! video/x-raw,format=RGB !"),
+        ),
         (DECODE_ONLY, String::new()),
     ];
     for (name, scaling) in &baselines {

@@ -26,14 +26,18 @@ pub(crate) fn compare(criterion: &mut Criterion<CpuTime>) -> anyhow::Result<Vec<
     // Every function looks at four frames, so that the batch is compared with as many.
     let mut group = slow_group(criterion, "detect", 20);
     group.bench_function(OURS, |b| {
-        b.iter(|| (0..BATCH).map(|_| ours.detect(&[&our_frame]).expect("it runs").len()).sum::<usize>());
+        b.iter(|| {
+            (0..BATCH).map(|_| ours.detect(&[&our_frame]).expect("it runs").len()).sum::<usize>()
+        });
     });
     group.bench_function(OURS_BATCHED, |b| {
         b.iter(|| ours.detect(&[&our_frame; BATCH]).expect("it runs").len());
     });
     group.bench_function(SQUARE, |b| {
         b.iter(|| {
-            (0..BATCH).map(|_| square.detect(&[&square_frame]).expect("it runs").len()).sum::<usize>()
+            (0..BATCH)
+                .map(|_| square.detect(&[&square_frame]).expect("it runs").len())
+                .sum::<usize>()
         });
     });
     group.finish();

@@ -65,7 +65,9 @@ pub(crate) fn compare(criterion: &mut Criterion<CpuTime>) -> anyhow::Result<Vec<
     group.bench_function(VEHICLES, |b| b.iter(|| vehicles().expect("it runs")));
     if let Some(peer) = &mut peer {
         group.bench_function(PEER, |b| {
-            b.iter_custom(|rounds| (0..rounds).map(|_| peer.round().expect("the peer answers")).sum());
+            b.iter_custom(|rounds| {
+                (0..rounds).map(|_| peer.round().expect("the peer answers")).sum()
+            });
         });
     }
     group.finish();
@@ -79,7 +81,10 @@ pub(crate) fn compare(criterion: &mut Criterion<CpuTime>) -> anyhow::Result<Vec<
     };
     let (whole_right, vehicles_right) = (right(&texts(&whole()?)), right(&texts(&vehicles()?)));
     let note = match &peer {
-        Some(peer) => format!("{WHOLE}: {whole_right}; {VEHICLES}: {vehicles_right}; {PEER}: {}", right(&peer.texts)),
+        Some(peer) => format!(
+            "{WHOLE}: {whole_right}; {VEHICLES}: {vehicles_right}; {PEER}: {}",
+            right(&peer.texts)
+        ),
         None => "agentclpr is not installed: `./x bench` does it".to_owned(),
     };
     let of = |ours: &str, note| Comparison {
@@ -119,7 +124,8 @@ fn texts(photos: &[Vec<PlateRead>]) -> Vec<Vec<String>> {
 /// The test picture's car with our plates on it.
 fn draw(folder: &Path) -> anyhow::Result<()> {
     let car = models::car()?;
-    let car = imageops::resize(&car, car.width() * SCALE, car.height() * SCALE, FilterType::Triangle);
+    let car =
+        imageops::resize(&car, car.width() * SCALE, car.height() * SCALE, FilterType::Triangle);
     let fonts = PlateFonts::load()?;
     let scale = SCALE as f32;
     for (index, (text, kind)) in PLATES.into_iter().enumerate() {

@@ -29,7 +29,11 @@ pub(crate) struct Traffic(u64);
 
 impl Traffic {
     /// So many sightings, 2.7 s apart, each with pictures of these kinds and sizes in bytes.
-    pub(crate) fn batch(&mut self, size: usize, pictures: &[(EvidenceKind, usize)]) -> Vec<Recorded> {
+    pub(crate) fn batch(
+        &mut self,
+        size: usize,
+        pictures: &[(EvidenceKind, usize)],
+    ) -> Vec<Recorded> {
         (0..size).map(|_| self.sighting(pictures)).collect()
     }
 

@@ -29,7 +29,7 @@ pub struct MotionSettings {
 impl Default for MotionSettings {
     fn default() -> Self {
         Self {
-            difference_min: 3.0,
+            difference_min: 4.0,
             difference_max: 8.0,
             deviations: 5.0,
             learning_frames: 8,
@@ -181,7 +181,7 @@ mod tests {
     fn noise_is_quiet_but_for_the_regular_look() {
         let mut gate = taught();
         let looks = (50..250).filter(|i| gate.look(at(i * 100), &picture(*i as u32, None))).count();
-        assert_eq!(looks, 10, "20 seconds, a look every 2");
+        assert!((9..=11).contains(&looks), "{looks} looks in 20 seconds, one due every 2");
     }
 
     #[test]

@@ -5,21 +5,22 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use guiji_domain::{
-    BBox, CameraControl as _, CameraHealth, CameraState, Detection, Detector, Frame, Pace, Picture,
-    PixelFormat, PlateState, Sighting, SightingQuery, SightingStore as _, TimeSpan, Timestamp,
-    VehicleColour, VisionError,
+    BBox, Camera, CameraControl as _, CameraHealth, CameraId, CameraState, CameraStatus, Detection,
+    Detector, Frame, FrameSink, FrameSource, OpenStream, Pace, Picture, PixelFormat, PlateState,
+    Sighting, SightingQuery, SightingStore as _, TimeSpan, Timestamp, VehicleColour, VisionError,
 };
 use guiji_engine::{Engine, EngineParts, EngineSettings};
 use guiji_ingest::{GstSource, IngestSettings};
 use guiji_store::MemoryStore;
 use serde::{Deserialize, Serialize};
 
+use super::figures::rounded;
 use super::{ModelArguments, print_json};
 use crate::clock::SystemClock;
 use crate::config::{DRAIN_PATIENCE, source_camera};
@@ -52,15 +53,15 @@ struct Report {
     file: String,
     models: [String; 3],
     /// Pictures decoded.
-    frames: u64,
-    /// Pictures analysed.
-    analysed: u64,
+    frames: usize,
+    /// Pictures in which vehicles were looked for: those in which something had changed.
+    looked_at: usize,
     /// From the first picture to the last, seconds.
     duration_s: f64,
     /// Wall time of it all, seconds.
     wall_s: f64,
     sightings: Vec<Seen>,
-    /// Detections second by second.
+    /// Detections second by second, where vehicles were looked for.
     seconds: Vec<Second>,
     #[serde(skip_serializing_if = "Option::is_none")]
     counts: Option<Counts>,
@@ -88,8 +89,9 @@ struct Seen {
 #[derive(Debug, PartialEq, Serialize)]
 struct Second {
     second: u64,
-    frames: usize,
-    /// Mean over the frames.
+    /// Pictures in which vehicles were looked for.
+    looked_at: usize,
+    /// Mean over them.
     mean: f64,
     most: usize,
 }
@@ -114,6 +116,7 @@ struct Counts {
 struct CountRow {
     frame: usize,
     expected: usize,
+    /// In that frame, or, where nothing had changed, in the last one that was looked at.
     detected: usize,
 }
 
@@ -147,13 +150,16 @@ fn play(arguments: &ClipArguments, counts: Option<Vec<RawCount>>) -> Result<Repo
     let settings = EngineSettings::default();
     let vision = Arc::new(arguments.models.load(settings.workers)?);
     let models = vision.model_ids().map(str::to_owned);
-    let detector = Arc::new(Tap { detector: vision.clone(), seen: Mutex::default() });
+    let notes = Arc::new(Notes::default());
     let store = Arc::new(MemoryStore::new());
     let clock = Arc::new(SystemClock);
     let ingest = IngestSettings::new(vision.input_size(), PixelFormat::Bgr);
     let parts = EngineParts {
-        source: Arc::new(GstSource::new(ingest, clock.clone())?),
-        detector: detector.clone(),
+        source: Arc::new(NotedSource {
+            source: GstSource::new(ingest, clock.clone())?,
+            notes: notes.clone(),
+        }),
+        detector: Arc::new(NotedDetector { detector: vision.clone(), notes: notes.clone() }),
         reader: vision.clone(),
         encoder: vision,
         store: store.clone(),
@@ -171,37 +177,36 @@ fn play(arguments: &ClipArguments, counts: Option<Vec<RawCount>>) -> Result<Repo
     camera.analysed_fps_max = ANALYSED_FPS_MAX;
     let cameras = engine.cameras();
     cameras.open(camera)?;
-    let health = wait_for_end(|| cameras.list().into_iter().map(|(_, health)| health).next())?;
+    wait_for_end(|| cameras.list().into_iter().map(|(_, health)| health).next())?;
     let drained = engine.drain(DRAIN_PATIENCE);
     if drained.sightings_lost > 0 || !drained.in_time {
         bail!("the engine did not store everything: {drained:?}");
     }
 
     let page = store.search(&SightingQuery::all_in(TimeSpan::ALL, SIGHTINGS_MAX))?;
-    let seen = detector.in_order();
-    let length = seen.last().map_or(Duration::ZERO, |(pts, _)| *pts);
-    let vehicles: Vec<usize> = seen.iter().map(|(_, vehicles)| *vehicles).collect();
+    let frames = notes.in_order();
+    let length = frames.last().map_or(Duration::ZERO, |(pts, _)| *pts);
     Ok(Report {
         file: address.into_owned(),
         models,
-        frames: health.counters.decoded,
-        analysed: seen.len() as u64,
-        duration_s: rounded(length.as_secs_f64()),
-        wall_s: rounded(begun.elapsed().as_secs_f64()),
+        frames: frames.len(),
+        looked_at: frames.iter().filter(|(_, vehicles)| vehicles.is_some()).count(),
+        duration_s: hundredths(length.as_secs_f64()),
+        wall_s: hundredths(begun.elapsed().as_secs_f64()),
         sightings: page.sightings.iter().map(Seen::from).collect(),
-        seconds: by_second(&seen),
-        counts: counts.map(|counts| compare(&counts, &vehicles)).transpose()?,
+        seconds: by_second(&frames),
+        counts: counts.map(|counts| compare(&counts, &frames)).transpose()?,
     })
 }
 
 /// # Errors
 /// When the recording cannot be played, or nothing happens any more.
-fn wait_for_end(health: impl Fn() -> Option<CameraHealth>) -> Result<CameraHealth> {
+fn wait_for_end(health: impl Fn() -> Option<CameraHealth>) -> Result<()> {
     let (mut analysed, mut since) = (0, Instant::now());
     loop {
         let now = health().context("the clip is gone from the engine")?;
         match now.status.state {
-            CameraState::Ended => return Ok(now),
+            CameraState::Ended => return Ok(()),
             CameraState::Misconfigured | CameraState::Disabled | CameraState::Refused => {
                 bail!("the clip cannot be played: {}", now.status.detail)
             }
@@ -216,28 +221,66 @@ fn wait_for_end(health: impl Fn() -> Option<CameraHealth>) -> Result<CameraHealt
     }
 }
 
-/// The real detector, with a note of how many vehicles each frame showed.
-struct Tap {
-    detector: Arc<dyn Detector>,
-    seen: Mutex<BTreeMap<Duration, usize>>,
-}
+/// A frame by its time in the clip, with the vehicles detected; `None`: it was not looked at.
+type Noted = (Duration, Option<usize>);
 
-impl Tap {
-    fn in_order(&self) -> Vec<(Duration, usize)> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.iter().map(|(pts, vehicles)| (*pts, *vehicles)).collect()
+/// What passed the seams.
+#[derive(Default)]
+struct Notes(Mutex<BTreeMap<Duration, Option<usize>>>);
+
+impl Notes {
+    fn frames(&self) -> MutexGuard<'_, BTreeMap<Duration, Option<usize>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn in_order(&self) -> Vec<Noted> {
+        self.frames().iter().map(|(pts, vehicles)| (*pts, *vehicles)).collect()
     }
 }
 
-impl Detector for Tap {
+/// The real source, with a note of each frame.
+struct NotedSource {
+    source: GstSource,
+    notes: Arc<Notes>,
+}
+
+impl FrameSource for NotedSource {
+    fn open(&self, camera: &Camera, sink: Arc<dyn FrameSink>) -> Box<dyn OpenStream> {
+        self.source.open(camera, Arc::new(NotedSink { sink, notes: self.notes.clone() }))
+    }
+}
+
+struct NotedSink {
+    sink: Arc<dyn FrameSink>,
+    notes: Arc<Notes>,
+}
+
+impl FrameSink for NotedSink {
+    fn frame(&self, frame: Frame) {
+        self.notes.frames().entry(frame.pts).or_default();
+        self.sink.frame(frame);
+    }
+
+    fn status(&self, camera: &CameraId, status: CameraStatus) {
+        self.sink.status(camera, status);
+    }
+}
+
+/// The real detector, with a note of how many vehicles each frame showed.
+struct NotedDetector {
+    detector: Arc<dyn Detector>,
+    notes: Arc<Notes>,
+}
+
+impl Detector for NotedDetector {
     fn input_size(&self) -> (u32, u32) {
         self.detector.input_size()
     }
 
     fn detect(&self, frames: &[&Frame]) -> Result<Vec<Vec<Detection>>, VisionError> {
         let found = self.detector.detect(frames)?;
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.extend(frames.iter().zip(&found).map(|(frame, found)| (frame.pts, found.len())));
+        let noted = frames.iter().zip(&found).map(|(frame, found)| (frame.pts, Some(found.len())));
+        self.notes.frames().extend(noted);
         Ok(found)
     }
 
@@ -253,8 +296,8 @@ impl From<&Sighting> for Seen {
             PlateState::Unreadable | PlateState::NotRead => None,
         };
         Self {
-            from_s: rounded(sighting.span.first().as_secs_f64()),
-            to_s: rounded(sighting.span.last().as_secs_f64()),
+            from_s: hundredths(sighting.span.first().as_secs_f64()),
+            to_s: hundredths(sighting.span.last().as_secs_f64()),
             frames: sighting.frames,
             class: sighting.vehicle.class.map(|(class, _)| class.as_str()),
             colour: sighting.vehicle.colour.map(|(colour, _)| colour.as_str()),
@@ -270,18 +313,19 @@ impl From<&Sighting> for Seen {
     }
 }
 
-fn by_second(seen: &[(Duration, usize)]) -> Vec<Second> {
-    let same = seen.chunk_by(|(a, _), (b, _)| a.as_secs() == b.as_secs());
-    let second = |frames: &[(Duration, usize)]| {
-        let vehicles = frames.iter().map(|(_, vehicles)| *vehicles);
-        Second {
-            second: frames.first().map_or(0, |(pts, _)| pts.as_secs()),
-            frames: frames.len(),
-            mean: rounded(vehicles.clone().sum::<usize>() as f64 / frames.len() as f64),
-            most: vehicles.max().unwrap_or(0),
-        }
+fn by_second(frames: &[Noted]) -> Vec<Second> {
+    let same = frames.chunk_by(|(a, _), (b, _)| a.as_secs() == b.as_secs());
+    let second = |frames: &[Noted]| {
+        let vehicles: Vec<usize> = frames.iter().filter_map(|(_, vehicles)| *vehicles).collect();
+        let most = vehicles.iter().copied().max()?;
+        Some(Second {
+            second: frames.first()?.0.as_secs(),
+            looked_at: vehicles.len(),
+            mean: hundredths(vehicles.iter().sum::<usize>() as f64 / vehicles.len() as f64),
+            most,
+        })
     };
-    same.map(second).collect()
+    same.filter_map(second).collect()
 }
 
 fn load_counts(path: &Path) -> Result<Vec<RawCount>> {
@@ -296,16 +340,16 @@ fn load_counts(path: &Path) -> Result<Vec<RawCount>> {
 
 /// # Errors
 /// When a frame was counted that the clip does not have.
-fn compare(counts: &[RawCount], vehicles: &[usize]) -> Result<Counts> {
+fn compare(counts: &[RawCount], frames: &[Noted]) -> Result<Counts> {
     let row = |count: &RawCount| {
         let RawCount { frame_index: frame, visible_vehicle_count: expected } = *count;
-        let detected = vehicles.get(frame).copied();
-        let detected = detected.with_context(|| {
+        let until = frames.get(..=frame).with_context(|| {
             format!(
-                "frame {frame} is counted, but the clip has {}: take another clip's counts out",
-                vehicles.len()
+                "frame {frame} was counted, but the clip has {}: is it another clip's file?",
+                frames.len()
             )
         })?;
+        let detected = until.iter().rev().find_map(|(_, vehicles)| *vehicles).unwrap_or(0);
         Ok(CountRow { frame, expected, detected })
     };
     let rows: Vec<CountRow> = counts.iter().map(row).collect::<Result<_>>()?;
@@ -319,8 +363,9 @@ fn compare(counts: &[RawCount], vehicles: &[usize]) -> Result<Counts> {
     })
 }
 
-fn rounded(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
+/// Times and means to two digits.
+fn hundredths(value: f64) -> f64 {
+    rounded(value, 2)
 }
 
 fn print_tables(report: &Report) -> Result<()> {
@@ -328,8 +373,8 @@ fn print_tables(report: &Report) -> Result<()> {
     writeln!(out, "models     {}", report.models.join(", "))?;
     writeln!(
         out,
-        "clip       {}: {} frames in {:.1} s, {} analysed in {:.1} s",
-        report.file, report.frames, report.duration_s, report.analysed, report.wall_s
+        "clip       {}: {} frames in {:.1} s; vehicles looked for in {}; took {:.1} s",
+        report.file, report.frames, report.duration_s, report.looked_at, report.wall_s
     )?;
     writeln!(out, "sightings  {}", report.sightings.len())?;
     for seen in &report.sightings {
@@ -373,15 +418,24 @@ fn print_tables(report: &Report) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn at(ms: u64, vehicles: Option<usize>) -> Noted {
+        (Duration::from_millis(ms), vehicles)
+    }
+
     #[test]
     fn seconds_are_those_of_the_clip() {
-        let at = |ms, vehicles| (Duration::from_millis(ms), vehicles);
-        let seconds = by_second(&[at(0, 1), at(500, 2), at(2100, 3)]);
+        let seconds = by_second(&[
+            at(0, Some(1)),
+            at(300, None),
+            at(500, Some(2)),
+            at(1500, None),
+            at(2100, Some(3)),
+        ]);
         assert_eq!(
             seconds,
             [
-                Second { second: 0, frames: 2, mean: 1.5, most: 2 },
-                Second { second: 2, frames: 1, mean: 3.0, most: 3 },
+                Second { second: 0, looked_at: 2, mean: 1.5, most: 2 },
+                Second { second: 2, looked_at: 1, mean: 3.0, most: 3 },
             ]
         );
     }
@@ -390,13 +444,16 @@ mod tests {
     fn counts_are_held_against_frames() {
         let count =
             |frame_index, visible_vehicle_count| RawCount { frame_index, visible_vehicle_count };
-        let counts = compare(&[count(0, 0), count(1, 2), count(2, 1)], &[1, 1, 1]).unwrap();
+        let frames = [at(0, Some(1)), at(80, None), at(160, Some(2)), at(240, Some(1))];
+        let counts = [count(0, 0), count(1, 1), count(2, 2), count(3, 3)];
+        let counts = compare(&counts, &frames).unwrap();
         assert_eq!(
             (counts.frames, counts.equal, counts.expected, counts.detected, counts.surplus),
-            (3, 1, 3, 2, 1)
+            (4, 2, 6, 4, 1)
         );
-        let error = compare(&[count(9, 0)], &[1]).unwrap_err().to_string();
-        assert!(error.contains("frame 9"), "{error}");
+        let error = compare(&[count(9, 0)], &frames).unwrap_err().to_string();
+        assert!(error.contains("frame 9") && error.contains("4"), "{error}");
+        assert!(compare(&[count(0, 0)], &[]).is_err());
     }
 
     #[test]

@@ -79,11 +79,11 @@ impl Failure {
     }
 
     fn lines(&self) -> [String; LINES as usize] {
-        [
-            self.expected.clone(),
-            format!("{}  {:.1} %", self.read, self.confidence * 100.0),
-            self.photo.clone(),
-        ]
+        let read = match self.confidence {
+            0.0 => self.read.clone(),
+            confidence => format!("{}  {:.1} %", self.read, confidence * 100.0),
+        };
+        [self.expected.clone(), read, self.photo.clone()]
     }
 }
 

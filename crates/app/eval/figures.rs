@@ -1,5 +1,6 @@
 //! From outcomes to figures. Every rate is a share of the photos that count, 0 to 1.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -110,8 +111,7 @@ pub(super) struct Reading {
     pub(super) answered: f64,
     pub(super) colour_exact: f64,
     pub(super) rows_exact: f64,
-    /// Expected calibration error over the answers; absent without any.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Expected calibration error over the answers; null without any.
     pub(super) ece: Option<f64>,
 }
 
@@ -300,7 +300,7 @@ pub(super) fn confusions<'o>(outcomes: impl IntoIterator<Item = &'o Outcome>) ->
         .into_iter()
         .map(|((expected, read), count)| Confusion { expected, read, count })
         .collect();
-    confusions.sort_by(|a, b| b.count.cmp(&a.count));
+    confusions.sort_by_key(|confusion| Reverse(confusion.count));
     confusions
 }
 
@@ -364,7 +364,7 @@ fn wilson(holds: usize, of: usize) -> [f64; 2] {
 }
 
 /// To this many digits after the point: what follows is noise.
-fn rounded(value: f64, digits: i32) -> f64 {
+pub(super) fn rounded(value: f64, digits: i32) -> f64 {
     let factor = 10f64.powi(digits);
     (value * factor).round() / factor
 }

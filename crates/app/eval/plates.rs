@@ -176,7 +176,7 @@ impl Examined {
             skipped: self.skipped,
             figures,
             models,
-            searched_whole: whole as f64 / outcomes.len() as f64,
+            searched_whole: figures::rounded(whole as f64 / outcomes.len() as f64, 4),
             cpu_ms_by_stage: figures::stages(outcomes),
             all_plates: self.all_plates,
             positions: if reading { figures::positions(outcomes) } else { Vec::new() },

@@ -22,6 +22,12 @@ const LOWER: Window = Window { x1: 0.0, y1: 0.4, x2: 1.0, y2: 1.0 };
 /// Their widths, as shares of a one-row plate's: the characters then come out about as wide as there.
 const UPPER_SHARE: f32 = 0.39;
 const LOWER_SHARE: f32 = 0.8;
+/// The same for a model that knows two-row plates, with the surroundings that it was trained on (`folded` in
+/// `models/training/render.py`: 58 and 110 of 168 pixels): squeezed into one picture, the upper row is too small.
+const FOLDED_UPPER: Window = Window { x1: 0.12, y1: -0.1, x2: 0.88, y2: 0.46 };
+const FOLDED_LOWER: Window = Window { x1: -0.05, y1: 0.36, x2: 1.05, y2: 1.1 };
+const FOLDED_UPPER_SHARE: f32 = 58.0 / 168.0;
+const FOLDED_LOWER_SHARE: f32 = 110.0 / 168.0;
 
 pub(crate) struct TextReader {
     pub(crate) model: Model,
@@ -59,7 +65,7 @@ impl TextReader {
         let mut texts: Vec<Option<(f32, FoundText)>> = plates.iter().map(|_| None).collect();
         for attempts in attempts.chunks(BATCH_MAX) {
             for (attempt, mut text) in attempts.iter().zip(self.run(attempts)?) {
-                let certainty = text.lattice.top_texts(1).first().map_or(0.0, |(_, p)| *p);
+                let certainty = certainty(&text);
                 let (_, plate) = &plates[attempt.plate];
                 text.rows = text.rows.or_else(|| Some(rows(attempt.rows, &plate.corners)));
                 let best = &mut texts[attempt.plate];
@@ -68,10 +74,58 @@ impl TextReader {
                 }
             }
         }
+        self.read_folded(plates, &mut texts)?;
         let reads = plates.iter().zip(uprights).zip(texts);
         Ok(reads
             .map(|(((_, plate), upright), text)| plate_read(plate, &upright?, text?.1))
             .collect())
+    }
+
+    /// Reads once more, row beside row, what a model that knows two-row plates said has two rows; the surer text
+    /// wins, everything else stays as it was.
+    fn read_folded(
+        &self,
+        plates: &[(View<'_>, FoundPlate)],
+        texts: &mut [Option<(f32, FoundText)>],
+    ) -> Result<(), VisionError> {
+        if self.head.two_rows() == TwoRows::SideBySide {
+            return Ok(());
+        }
+        let has_two = |text: &Option<(f32, FoundText)>| {
+            text.as_ref()
+                .and_then(|(_, text)| text.rows)
+                .is_some_and(|(rows, _)| rows == PlateRows::Two)
+        };
+        let folded: Vec<_> = plates
+            .iter()
+            .zip(&*texts)
+            .enumerate()
+            .filter(|(_, (_, text))| has_two(text))
+            .filter_map(|(plate, ((view, found), _))| {
+                let corners = &found.corners;
+                let upper = self.row(view, corners, FOLDED_UPPER, FOLDED_UPPER_SHARE)?;
+                let lower = self.row(view, corners, FOLDED_LOWER, FOLDED_LOWER_SHARE)?;
+                let strip = side_by_side(&upper, &lower);
+                Some(Attempt { plate, rows: Some(PlateRows::Two), strip })
+            })
+            .collect();
+        for attempts in folded.chunks(BATCH_MAX) {
+            for (attempt, text) in attempts.iter().zip(self.run(attempts)?) {
+                let surer = certainty(&text);
+                if let Some((before, plain)) = &mut texts[attempt.plate]
+                    && surer > *before
+                {
+                    (*before, plain.lattice) = (surer, text.lattice);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One row of a plate, as wide as its share of a one-row plate.
+    fn row(&self, view: &View<'_>, corners: &Quad, window: Window, share: f32) -> Option<Strip> {
+        let width = (self.plate_width as f32 * share).round() as usize;
+        rectify(view, corners, window, width, self.input.1)
     }
 
     fn upright(&self, view: &View<'_>, corners: &Quad) -> Option<Strip> {
@@ -96,12 +150,8 @@ impl TextReader {
         if corners.width() / corners.height() >= TWO_ROWS_ASPECT_MAX {
             return vec![whole(Some(PlateRows::One))];
         }
-        let height = self.input.1;
-        let row = |window, share: f32| {
-            let width = (self.plate_width as f32 * share).round() as usize;
-            rectify(view, corners, window, width, height)
-        };
-        let (upper, lower) = (row(UPPER, UPPER_SHARE), row(LOWER, LOWER_SHARE));
+        let upper = self.row(view, corners, UPPER, UPPER_SHARE);
+        let lower = self.row(view, corners, LOWER, LOWER_SHARE);
         let two = upper.zip(lower).map(|(upper, lower)| Attempt {
             plate,
             rows: Some(PlateRows::Two),
@@ -123,6 +173,11 @@ impl TextReader {
             |outputs| self.head.decode(outputs),
         )
     }
+}
+
+/// The probability of the likeliest text.
+fn certainty(text: &FoundText) -> f32 {
+    text.lattice.top_texts(1).first().map_or(0.0, |(_, p)| *p)
 }
 
 /// Rows where the model does not say: by the way that read better, and by the proportions.
