@@ -94,6 +94,8 @@ struct Second {
     /// Mean over them.
     mean: f64,
     most: usize,
+    /// Greatest score of a detection, 0 without any.
+    score_max: f32,
 }
 
 /// Detections held against counts by eye.
@@ -190,7 +192,7 @@ fn play(arguments: &ClipArguments, counts: Option<Vec<RawCount>>) -> Result<Repo
         file: address.into_owned(),
         models,
         frames: frames.len(),
-        looked_at: frames.iter().filter(|(_, vehicles)| vehicles.is_some()).count(),
+        looked_at: frames.iter().filter(|(_, looked)| looked.is_some()).count(),
         duration_s: hundredths(length.as_secs_f64()),
         wall_s: hundredths(begun.elapsed().as_secs_f64()),
         sightings: page.sightings.iter().map(Seen::from).collect(),
@@ -221,20 +223,34 @@ fn wait_for_end(health: impl Fn() -> Option<CameraHealth>) -> Result<()> {
     }
 }
 
-/// A frame by its time in the clip, with the vehicles detected; `None`: it was not looked at.
-type Noted = (Duration, Option<usize>);
+/// A frame by its time in the clip, with what was detected; `None`: it was not looked at.
+type Noted = (Duration, Option<LookedAt>);
+
+/// What the detector said of a frame.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct LookedAt {
+    vehicles: usize,
+    score_max: f32,
+}
+
+impl LookedAt {
+    fn of(found: &[Detection]) -> Self {
+        let score_max = found.iter().map(|detection| detection.score).fold(0.0, f32::max);
+        Self { vehicles: found.len(), score_max }
+    }
+}
 
 /// What passed the seams.
 #[derive(Default)]
-struct Notes(Mutex<BTreeMap<Duration, Option<usize>>>);
+struct Notes(Mutex<BTreeMap<Duration, Option<LookedAt>>>);
 
 impl Notes {
-    fn frames(&self) -> MutexGuard<'_, BTreeMap<Duration, Option<usize>>> {
+    fn frames(&self) -> MutexGuard<'_, BTreeMap<Duration, Option<LookedAt>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn in_order(&self) -> Vec<Noted> {
-        self.frames().iter().map(|(pts, vehicles)| (*pts, *vehicles)).collect()
+        self.frames().iter().map(|(pts, looked)| (*pts, *looked)).collect()
     }
 }
 
@@ -279,7 +295,8 @@ impl Detector for NotedDetector {
 
     fn detect(&self, frames: &[&Frame]) -> Result<Vec<Vec<Detection>>, VisionError> {
         let found = self.detector.detect(frames)?;
-        let noted = frames.iter().zip(&found).map(|(frame, found)| (frame.pts, Some(found.len())));
+        let noted =
+            frames.iter().zip(&found).map(|(frame, found)| (frame.pts, Some(LookedAt::of(found))));
         self.notes.frames().extend(noted);
         Ok(found)
     }
@@ -316,13 +333,15 @@ impl From<&Sighting> for Seen {
 fn by_second(frames: &[Noted]) -> Vec<Second> {
     let same = frames.chunk_by(|(a, _), (b, _)| a.as_secs() == b.as_secs());
     let second = |frames: &[Noted]| {
-        let vehicles: Vec<usize> = frames.iter().filter_map(|(_, vehicles)| *vehicles).collect();
-        let most = vehicles.iter().copied().max()?;
+        let looked: Vec<LookedAt> = frames.iter().filter_map(|(_, looked)| *looked).collect();
+        let vehicles = looked.iter().map(|looked| looked.vehicles);
+        let mean = vehicles.clone().sum::<usize>() as f64 / looked.len() as f64;
         Some(Second {
             second: frames.first()?.0.as_secs(),
-            looked_at: vehicles.len(),
-            mean: hundredths(vehicles.iter().sum::<usize>() as f64 / vehicles.len() as f64),
-            most,
+            looked_at: looked.len(),
+            mean: hundredths(mean),
+            most: vehicles.max()?,
+            score_max: looked.iter().map(|looked| looked.score_max).fold(0.0, f32::max),
         })
     };
     same.filter_map(second).collect()
@@ -349,7 +368,8 @@ fn compare(counts: &[RawCount], frames: &[Noted]) -> Result<Counts> {
                 frames.len()
             )
         })?;
-        let detected = until.iter().rev().find_map(|(_, vehicles)| *vehicles).unwrap_or(0);
+        let detected =
+            until.iter().rev().find_map(|(_, looked)| Some((*looked)?.vehicles)).unwrap_or(0);
         Ok(CountRow { frame, expected, detected })
     };
     let rows: Vec<CountRow> = counts.iter().map(row).collect::<Result<_>>()?;
@@ -393,9 +413,13 @@ fn print_tables(report: &Report) -> Result<()> {
             seen.heading.unwrap_or("-"),
         )?;
     }
-    writeln!(out, "vehicles detected, by second (mean, most)")?;
+    writeln!(out, "vehicles detected, by second (mean, most, greatest score)")?;
     for second in report.seconds.iter().filter(|second| second.most > 0) {
-        writeln!(out, "  {:>4} s  {:>5.2} {:>3}", second.second, second.mean, second.most)?;
+        writeln!(
+            out,
+            "  {:>4} s  {:>5.2} {:>3}  {:.2}",
+            second.second, second.mean, second.most, second.score_max
+        )?;
     }
     if let Some(counts) = &report.counts {
         writeln!(
@@ -419,7 +443,8 @@ mod tests {
     use super::*;
 
     fn at(ms: u64, vehicles: Option<usize>) -> Noted {
-        (Duration::from_millis(ms), vehicles)
+        let looked = vehicles.map(|vehicles| LookedAt { vehicles, score_max: 0.5 });
+        (Duration::from_millis(ms), looked)
     }
 
     #[test]
@@ -434,8 +459,8 @@ mod tests {
         assert_eq!(
             seconds,
             [
-                Second { second: 0, looked_at: 2, mean: 1.5, most: 2 },
-                Second { second: 2, looked_at: 1, mean: 3.0, most: 3 },
+                Second { second: 0, looked_at: 2, mean: 1.5, most: 2, score_max: 0.5 },
+                Second { second: 2, looked_at: 1, mean: 3.0, most: 3, score_max: 0.5 },
             ]
         );
     }

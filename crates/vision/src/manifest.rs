@@ -72,6 +72,7 @@ pub(crate) struct ModelEntry {
     licence_file: Option<String>,
     package: Option<String>,
     member: Option<String>,
+    made_by: Option<String>,
     origin: Option<String>,
     pub(crate) charset: Option<CharsetEntry>,
     pub(crate) input: InputEntry,
@@ -92,6 +93,7 @@ pub(crate) struct CharsetEntry {
     licence: Option<String>,
     package: Option<String>,
     member: Option<String>,
+    made_by: Option<String>,
 }
 
 /// A file without a meaning for models: a picture.
