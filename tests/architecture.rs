@@ -117,7 +117,13 @@ fn deciding_touches_no_file_socket_or_clock() {
                 );
                 continue;
             }
+            // Modules of tests only, declared under `cfg(test)`, may print and measure.
+            let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+            if ["costs.rs", "testing.rs", "tests.rs"].contains(&name) {
+                continue;
+            }
             let source = std::fs::read_to_string(&path).expect("source");
+            let source = source.split("#[cfg(test)]\nmod tests").next().expect("a first part");
             for banned in [
                 "std::fs",
                 "std::net",

@@ -77,7 +77,8 @@ struct Running {
 
 async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) -> Result<ExitCode> {
     let exposure = if config.insecure { Exposure::AnyInsecure } else { Exposure::LoopbackOnly };
-    guiji_api::listen_address_allowed(config.listen, exposure)?;
+    guiji_api::listen_address_allowed(config.listen, exposure)
+        .context("server.listen (server.insecure = true allows it)")?;
     // Ports first: a second server on this machine is told so before a store or a camera is touched.
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await
@@ -242,7 +243,8 @@ async fn serve_metrics(
     engine: &Engine,
     stopped: watch::Receiver<bool>,
 ) -> Result<tokio::task::JoinHandle<()>> {
-    guiji_api::listen_address_allowed(address, exposure)?;
+    guiji_api::listen_address_allowed(address, exposure)
+        .context("server.metrics (server.insecure = true allows it)")?;
     let listener = tokio::net::TcpListener::bind(address)
         .await
         .with_context(|| format!("listen on {address} (server.metrics)"))?;

@@ -145,7 +145,7 @@ fn questions_without_authority_and_bad_questions_are_refused_with_the_mend() {
     for (question, hints) in [
         (["search", "浙J1234I*"].as_slice(), ["digit 1"].as_slice()),
         (&["search", "--from", "1h", "--to", "2h"], &["end_time"]),
-        (&["search", "--camera", "nowhere"], &["cameras/nowhere"]),
+        (&["search", "--camera", "nowhere"], &["nowhere"]),
         (&["search", "--near", "121.4,29.1,100"], &["latitude"]),
         (&["trajectory", "浙J123456"], &["plate"]),
         (&["watchlist", "add", "w1", "浙J12345", "--reason", "r", "--days", "9999"], &["366"]),
@@ -180,7 +180,7 @@ fn a_bad_configuration_ends_the_program_before_anything_is_opened() {
     let dir = tempfile::tempdir().expect("a folder");
     for (text, hint) in [
         ("[analysis]\nwokers = 2\n", "did you mean `workers`"),
-        ("[server]\nlisten = \"0.0.0.0:7654\"\n", "loopback"),
+        ("[server]\nlisten = \"0.0.0.0:7654\"\n", "server.insecure = true"),
         (
             "[[camera]]\nid = \"a\"\nlat = 1\nlon = 2\naddress = \"rtsp://u:geheim@h/x\"\n",
             "password_file",

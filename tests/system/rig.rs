@@ -18,12 +18,12 @@ use guiji_scenes::{
 use tempfile::TempDir;
 
 /// The program under test.
-pub const GUIJI: &str = env!("CARGO_BIN_EXE_guiji");
+pub(crate) const GUIJI: &str = env!("CARGO_BIN_EXE_guiji");
 
 /// Two cameras one behind the other, by day and by night, a suspect and a decoy that differs in one character.
 const STORY: &str = include_str!("story.toml");
 
-pub struct SystemClock;
+pub(crate) struct SystemClock;
 
 impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods)] // a test is its own outermost edge
@@ -34,12 +34,12 @@ impl Clock for SystemClock {
 }
 
 /// Held by a story: two at a time would starve each other of the two cores.
-pub fn exclusive() -> MutexGuard<'static, ()> {
+pub(crate) fn exclusive() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -47,12 +47,12 @@ pub fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime")
 }
 
-pub fn repository() -> &'static Path {
+pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The composed story: made once, kept with the build's other products.
-pub fn story() -> &'static Path {
+pub(crate) fn story() -> &'static Path {
     static STORY_DIR: OnceLock<PathBuf> = OnceLock::new();
     STORY_DIR.get_or_init(|| {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("system-story");
@@ -65,14 +65,14 @@ pub fn story() -> &'static Path {
     })
 }
 
-pub fn passages_of(camera: &str) -> usize {
+pub(crate) fn passages_of(camera: &str) -> usize {
     let truth = StoryTruth::load(story()).expect("the truth");
     let clips = truth.clips(story()).expect("the truth of the clips");
     clips.iter().find(|clip| clip.camera == camera).expect("the clip").passages.len()
 }
 
 /// A program that is ended with the test.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     log: PathBuf,
 }
@@ -91,11 +91,11 @@ impl Server {
         Self { child, log }
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    pub fn terminate(&mut self) -> ExitStatus {
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -109,7 +109,7 @@ impl Server {
     }
 
     /// SIGKILL: no chance to tidy up.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("gone");
     }
@@ -129,25 +129,25 @@ impl Drop for Server {
     }
 }
 
-pub struct Rig {
+pub(crate) struct Rig {
     dir: TempDir,
     config: PathBuf,
     api: String,
     truth: StoryTruth,
-    pub scenes: SceneServer,
-    pub server: Server,
+    pub(crate) scenes: SceneServer,
+    pub(crate) server: Server,
     /// A folder that looks like the composed one, with the times at which it was served.
     served: PathBuf,
 }
 
 impl Rig {
     /// The story is told once, beginning when both cameras are watched.
-    pub fn serve_once() -> Self {
+    pub(crate) fn serve_once() -> Self {
         let start = StartRule::Watched { cameras: 2, patience: Duration::from_secs(60) };
         Self::new(start, AtEnd::Silence)
     }
 
-    pub fn serve_again_and_again() -> Self {
+    pub(crate) fn serve_again_and_again() -> Self {
         Self::new(StartRule::AtOnce, AtEnd::Loop)
     }
 
@@ -187,25 +187,25 @@ impl Rig {
         Self { dir, config, api, truth, scenes, server, served }
     }
 
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    pub fn api(&self) -> String {
+    pub(crate) fn api(&self) -> String {
         self.api.clone()
     }
 
-    pub fn plate(&self, vehicle: &str) -> String {
+    pub(crate) fn plate(&self, vehicle: &str) -> String {
         let found = self.truth.vehicles.iter().find(|v| v.vehicle == vehicle);
         found.expect("the vehicle").plate.clone()
     }
 
-    pub fn restart_server(&mut self) {
+    pub(crate) fn restart_server(&mut self) {
         self.server = Server::start(self.dir.path(), &self.config);
     }
 
     /// Waits until the story has been told and its last tracks have ended.
-    pub async fn wait_told(&mut self) {
+    pub(crate) async fn wait_told(&mut self) {
         let patience = Duration::from_secs(60);
         let started = self.scenes.wait_started(patience).expect("both cameras are watched");
         let end =
@@ -220,7 +220,7 @@ impl Rig {
         self.truth.save(&self.served).expect("saved");
     }
 
-    pub fn story_dir(&self) -> &Path {
+    pub(crate) fn story_dir(&self) -> &Path {
         &self.served
     }
 }
@@ -234,17 +234,17 @@ fn header(api: &str) -> String {
     )
 }
 
-pub fn config_without_cameras(dir: &Path) -> PathBuf {
+pub(crate) fn config_without_cameras(dir: &Path) -> PathBuf {
     let config = dir.join("guiji.toml");
     fs::write(&config, header("127.0.0.1:0")).expect("a configuration");
     config
 }
 
-pub fn camera_id(id: &str) -> CameraId {
+pub(crate) fn camera_id(id: &str) -> CameraId {
     CameraId::new(id).expect("an id")
 }
 
-pub async fn connect(rig: &Rig) -> Client {
+pub(crate) async fn connect(rig: &Rig) -> Client {
     let authority = Authority::new("system test", "T-1", "tester").expect("an authority");
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
@@ -256,7 +256,7 @@ pub async fn connect(rig: &Rig) -> Client {
     }
 }
 
-pub fn wait_for(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + patience;
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
@@ -264,7 +264,7 @@ pub fn wait_for(what: &str, patience: Duration, mut holds: impl FnMut() -> bool)
     }
 }
 
-pub fn guiji(rig: &Rig, arguments: &[&str]) -> Output {
+pub(crate) fn guiji(rig: &Rig, arguments: &[&str]) -> Output {
     Command::new(GUIJI)
         .args(arguments)
         .args([
@@ -281,11 +281,11 @@ pub fn guiji(rig: &Rig, arguments: &[&str]) -> Output {
         .expect("guiji runs")
 }
 
-pub fn query(rig: &Rig, question: &[&str]) -> Output {
+pub(crate) fn query(rig: &Rig, question: &[&str]) -> Output {
     guiji(rig, &[&["query"], question].concat())
 }
 
-pub fn entry(plate: &str) -> pb::WatchlistEntry {
+pub(crate) fn entry(plate: &str) -> pb::WatchlistEntry {
     let target = if plate.contains('?') {
         pb::watchlist_entry::Target::PlatePattern(plate.to_owned())
     } else {
@@ -301,7 +301,7 @@ pub fn entry(plate: &str) -> pb::WatchlistEntry {
 }
 
 /// What an alert stream holds until it is silent for a while.
-pub async fn stream_alerts(
+pub(crate) async fn stream_alerts(
     mut stream: Messages<pb::StreamAlertsResponse>,
     silence: Duration,
 ) -> Vec<pb::Alert> {
@@ -316,7 +316,11 @@ pub async fn stream_alerts(
 }
 
 /// Names of final sightings as the live feed announces them.
-pub async fn announced_finals(client: &Client, wanted: usize, patience: Duration) -> Vec<String> {
+pub(crate) async fn announced_finals(
+    client: &Client,
+    wanted: usize,
+    patience: Duration,
+) -> Vec<String> {
     let mut feed =
         client.watch_sightings(pb::WatchSightingsRequest::default()).await.expect("a feed");
     let mut names = Vec::new();
@@ -334,7 +338,7 @@ pub async fn announced_finals(client: &Client, wanted: usize, patience: Duration
     names
 }
 
-pub async fn all_finals(client: &Client) -> Vec<pb::Sighting> {
+pub(crate) async fn all_finals(client: &Client) -> Vec<pb::Sighting> {
     let (mut sightings, mut page_token) = (Vec::new(), String::new());
     loop {
         // Small pages, so that paging is used.
@@ -357,7 +361,7 @@ fn bare(camera: &str) -> String {
     camera.trim_start_matches("cameras/").to_owned()
 }
 
-pub fn seen(sighting: &pb::Sighting) -> Seen {
+pub(crate) fn seen(sighting: &pb::Sighting) -> Seen {
     Seen {
         camera: bare(&sighting.camera),
         at: time(sighting.capture.as_ref()),
@@ -365,7 +369,7 @@ pub fn seen(sighting: &pb::Sighting) -> Seen {
     }
 }
 
-pub fn seen_alert(alert: &pb::Alert) -> Seen {
+pub(crate) fn seen_alert(alert: &pb::Alert) -> Seen {
     Seen {
         camera: bare(&alert.camera),
         at: time(alert.capture.as_ref()),
@@ -373,13 +377,13 @@ pub fn seen_alert(alert: &pb::Alert) -> Seen {
     }
 }
 
-pub fn word<W: Word>(number: i32) -> W {
+pub(crate) fn word<W: Word>(number: i32) -> W {
     W::from_pb(number).ok().flatten().expect("a word")
 }
 
 /// Runs the Python peer. `./x test` prepares its interpreter and says where; without it the test fails rather than
 /// passing over the peer in silence.
-pub fn python_peer(rig: &Rig, plate: &str) {
+pub(crate) fn python_peer(rig: &Rig, plate: &str) {
     let python = repository().join(".guiji/peer/bin/python");
     assert!(python.is_file(), "{} is missing: run ./x test", python.display());
     let output = Command::new(python)
