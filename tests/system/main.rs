@@ -147,7 +147,7 @@ fn questions_without_authority_and_bad_questions_are_refused_with_the_mend() {
         (&["search", "--from", "1h", "--to", "2h"], &["end_time"]),
         (&["search", "--camera", "nowhere"], &["nowhere"]),
         (&["search", "--near", "121.4,29.1,100"], &["latitude"]),
-        (&["trajectory", "浙J123456"], &["plate"]),
+        (&["trajectory", "浙J12"], &["6 to 9"]),
         (&["watchlist", "add", "w1", "浙J12345", "--reason", "r", "--days", "9999"], &["366"]),
         (&["watchlist", "add", "w1", "浙112345", "--reason", "r"], &["fits no kind"]),
         (&["evidence", "00000000000000000000000000000000"], &["sighting"]),

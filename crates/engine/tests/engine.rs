@@ -1,4 +1,5 @@
 //! The engine with scripted cameras and models, and the real tracker, fusion, rules and store.
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as a test does")]
 
 use std::collections::HashMap;
 use std::sync::Arc;
