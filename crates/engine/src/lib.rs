@@ -1,9 +1,9 @@
 //! The moving parts between a camera's frames and durable sightings.
 //!
-//! Owns: every queue and thread of the perception path. Frames wait in one slot a camera ([`slots`]); workers take
-//! batches over cameras, detect, track, read plates and decide on passages ([`perception`]); the recorder encodes
-//! evidence, matches the watch-list and stores, and only then tells listeners ([`recorder`]). Cameras come and go at
-//! run time ([`cameras`]).
+//! Owns: every queue and thread of the perception path. Frames wait in one slot a camera (`slots`); workers take
+//! batches over cameras, detect, track, read plates and decide on passages (`perception`); the recorder encodes
+//! evidence, matches the watch-list and stores, and only then tells listeners (`recorder`). Cameras come and go at
+//! run time (`cameras`).
 //!
 //! Never does: decoding, inference or storage itself (those are parts behind the seams of `domain`), or decisions
 //! (those are `analysis`).

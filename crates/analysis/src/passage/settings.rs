@@ -56,7 +56,7 @@ impl Default for PassageSettings {
             provisional_confidence_min: 0.8,
             provisional_plate_width_min_px: 50.0,
             frames_min: 3,
-            score_mean_min: 0.4,
+            score_mean_min: 0.35,
             moving_duration_min: Duration::from_millis(250),
             still_duration_min: Duration::from_secs(1),
             merge_within: Duration::from_secs(3),

@@ -39,7 +39,7 @@ pub struct TrackerSettings {
 impl Default for TrackerSettings {
     fn default() -> Self {
         Self {
-            high_score: 0.45,
+            high_score: 0.4,
             low_score: 0.15,
             lost_after: Duration::from_millis(1200),
             confirm_hits: 2,
