@@ -1,10 +1,9 @@
 //! The command line.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::{demo, doctor, eval, query, run, watch};
 
@@ -19,7 +18,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Watch cameras: streams in, sightings, alerts and the API out.
-    Run(RunArguments),
+    Run(run::RunArguments),
     /// Ask a running server.
     Query(query::QueryArguments),
     /// Show a live table of the cameras of a running server.
@@ -30,26 +29,6 @@ enum Command {
     Doctor(doctor::DoctorArguments),
     /// Play a made-up county of six cameras through the whole system and keep the score.
     Demo(demo::DemoArguments),
-}
-
-/// Arguments of `guiji run`.
-#[derive(Debug, Args)]
-pub(crate) struct RunArguments {
-    /// The configuration file.
-    #[arg(long, short, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// A stream or file to watch besides the configured cameras; may be given again.
-    #[arg(long, value_name = "URL|FILE")]
-    pub(crate) source: Vec<String>,
-    /// Play the sources as fast as analysis allows instead of in real time (files only).
-    #[arg(long)]
-    pub(crate) fast: bool,
-    /// Stop when every source has ended.
-    #[arg(long)]
-    pub(crate) until_end: bool,
-    /// Print each final sighting to standard output.
-    #[arg(long)]
-    pub(crate) print: bool,
 }
 
 /// Runs the command.

@@ -357,8 +357,9 @@ pub(crate) fn source_camera(
     Ok(Camera {
         id: CameraId::new(id)?,
         site: SiteId::new(id)?,
-        name: id.to_owned(),
-        position: GeoPoint::new(29.1, 121.4)?,
+        name: format!("{id} (place unknown)"),
+        // Nobody said where it stands, and a place nobody drives at cannot be taken for one.
+        position: GeoPoint::new(0.0, 0.0)?,
         bearing_deg: None,
         address,
         credentials,

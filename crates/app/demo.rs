@@ -19,8 +19,8 @@ use guiji_api::pb;
 use guiji_domain::{Authority, Clock as _, Timestamp};
 use serde::Deserialize;
 
-use crate::cli::RunArguments;
 use crate::clock::SystemClock;
+use crate::run::RunArguments;
 use crate::{query, run};
 
 /// Arguments of `guiji demo`.

@@ -1,11 +1,12 @@
 //! `guiji run`: builds the parts, joins them at the seams, and drains them in order.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use clap::Args;
 use guiji_api::{ApiParts, ApiServer, ApiSettings, Exposure, FileCameras};
 use guiji_domain::{
     Camera, CameraControl as _, CameraRegistry as _, CameraState, Clock, Detector as _,
@@ -20,10 +21,29 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 use tracing::{error, info, warn};
 
-use crate::cli::RunArguments;
 use crate::clock::SystemClock;
 use crate::config::{Config, DRAIN_PATIENCE, source_camera};
 use crate::{query, telemetry};
+
+/// Arguments of `guiji run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// The configuration file.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// A stream or file to watch besides the configured cameras; may be given again.
+    #[arg(long, value_name = "URL|FILE")]
+    pub(crate) source: Vec<String>,
+    /// Play the sources as fast as analysis allows instead of in real time (files only).
+    #[arg(long)]
+    pub(crate) fast: bool,
+    /// Stop when every source has ended.
+    #[arg(long)]
+    pub(crate) until_end: bool,
+    /// Print each final sighting to standard output.
+    #[arg(long)]
+    pub(crate) print: bool,
+}
 
 /// How often old data is looked for.
 const RETENTION_EVERY: Duration = Duration::from_secs(600);
@@ -231,7 +251,7 @@ fn open_cameras(
         cameras.open(camera)?;
     }
     for source in sources {
-        store.put_camera(&source).with_context(|| format!("register source {}", source.id))?;
+        // Not registered: a source belongs to this run of the program.
         cameras.open(source)?;
     }
     Ok(())
