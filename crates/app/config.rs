@@ -337,7 +337,9 @@ fn explain(error: &toml::de::Error) -> anyhow::Error {
             .unwrap_or_default(),
         _ => String::new(),
     };
-    anyhow!("{}{hint}", error.to_string().trim_end())
+    // "usize" is a word for programmers.
+    let text = error.to_string().replace("expected usize", "expected a whole number");
+    anyhow!("{}{hint}", text.trim_end())
 }
 
 /// How long the engine may take to drain before work is cut off.
@@ -429,7 +431,7 @@ mod tests {
             (&format!("{CAMERA}bearing_deg = 400"), &["k1", "bearing_deg"]),
             (&format!("{CAMERA}{CAMERA}"), &["k1", "twice"]),
             (&format!("{CAMERA}recorded_at = \"yesterday\""), &["k1", "yesterday", "RFC 3339"]),
-            ("[analysis]\nworkers = \"two\"", &["workers", "integer"]),
+            ("[analysis]\nworkers = \"two\"", &["workers", "whole number"]),
         ] {
             let error = format!("{:#}", parse(text).unwrap_err());
             for hint in hints {
