@@ -35,6 +35,9 @@ fn vehicles_on_streams_become_sightings_alerts_and_a_trajectory() {
     let score =
         score(rig.story_dir(), &sightings.iter().map(seen).collect::<Vec<_>>()).expect("a score");
     println!("{score}\n{:#?}\n{:#?}", score.failures, score.extra);
+    for sighting in &sightings {
+        println!("{} {:?} {:?}", sighting.camera, sighting.capture, seen(sighting).plate);
+    }
     assert!(score.all().recall() >= 0.85, "passages found");
     assert!(score.all().plate_accuracy() >= 0.75, "plates whole");
     assert!(score.extra.len() <= 1, "sightings of nothing: {:?}", score.extra);

@@ -35,6 +35,7 @@ pub use settings::PassageSettings;
 use crate::tracker::Tracker;
 use choice::{Owner, choose};
 use passing::{Passing, ReadEffect, Shot, region};
+use path::Path;
 use still::StillVehicles;
 
 /// Names the pictures of one passage between the caller and [`Passages`]. Unique within one `Passages`.
@@ -135,8 +136,8 @@ pub struct Passages {
     live: Vec<Passing>,
     /// Ended, and held back for a continuation. In order of ending.
     held: VecDeque<Passing>,
-    /// Plates told a moment ago, with the time they were last seen.
-    told: VecDeque<(FusedPlate, Timestamp)>,
+    /// Plates told a moment ago, with the way they went and the time they were last seen.
+    told: VecDeque<(FusedPlate, Path, Timestamp)>,
     still: StillVehicles,
     next_shot: u64,
     now: Option<Timestamp>,
@@ -371,7 +372,7 @@ impl Passages {
             if self.told.len() >= TOLD_MAX {
                 self.told.pop_front();
             }
-            self.told.push_back((plate.clone(), passing.seen));
+            self.told.push_back((plate.clone(), passing.path.clone(), passing.seen));
         }
         let sighting = passing.sighting(&self.camera, SightingStage::Final);
         events.push(PassageEvent::Final { sighting, shot: passing.shot });
@@ -379,10 +380,10 @@ impl Passages {
 
     /// Whether it began right after a passage of the same plate that has been told already.
     fn is_late_twin(&self, passing: &Passing) -> bool {
-        self.told.iter().any(|(plate, seen)| {
+        self.told.iter().any(|(plate, path, seen)| {
             passing.started >= *seen
                 && passing.started.since(*seen) <= self.settings.merge_within
-                && passing.has_same_plate(Some(plate))
+                && passing.is_same_vehicle(Some(plate), path, *seen)
         })
     }
 

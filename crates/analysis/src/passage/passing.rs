@@ -346,16 +346,24 @@ impl Passing {
             && !(self.was_told_provisionally() && earlier.was_told_provisionally())
             && self.started >= earlier.seen
             && self.started.since(earlier.seen) <= within
-            && self.has_same_plate(earlier.plate.as_ref())
+            && self.is_same_vehicle(earlier.plate.as_ref(), &earlier.path, earlier.seen)
     }
 
-    pub(super) fn has_same_plate(&self, other: Option<&FusedPlate>) -> bool {
-        match (&self.plate, other) {
+    /// Whether it may be the vehicle of an earlier plate and path, last seen then.
+    pub(super) fn is_same_vehicle(
+        &self,
+        plate: Option<&FusedPlate>,
+        path: &Path,
+        seen: Timestamp,
+    ) -> bool {
+        match (&self.plate, plate) {
             (Some(a), Some(b)) => {
                 let doubtful = a.confidence.min(b.confidence) < SURE;
-                similarity(&a.lattice, &b.lattice) >= SAME_PLATE
+                let alike = similarity(&a.lattice, &b.lattice) >= SAME_PLATE
                     // Two vehicles in a row whose plates differ in one character are much rarer than a misread.
-                    || (doubtful && differences(&a.lattice, &b.lattice) <= 1)
+                    || (doubtful && differences(&a.lattice, &b.lattice) <= 1);
+                // A decoy may follow right behind: while in doubt, the way through the picture must fit as well.
+                alike && (!doubtful || path.leads_to(&self.path, self.started.since(seen)))
             }
             _ => false,
         }

@@ -80,6 +80,25 @@ impl Path {
         !self.has_moved() || self.resting(seen) >= Duration::from_secs(1)
     }
 
+    /// Whether a vehicle on this path can turn up on the later one after the gap: what grows smaller in the picture
+    /// does not come back large, and what passes across does not leap.
+    pub(super) fn leads_to(&self, later: &Self, gap: Duration) -> bool {
+        const LEAP: f32 = 1.0;
+        const LEAP_A_SECOND: f32 = 1.5;
+        let (from, to) = (self.latest(), later.latest());
+        let growth = |a: &BBox, b: &BBox| (size(b) / size(a)).ln();
+        let trend = match (self.first_whole, self.last_whole) {
+            (Some(first), Some(last)) => growth(&first, &last),
+            _ => growth(&self.first, &from),
+        };
+        if trend.abs() < HEADING_MIN {
+            let (a, b) = (from.centre(), to.centre());
+            let leap = (a.x - b.x).hypot(a.y - b.y) / ((size(&from) + size(&to)) / 2.0);
+            return leap <= LEAP + LEAP_A_SECOND * gap.as_secs_f32();
+        }
+        growth(&from, &to) * trend.signum() >= -HEADING_MIN
+    }
+
     /// Continues the path of an earlier track of the same vehicle.
     pub(super) fn prepend(&mut self, earlier: &Self) {
         self.first = earlier.first;

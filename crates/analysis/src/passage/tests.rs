@@ -1,7 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use guiji_domain::{
-    ClockSource, Heading, PlateColour, PlateKind, PlateState, PlateText, SightingId, VehicleClass,
+    Candidate, ClockSource, Heading, Lattice, PlateChar, PlateColour, PlateKind, PlateState,
+    PlateText, Position, SightingId, VehicleClass,
 };
 use proptest::prelude::*;
 
@@ -199,6 +200,28 @@ fn a_broken_track_of_one_plate_is_one_sighting() {
     assert_eq!(told.provisionals.len(), 1, "no second alert for the second track");
     assert_eq!(told.finals[0].span.first(), captured(0).at);
     assert_eq!(passages.counters().merged, 1);
+}
+
+/// A decoy with one other character right behind the suspect, its plate read with doubt at first.
+#[test]
+fn a_decoy_right_behind_is_another_sighting() {
+    let (mut passages, mut told) = (passages(), Told::default());
+    let decoy = |vehicle: &BBox, frame: i64| {
+        let sure = 0.5 + 0.045 * frame.min(10) as f32;
+        let mut positions = plain_lattice("浙J7K249", 0.99).positions().to_vec();
+        let candidate = |c, probability| Candidate { character: PlateChar::new(c), probability };
+        positions[3] =
+            Position::new(vec![candidate('K', sure), candidate('F', 0.98 - sure)]).unwrap();
+        read_at(Lattice::new(positions).unwrap(), plate_box(vehicle), None)
+    };
+    for (t, detection) in approach(0, 0..40) {
+        frame(&mut passages, &mut told, t, &[detection], |w| vec![read_on(&w.vehicle, "浙J7F249")]);
+    }
+    for (i, (t, detection)) in (0..).zip(approach(5_200, 0..40)) {
+        frame(&mut passages, &mut told, t, &[detection], |w| vec![decoy(&w.vehicle, i)]);
+    }
+    told.end(&mut passages);
+    assert_eq!(told.plates(), ["浙J7F249", "浙J7K249"]);
 }
 
 #[test]
