@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use guiji_ingest::missing_elements;
-use guiji_vision::{Models, Vision, VisionSettings};
+use guiji_vision::Models;
 
 use crate::config::Config;
+use crate::models;
 
 /// Arguments of `guiji doctor`.
 #[derive(Debug, Args)]
@@ -92,21 +93,11 @@ fn models(config: &Config) -> Vec<(&'static str, Finding)> {
         })
         .collect();
     if findings.iter().all(|(_, finding)| matches!(finding, Well(_))) {
-        let settings = VisionSettings {
-            manifest: config.manifest.clone(),
-            cache_dir: config.models_cache.clone(),
-            runtime_library: None,
-            workers: 1,
-            thresholds: Default::default(),
-            plate_reader: None,
-        };
-        let ran = Vision::load(&settings)
-            .map_err(anyhow::Error::from)
-            .and_then(|vision| Ok(vision.warm_up()?));
+        let ran = models::load(config, 1, None);
         findings.push((
             "inference",
             match ran {
-                Ok(()) => Well("every model runs".into()),
+                Ok(_) => Well("every model runs".into()),
                 Err(error) => Wrong(format!("{error:#}")),
             },
         ));

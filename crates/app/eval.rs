@@ -16,10 +16,11 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use guiji_vision::{Vision, VisionSettings};
+use guiji_vision::Vision;
 use serde::Serialize;
 
 use crate::config::Config;
+use crate::models;
 
 /// Arguments of `guiji eval`.
 #[derive(Debug, Args)]
@@ -54,16 +55,7 @@ impl ModelArguments {
             Some(path) => Config::load(path)?,
             None => Config::parse("", Path::new("."))?,
         };
-        let vision = Vision::load(&VisionSettings {
-            manifest: config.manifest,
-            cache_dir: config.models_cache,
-            runtime_library: None,
-            workers,
-            thresholds: Default::default(),
-            plate_reader: self.reader.clone(),
-        })?;
-        vision.warm_up()?;
-        Ok(vision)
+        models::load(&config, workers, self.reader.clone())
     }
 }
 

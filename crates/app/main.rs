@@ -9,6 +9,7 @@ mod config;
 mod demo;
 mod doctor;
 mod eval;
+mod models;
 mod query;
 mod run;
 mod telemetry;

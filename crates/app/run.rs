@@ -15,7 +15,6 @@ use guiji_domain::{
 use guiji_engine::{Cameras, Engine, EngineParts, EngineSettings, EvidenceSettings};
 use guiji_ingest::{GstSource, IngestSettings};
 use guiji_store::{KeepLimit, Store, StoreSettings};
-use guiji_vision::{Vision, VisionSettings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
@@ -23,7 +22,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::SystemClock;
 use crate::config::{Config, DRAIN_PATIENCE, source_camera};
-use crate::{query, telemetry};
+use crate::{models, query, telemetry};
 
 /// Arguments of `guiji run`.
 #[derive(Debug, Args)]
@@ -205,16 +204,7 @@ fn start_engine(config: &Config, store: Arc<Store>, clock: Arc<dyn Clock>) -> Re
         ..EngineSettings::default()
     };
     settings.workers = config.workers.unwrap_or(settings.workers);
-    let vision = Vision::load(&VisionSettings {
-        manifest: config.manifest.clone(),
-        cache_dir: config.models_cache.clone(),
-        runtime_library: None,
-        workers: settings.workers,
-        thresholds: Default::default(),
-        plate_reader: None,
-    })?;
-    vision.warm_up()?;
-    let vision = Arc::new(vision);
+    let vision = Arc::new(models::load(config, settings.workers, None)?);
     let source =
         GstSource::new(IngestSettings::new(vision.input_size(), PixelFormat::Bgr), clock.clone())?;
     let parts = EngineParts {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Duration;
 
@@ -64,13 +64,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 impl Recorder {
     /// Works until every sender is gone and the queue is empty.
     pub(crate) fn run(&self, passages: &Receiver<Passage>) {
-        loop {
-            // A time limit only so that the thread can be seen alive in a debugger; nothing is polled.
-            let first = match passages.recv_timeout(Duration::from_secs(60)) {
-                Ok(passage) => passage,
-                Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
+        while let Ok(first) = passages.recv() {
             let mut batch = vec![first];
             batch.extend(passages.try_iter().take(BATCH_MAX - 1));
             // Provisional sightings exist for the sake of alerts: they do not wait behind the encoding of pictures.
