@@ -27,6 +27,7 @@ pub(crate) fn load(manifest: Option<&Path>) -> anyhow::Result<Vision> {
         runtime_library: None,
         workers: 1,
         thresholds: Thresholds::default(),
+        plate_detector: None,
         plate_reader: None,
     })?;
     vision.warm_up()?;

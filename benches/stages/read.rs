@@ -143,10 +143,8 @@ fn draw(folder: &Path) -> anyhow::Result<()> {
 /// The first photos of a folder, by name.
 fn gather(from: &Path, to: &Path) -> anyhow::Result<()> {
     let is_photo = |file: &PathBuf| file.extension().is_some_and(|e| e == "jpg" || e == "png");
-    let files = fs::read_dir(from)?.map(|entry| Ok(entry?.path()));
-    let mut files = files.collect::<std::io::Result<Vec<_>>>()?;
+    let mut files = files(from)?;
     files.retain(is_photo);
-    files.sort();
     for file in files.iter().take(PHOTOS_MAX) {
         fs::copy(file, to.join(file.file_name().context("a file without a name")?))?;
     }
@@ -155,11 +153,17 @@ fn gather(from: &Path, to: &Path) -> anyhow::Result<()> {
 
 /// The photos of a folder by name, decoded and scaled beforehand, as the peer's are.
 fn frames(folder: &Path, vision: &Vision) -> anyhow::Result<Vec<Frame>> {
+    let files = files(folder)?;
+    let photos = files.iter().map(|file| models::frame(&image::open(file)?.to_rgb8(), vision));
+    photos.collect()
+}
+
+/// The files of a folder by name.
+fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let files = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
     let mut files = files.collect::<std::io::Result<Vec<_>>>()?;
     files.sort();
-    let photos = files.iter().map(|file| models::frame(&image::open(file)?.to_rgb8(), vision));
-    photos.collect()
+    Ok(files)
 }
 
 /// agentclpr in a process of its own.
@@ -167,6 +171,7 @@ struct Peer {
     process: Child,
     asks: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
+    photos: Vec<PathBuf>,
     texts: Vec<Vec<String>>,
 }
 
@@ -178,8 +183,8 @@ impl Peer {
             return Ok(None);
         }
         let mut process = Command::new(python)
-            .arg(checkout().join("benches/agentclpr_peer.py"))
-            .arg(photos)
+            .arg(checkout().join("crates/app/eval/peers/peer.py"))
+            .arg("agentclpr")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -187,25 +192,30 @@ impl Peer {
             .context("cannot start agentclpr")?;
         let asks = process.stdin.take();
         let answers = BufReader::new(process.stdout.take().context("no answers")?);
-        let mut peer = Self { process, asks, answers, texts: Vec::new() };
-        let mut found: serde_json::Value = serde_json::from_str(&peer.answer()?)?;
-        peer.texts = serde_json::from_value(found["texts"].take())?;
+        let photos = files(photos)?;
+        let mut peer = Self { process, asks, answers, photos, texts: Vec::new() };
+        peer.round()?;
         Ok(Some(peer))
     }
 
-    fn answer(&mut self) -> anyhow::Result<String> {
-        let mut line = String::new();
-        let length = self.answers.read_line(&mut line)?;
-        anyhow::ensure!(length > 0, "agentclpr ended: run benches/agentclpr_peer.py to see why");
-        Ok(line)
-    }
-
-    /// The CPU time it takes for all photos.
+    /// The CPU time it takes for all photos, decoding left out.
     fn round(&mut self) -> anyhow::Result<Duration> {
         let asks = self.asks.as_mut().context("it was told to end")?;
-        asks.write_all(b"\n")?;
-        asks.flush()?;
-        Ok(Duration::from_secs_f64(self.answer()?.trim().parse()?))
+        let mut spent = Duration::ZERO;
+        self.texts.clear();
+        for photo in &self.photos {
+            writeln!(asks, "{}", photo.display())?;
+            asks.flush()?;
+            let mut line = String::new();
+            let length = self.answers.read_line(&mut line)?;
+            anyhow::ensure!(length > 0, "agentclpr ended: run its peer.py to see why");
+            let found: serde_json::Value = serde_json::from_str(&line)?;
+            let plates = found["plates"].as_array().context("no plates")?;
+            let texts = plates.iter().filter_map(|plate| plate["text"].as_str());
+            self.texts.push(texts.map(str::to_owned).collect());
+            spent += Duration::from_secs_f64(found["cpu_s"].as_f64().context("no time")?);
+        }
+        Ok(spent)
     }
 }
 

@@ -58,7 +58,7 @@ fn road(fps: f64) -> anyhow::Result<Frames> {
             let score = 0.75 + 0.4 * chance.next();
             if chance.next() < 0.4 {
                 let bbox = BBox::new(x, y, x + 150.0, y + 120.0).context("a box")?;
-                seen.push(Detection { bbox, class: VehicleClass::Car, score });
+                seen.push(Detection { bbox, class: Some(VehicleClass::Car), score });
             }
         }
         Ok((Timestamp::from_millis((seconds * 1000.0) as i64), seen))

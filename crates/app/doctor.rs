@@ -93,7 +93,7 @@ fn models(config: &Config) -> Vec<(&'static str, Finding)> {
         })
         .collect();
     if findings.iter().all(|(_, finding)| matches!(finding, Well(_))) {
-        let ran = models::load(config, 1, None);
+        let ran = models::load(config, 1, models::Chosen::default());
         findings.push((
             "inference",
             match ran {

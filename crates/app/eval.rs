@@ -2,6 +2,7 @@
 //!
 //! What each figure means is in `docs/eval.md`.
 
+mod baseline;
 mod clip;
 mod contact_sheet;
 mod figures;
@@ -46,6 +47,9 @@ struct ModelArguments {
     /// Id of the plate reader in the models' manifest; the one `guiji run` uses otherwise.
     #[arg(long, value_name = "ID")]
     reader: Option<String>,
+    /// Id of the plate detector, likewise.
+    #[arg(long, value_name = "ID")]
+    plate_detector: Option<String>,
 }
 
 impl ModelArguments {
@@ -55,7 +59,11 @@ impl ModelArguments {
             Some(path) => Config::load(path)?,
             None => Config::parse("", Path::new("."))?,
         };
-        models::load(&config, workers, self.reader.clone())
+        let chosen = models::Chosen {
+            plate_detector: self.plate_detector.clone(),
+            plate_reader: self.reader.clone(),
+        };
+        models::load(&config, workers, chosen)
     }
 }
 

@@ -5,15 +5,23 @@ use guiji_vision::{Vision, VisionSettings};
 
 use crate::config::Config;
 
-/// The models, digests checked, each run once. `reader` names another plate reader than the manifest's first.
-pub(crate) fn load(config: &Config, workers: usize, reader: Option<String>) -> Result<Vision> {
+/// Models other than the manifest's first of their role, by id.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Chosen {
+    pub(crate) plate_detector: Option<String>,
+    pub(crate) plate_reader: Option<String>,
+}
+
+/// The models, digests checked, each run once.
+pub(crate) fn load(config: &Config, workers: usize, chosen: Chosen) -> Result<Vision> {
     let vision = Vision::load(&VisionSettings {
         manifest: config.manifest.clone(),
         cache_dir: config.models_cache.clone(),
         runtime_library: None,
         workers,
         thresholds: Default::default(),
-        plate_reader: reader,
+        plate_detector: chosen.plate_detector,
+        plate_reader: chosen.plate_reader,
     })?;
     vision.warm_up()?;
     Ok(vision)

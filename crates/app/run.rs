@@ -204,7 +204,7 @@ fn start_engine(config: &Config, store: Arc<Store>, clock: Arc<dyn Clock>) -> Re
         ..EngineSettings::default()
     };
     settings.workers = config.workers.unwrap_or(settings.workers);
-    let vision = Arc::new(models::load(config, settings.workers, None)?);
+    let vision = Arc::new(models::load(config, settings.workers, models::Chosen::default())?);
     let source =
         GstSource::new(IngestSettings::new(vision.input_size(), PixelFormat::Bgr), clock.clone())?;
     let parts = EngineParts {

@@ -58,6 +58,16 @@ pub(crate) fn render_metrics(
     page.counter("guiji_batches_total", "Detector batches run.", perception.batches);
     page.seconds("guiji_detect_seconds_total", "Time in vehicle detection.", perception.detect_ns);
     page.seconds("guiji_read_seconds_total", "Time in plate reading.", perception.read_ns);
+    page.counter(
+        "guiji_frames_searched_total",
+        "Whole frames searched for plates, no vehicle having been found in them.",
+        perception.searched,
+    );
+    page.counter(
+        "guiji_plate_led_total",
+        "Detections of vehicles that only their plate gave away.",
+        perception.plate_led,
+    );
     page.counter("guiji_plate_regions_total", "Regions searched for plates.", perception.regions);
     page.counter("guiji_plate_reads_total", "Plates read.", perception.plates);
     page.counter("guiji_panics_total", "Panics caught.", perception.panics);

@@ -8,7 +8,6 @@ is printed. Then one model is tuned on all of them and exported.
 """
 
 import argparse
-import csv
 import json
 import os
 import random
@@ -18,11 +17,11 @@ import numpy as np
 
 import evaluate
 import network
+import photos
 import plate_forms as forms
 import render
 import train
 
-ALLOWED = ("EasyPR", "CCPD")
 VARIANTS = 40  # jittered crops a plate
 RENDERED = 20000  # rendered crops mixed in, so that rare kinds are not forgotten
 
@@ -35,21 +34,6 @@ def kind_of(text, colour, rows):
         if mark in text:
             return kind
     return {"yellow": "large_vehicle", "white": "military", "black": "hongkong_macau"}.get(colour, "small_car")
-
-
-def groups(rows):
-    """Group number of each photo: photos that share a plate text share a group."""
-    owner, parent = {}, list(range(len(rows)))
-
-    def root(i):
-        while parent[i] != i:
-            i = parent[i]
-        return i
-
-    for i, row in enumerate(rows):
-        for text in row["plate_text"].split(";"):
-            parent[root(i)] = root(owner.setdefault(text, i))
-    return [root(i) for i in range(len(rows))]
 
 
 def degraded(rng, nrng, crop):
@@ -87,11 +71,6 @@ def pool(folder, plates, corners, seed):
     return np.array(crops), np.array(labels, np.uint8)
 
 
-def read_csv(path):
-    with open(path, encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("photos")
@@ -106,8 +85,8 @@ def main():
     args = parser.parse_args()
 
     train.set_up(1)
-    photos = [r for r in read_csv(f"{args.photos}/labels.csv") if any(name in r["source_repo"] for name in ALLOWED)]
-    plates = [p for p in read_csv(f"{args.photos}/boxes_all.csv") if "?" not in p["plate_text"] and p["rows"]]
+    rows = photos.allowed_photos(args.photos)
+    plates = [p for p in photos.read_csv(f"{args.photos}/boxes_all.csv") if "?" not in p["plate_text"] and p["rows"]]
     corners = evaluate.found_corners(args.photos, [], None, args.corners)
     crops, labels = train.load(args.work, args.seeds)
     pick = np.random.default_rng(1).permutation(len(crops))[:RENDERED]
@@ -124,12 +103,10 @@ def main():
 
     if args.folds:
         results = []
-        members = groups(photos)
-        order = sorted(set(members))
-        random.Random(1).shuffle(order)
+        parts = photos.folds(rows, args.folds)
         for fold in range(args.folds):
-            aside = [r for r, g in zip(photos, members) if order.index(g) % args.folds == fold]
-            text_temperature, readable_temperature, _ = tune({r["id"] for r in photos} - {r["id"] for r in aside})
+            aside = [r for r, part in zip(rows, parts) if part == fold]
+            text_temperature, readable_temperature, _ = tune({r["id"] for r in rows} - {r["id"] for r in aside})
             path = os.path.join(args.work, "fold.onnx")
             network.export_onnx(model, path, text_temperature, readable_temperature)
             aside = [r for r in aside if "?" not in r["plate_text"].split(";")[0]]
@@ -139,7 +116,7 @@ def main():
         for r in results:
             if not r["first_plate_exact"]:
                 print(f"  {r['id']} {r['truth']} read {r['text'] or '-'} at {r['confidence']:.3f}")
-    text_temperature, readable_temperature, held_figures = tune({r["id"] for r in photos})
+    text_temperature, readable_temperature, held_figures = tune({r["id"] for r in rows})
     print("held aside:", held_figures, f"temperatures {text_temperature:.3f} {readable_temperature:.3f}")
     network.export_onnx(model, args.out, text_temperature, readable_temperature)
 

@@ -5,10 +5,9 @@ as a plain ONNX graph with stable tensor names, so no converter is needed.
 """
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 import plate_forms as forms
+from onnx_graph import EPSILON_NORM, Graph
 
 # name, output channels, (vertical, horizontal) stride, adds its input
 TRUNK = [
@@ -23,7 +22,6 @@ TRUNK = [
 GRID_HEIGHT, GRID_WIDTH, CHANNELS = forms.HEIGHT // 16, forms.WIDTH // 8, TRUNK[-1][1]
 CONTEXT, HIDDEN = 64, 160
 EPSILON_CONTRAST = 0.01
-EPSILON_NORM = 1e-3
 POSITIONS, CLASSES = forms.POSITIONS, len(forms.CHARSET)
 SIDE_HEADS = {"rows": 2, "colour": len(forms.COLOURS), "kind": len(forms.KINDS), "readable": 1}
 
@@ -93,26 +91,8 @@ def build():
 
 def export_onnx(model, path, temperature, readable_temperature):
     """Writes the ONNX file; temperatures divide the logits of characters and of `readable`."""
-    nodes, constants = [], []
-    counter = iter(range(10**6))
-
-    def constant(value, dtype=np.float32):
-        name = f"k{next(counter)}"
-        constants.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype), name))
-        return name
-
-    def op(kind, *inputs, output=None, **attributes):
-        output = output or f"t{next(counter)}"
-        nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
-        return output
-
-    def weight(layer):
-        return [np.asarray(w) for w in model.get_layer(layer).get_weights()]
-
-    def dense(x, layer, output=None):
-        kernel, *bias = weight(layer)
-        y = op("MatMul", x, constant(kernel), output=None if bias else output)
-        return op("Add", y, constant(bias[0]), output=output) if bias else y
+    graph = Graph(model)
+    op, constant, dense = graph.op, graph.constant, graph.dense
 
     def shaped(x, *shape):
         return op("Reshape", x, constant(shape, np.int64))
@@ -122,33 +102,22 @@ def export_onnx(model, path, temperature, readable_temperature):
     variance = op("ReduceMean", op("Mul", centred, centred), axes=[1, 2, 3], keepdims=1)
     x = op("Div", centred, op("Add", op("Sqrt", variance), constant(EPSILON_CONTRAST)))
     for name, _, strides, residual in TRUNK:
-        (kernel,), (gamma, beta, mean_, variance_) = weight(name), weight(f"{name}_norm")
-        scale = gamma / np.sqrt(variance_ + EPSILON_NORM)
-        # Keras' "same" padding of an even side at stride two is nothing before and one after.
-        y = op("Conv", x, constant((kernel * scale).transpose(3, 2, 0, 1)), constant(beta - mean_ * scale),
-               kernel_shape=[3, 3], pads=[2 - strides[0], 2 - strides[1], 1, 1], strides=list(strides))
+        y = graph.convolution(x, name, strides)
         x = op("Relu", op("Add", y, x) if residual else y)
     grid_t = shaped(x, 0, CHANNELS, GRID_HEIGHT * GRID_WIDTH)
     grid = op("Transpose", grid_t, perm=[0, 2, 1])
     average = op("ReduceMean", grid, axes=[1], keepdims=0)
     context = op("Relu", dense(average, "context"))
-    located = op("Add", grid, constant(weight("place")[0]))
+    located = op("Add", grid, constant(graph.weight("place")[0]))
     scores = op("Transpose", dense(located, "attend"), perm=[0, 2, 1])
     prior = shaped(dense(context, "attend_layout"), 0, POSITIONS, GRID_HEIGHT * GRID_WIDTH)
     attention = op("Softmax", op("Add", scores, prior), axis=2)
-    hidden = op("Add", dense(op("MatMul", attention, grid), "hidden"), constant(weight("hidden_position")[0]))
+    hidden = op("Add", dense(op("MatMul", attention, grid), "hidden"), constant(graph.weight("hidden_position")[0]))
     hidden = op("Relu", op("Add", hidden, shaped(dense(context, "hidden_context"), 0, 1, HIDDEN)))
-    logits = op("Add", dense(hidden, "character"), constant(weight("character_position")[0]))
+    logits = op("Add", dense(hidden, "character"), constant(graph.weight("character_position")[0]))
     op("Softmax", op("Mul", logits, constant(1 / temperature)), output="characters", axis=2)
     for name in ("rows", "colour", "kind"):
         op("Softmax", dense(context, name), output=name, axis=1)
     op("Sigmoid", op("Mul", dense(context, "readable"), constant(1 / readable_temperature)), output="readable")
-
-    def value(name, *shape):
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
-
-    outputs = [value("characters", POSITIONS, CLASSES)] + [value(name, size) for name, size in SIDE_HEADS.items()]
-    graph = helper.make_graph(nodes, "plate-reader-guiji", [value("plate", 3, forms.HEIGHT, forms.WIDTH)], outputs, constants)
-    file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8, producer_name="guiji")
-    onnx.checker.check_model(file)
-    onnx.save(file, path)
+    outputs = [("characters", ["batch", POSITIONS, CLASSES])] + [(name, ["batch", size]) for name, size in SIDE_HEADS.items()]
+    graph.save(path, "plate-reader-guiji", [("plate", ["batch", 3, forms.HEIGHT, forms.WIDTH])], outputs)

@@ -47,8 +47,8 @@ def province(rng):
 
 
 def office(rng):
-    """Issuing office: a letter, now and then the legacy O."""
-    return "O" if rng.random() < 0.02 else rng.choice(SERIAL_LETTERS)
+    """Issuing office: mostly an early letter, as in the provinces' lists of cities; seldom the legacy O."""
+    return "O" if rng.random() < 0.006 else rng.choice(SERIAL_LETTERS if rng.random() < 0.6 else SERIAL_LETTERS[:10])
 
 
 def serial(rng, length, letter_share=0.35, letters=SERIAL_LETTERS):

@@ -308,7 +308,7 @@ def wear(rng, nrng, plate):
         spot = np.zeros((height, width), np.float32)
         cv2.circle(spot, (rng.randrange(width), rng.randrange(height)), rng.randint(8, height), 1.0, -1)
         spot = cv2.GaussianBlur(spot, (0, 0), rng.uniform(6, 30))
-        picture += spot[..., None] * rng.uniform(40, 190)
+        picture += spot[..., None] * rng.uniform(30, 150)
     if rng.random() < 0.05:  # scratches and twigs
         for _ in range(rng.randint(1, 3)):
             a = (rng.randrange(width), rng.randrange(height))
@@ -400,12 +400,12 @@ def camera(rng, nrng, photo, char_width):
     picture *= np.exp(nrng.normal(0, 0.10, 3)).astype(np.float32)  # white balance
     light = rng.random()
     if light < 0.20:  # night: dim
-        picture *= rng.uniform(0.08, 0.2) if rng.random() < 0.3 else rng.uniform(0.2, 0.55)
+        picture *= rng.uniform(0.1, 0.2) if rng.random() < 0.15 else rng.uniform(0.2, 0.6)
         picture += rng.uniform(0, 18)
     elif light < 0.36:  # over-exposed
-        picture = picture * rng.uniform(1.2, 2.2) + rng.uniform(0, 40)
+        picture = picture * rng.uniform(1.1, 1.8) + rng.uniform(0, 40)
     elif light < 0.54:  # haze: low contrast
-        picture = picture * rng.uniform(0.2, 0.7) + rng.uniform(15, 110)
+        picture = picture * rng.uniform(0.25, 0.7) + rng.uniform(15, 110)
     else:
         picture = 255 * (np.clip(picture, 0, 255) / 255) ** rng.uniform(0.6, 1.7) * rng.uniform(0.7, 1.15)
     if rng.random() < 0.06:
@@ -421,7 +421,7 @@ def camera(rng, nrng, photo, char_width):
         soft = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 1.8))
         picture += (picture - soft) * rng.uniform(0.5, 2.5)
     photo = np.clip(picture, 0, 255).astype(np.uint8)
-    if rng.random() < 0.08:  # interlaced fields
+    if rng.random() < 0.05:  # interlaced fields
         photo[1::2] = np.roll(photo, rng.choice([-2, -1, 1, 2]), 1)[1::2]
     if rng.random() < 0.12:  # video: coarse colour, smoothed blocks, ghost of the frame before
         photo = cv2.addWeighted(photo, 0.8, np.roll(photo, rng.randint(-2, 2), 1), 0.2, 0)
@@ -485,6 +485,19 @@ def cut(photo, corners, folded=False):
     return window(photo, corners, whole, forms.WIDTH, forms.HEIGHT)
 
 
+def pasted(photo, picture, corners, seen):
+    """The photo with a flat picture in it, whose `corners` come to lie at `seen`."""
+    height, width = photo.shape[:2]
+    shrink = (corners[1, 0] - corners[0, 0]) / (seen[:, 0].max() - seen[:, 0].min())
+    if shrink > 1.4:
+        picture = cv2.GaussianBlur(picture, (0, 0), 0.35 * shrink)
+    transform = cv2.getPerspectiveTransform(corners, seen)
+    warped = cv2.warpPerspective(picture, transform, (width, height), flags=cv2.INTER_LINEAR)
+    mask = cv2.warpPerspective(np.full(picture.shape[:2], 255, np.uint8), transform, (width, height), flags=cv2.INTER_LINEAR)
+    alpha = (mask.astype(np.float32) / 255)[..., None]
+    return (photo + (warped.astype(np.float32) - photo) * alpha).astype(np.uint8)
+
+
 def photograph(rng, nrng, assets, picture, corners, pixel_width, steep=False):
     """Sets a flat picture in its surroundings, seen by a camera; returns the photo and the true corners."""
     flat_width = corners[1, 0] - corners[0, 0]
@@ -494,16 +507,7 @@ def photograph(rng, nrng, assets, picture, corners, pixel_width, steep=False):
     pad = np.maximum(extent * (0.12, 0.3), 4)
     seen = (seen - seen.min(0) + pad).astype(np.float32)
     width, height = (int(v) for v in np.ceil(extent + 2 * pad))
-    shrink = flat_width / pixel_width
-    if shrink > 1.4:
-        picture = cv2.GaussianBlur(picture, (0, 0), 0.35 * shrink)
-    transform = cv2.getPerspectiveTransform(corners, seen)
-    photo = surroundings(rng, nrng, assets, height, width)
-    warped = cv2.warpPerspective(picture, transform, (width, height), flags=cv2.INTER_LINEAR)
-    mask = cv2.warpPerspective(np.full(picture.shape[:2], 255, np.uint8), transform, (width, height), flags=cv2.INTER_LINEAR)
-    alpha = (mask.astype(np.float32) / 255)[..., None]
-    photo = (photo + (warped.astype(np.float32) - photo) * alpha).astype(np.uint8)
-    return photo, seen
+    return pasted(surroundings(rng, nrng, assets, height, width), picture, corners, seen), seen
 
 
 def overlay(rng, assets, photo):
@@ -571,7 +575,7 @@ def other_crop(rng, nrng, assets):
     return cut(camera(rng, nrng, photo, pixels / 8), estimated(rng, nrng, seen))
 
 
-def sample(rng, nrng, assets, negatives=0.08):
+def sample(rng, nrng, assets, negatives=0.12):
     """One training sample: crop, character indices, stacked rows less one, colour, kind, readable.
 
     A folded crop no longer shows stacked rows: it counts as one row.
@@ -579,7 +583,7 @@ def sample(rng, nrng, assets, negatives=0.08):
     kind, text, colour, rows = forms.draw(rng)
     labels = (forms.encode(text), rows - 1, forms.COLOURS.index(colour), forms.KINDS.index(kind))
     if rng.random() >= negatives:
-        folded = rows == 2 and rng.random() < 0.75
+        folded = rows == 2 and rng.random() < 0.8
         crop = plate_crop(rng, nrng, assets, kind, text, colour, rows, folded=folded)
         return crop, labels[0], 0 if folded else labels[1], *labels[2:], 1
     spoil = rng.choice(["covered", "blurred", "misplaced", None, None, None, None])

@@ -67,13 +67,19 @@ def losses(outputs, labels):
     return text + SIDE_WEIGHT * tf.reduce_sum(sides * weight) + seen, text
 
 
-def fit(model, crops, labels, steps, size, rate, seed, checkpoint):
-    """One cosine run with a short warm-up; `checkpoint(step)` is called now and then."""
+def optimizer(model, steps, rate):
+    """AdamW with a short warm-up and a cosine descent."""
     warm_up = min(300, steps // 10)
     schedule = keras.optimizers.schedules.CosineDecay(1e-4, steps - warm_up, alpha=0.003, warmup_target=rate, warmup_steps=warm_up)
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.01, clipnorm=5.0)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "value"])
-    optimizer.build(model.trainable_variables)
+    adam = keras.optimizers.AdamW(schedule, weight_decay=0.01, clipnorm=5.0)
+    adam.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "value"])
+    adam.build(model.trainable_variables)
+    return adam
+
+
+def fit(model, crops, labels, steps, size, rate, seed, checkpoint):
+    """One cosine run with a short warm-up; `checkpoint(step)` is called now and then."""
+    adam = optimizer(model, steps, rate)
 
     @tf.function(jit_compile=False)
     def step(images, targets):
@@ -83,7 +89,7 @@ def fit(model, crops, labels, steps, size, rate, seed, checkpoint):
         x = tf.minimum(tf.pow(x, gamma) * channel_gain, 1.0)
         with tf.GradientTape() as tape:
             total, text = losses(model(x, training=True), targets)
-        optimizer.apply(tape.gradient(total, model.trainable_variables), model.trainable_variables)
+        adam.apply(tape.gradient(total, model.trainable_variables), model.trainable_variables)
         return text
 
     start, recent = time.time(), []
@@ -140,8 +146,8 @@ def main():
     parser.add_argument("--work", required=True, help="folder for rendered crops and checkpoints")
     parser.add_argument("--out", default="../plate-reader-guiji.onnx")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="rendering seeds, one set each")
-    parser.add_argument("--count", type=int, default=100000, help="crops a seed")
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--count", type=int, default=160000, help="crops a seed")
+    parser.add_argument("--steps", type=int, default=10000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--start", help="weights to start from")

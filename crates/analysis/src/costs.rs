@@ -45,7 +45,7 @@ fn what_it_costs() {
                         let (x, y) = (200.0 * (i % 10) as f32, 180.0 * (i / 10) as f32);
                         let x = x + 2.0 * frame as f32 + noise.normal();
                         let bbox = BBox::new(x, y, x + 150.0, y + 120.0).unwrap();
-                        Detection { bbox, class: VehicleClass::Car, score: 0.8 }
+                        Detection { bbox, class: Some(VehicleClass::Car), score: 0.8 }
                     })
                     .collect()
             })

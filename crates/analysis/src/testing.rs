@@ -190,7 +190,7 @@ pub(crate) fn detect(
         let score = (0.75 - 0.6 * hidden + 0.08 * noise.normal()).clamp(0.16, 0.95);
         let class = [VehicleClass::Car, VehicleClass::Car, VehicleClass::Truck, VehicleClass::Bus]
             [noise.below(4)];
-        found.extend(bbox.map(|bbox| (Detection { bbox, class, score }, Some(*i))));
+        found.extend(bbox.map(|bbox| (Detection { bbox, class: Some(class), score }, Some(*i))));
     }
     if noise.uniform() < 0.08 {
         let (x, y, s) = (
@@ -200,7 +200,9 @@ pub(crate) fn detect(
         );
         let bbox = BBox::new(x, y, x + s, y + s);
         let score = 0.2 + 0.4 * noise.uniform();
-        found.extend(bbox.map(|b| (Detection { bbox: b, class: VehicleClass::Car, score }, None)));
+        found.extend(
+            bbox.map(|b| (Detection { bbox: b, class: Some(VehicleClass::Car), score }, None)),
+        );
     }
     // No order to rely on.
     for i in (1..found.len()).rev() {

@@ -113,8 +113,27 @@ pub(super) fn print_tables(report: &Report) -> Result<()> {
     if let Some(all) = report.all_plates {
         writeln!(
             out,
-            "plates   {} labelled, {} of them found; {} found elsewhere",
-            all.labelled, all.found, all.elsewhere
+            "plates   {} labelled, {} of them found; {} found elsewhere (precision {:.1} or more)",
+            all.labelled,
+            all.found,
+            all.elsewhere,
+            all.precision_min * 100.0
+        )?;
+    }
+    if let Some(peer) = &report.baseline {
+        let [low, high] = peer.first_plate_exact_interval.map(|share| share * 100.0);
+        writeln!(
+            out,
+            "{:<8} found {:.1}, exact {:.1} ({low:.1} to {high:.1}; any plate {:.1}), province {:.1}, last six {:.1}, \
+             {:.1} CPU ms: {:.2} times ours",
+            peer.name,
+            peer.detector_recall * 100.0,
+            peer.first_plate_exact * 100.0,
+            peer.any_plate_exact * 100.0,
+            peer.province_exact * 100.0,
+            peer.last6_exact * 100.0,
+            peer.cpu_ms_per_photo,
+            peer.cpu_ratio
         )?;
     }
     writeln!(out)?;

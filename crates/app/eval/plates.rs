@@ -12,6 +12,7 @@ use guiji_vision::load_picture;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use super::baseline::{Baseline, BaselineReport, Peer};
 use super::contact_sheet::Failure;
 use super::figures::{
     Answer, Bin, Confusion, Figures, Kept, Outcome, PositionScore, Scope, Stages,
@@ -34,6 +35,9 @@ pub(crate) struct PlatesArguments {
     /// Ask only where the plates are: for foreign ones, or labels without colour and rows.
     #[arg(long)]
     only_detection: bool,
+    /// Another reader's real package on the same photos, to compare with.
+    #[arg(long, value_name = "NAME", conflicts_with = "only_detection")]
+    baseline: Option<Peer>,
     #[command(flatten)]
     models: ModelArguments,
 }
@@ -71,12 +75,14 @@ pub(super) struct Report {
     pub(super) kept: Option<Kept>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) confusions: Vec<Confusion>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) baseline: Option<BaselineReport>,
     /// The same figures for parts of the photos: by what, then by which.
     pub(super) by: BTreeMap<&'static str, BTreeMap<String, Figures>>,
 }
 
 /// Detection held against every labelled plate, not only the first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub(super) struct AllPlates {
     /// Labelled.
     pub(super) labelled: usize,
@@ -84,6 +90,8 @@ pub(super) struct AllPlates {
     pub(super) found: usize,
     /// Found plates at no label: not all plates in the background are labelled, so these need not be wrong.
     pub(super) elsewhere: usize,
+    /// Of what was found, the share at a label: the precision, or less where plates are not labelled.
+    pub(super) precision_min: f64,
 }
 
 /// Runs the command.
@@ -97,7 +105,8 @@ pub(crate) fn run(arguments: &PlatesArguments) -> Result<ExitCode> {
     let vision = arguments.models.load(1)?;
     let route = Route { detector: &vision, reader: &vision, settings: PassageSettings::default() };
 
-    let mut examined = Examined::default();
+    let baseline = arguments.baseline.map(Baseline::start).transpose()?;
+    let mut examined = Examined { baseline, ..Examined::default() };
     let progress = progress(labels.len());
     for label in &labels {
         progress.inc(1);
@@ -128,6 +137,7 @@ struct Examined {
     outcomes: Vec<Outcome>,
     failures: Vec<Failure>,
     all_plates: Option<AllPlates>,
+    baseline: Option<Baseline>,
 }
 
 impl Examined {
@@ -148,6 +158,9 @@ impl Examined {
         let luma = light(&picture, &label.bbox);
         let seen = route.take(picture).with_context(|| path.display().to_string())?;
         let outcome = judge(label, &seen, luma);
+        if let Some(baseline) = &mut self.baseline {
+            baseline.take(&path, &label.bbox, &outcome)?;
+        }
         if let Some(boxes) = boxes.and_then(|boxes| boxes.get(&label.photo)) {
             let so_far = self.all_plates.get_or_insert_default();
             so_far.add(boxes, &seen.found);
@@ -172,8 +185,10 @@ impl Examined {
         let reading = scope == Scope::Reading;
         let mut confusions = figures::confusions(outcomes);
         confusions.truncate(CONFUSIONS_MAX);
+        let baseline = self.baseline.as_ref().and_then(|baseline| baseline.report(&figures));
         Ok(Report {
             skipped: self.skipped,
+            baseline,
             figures,
             models,
             searched_whole: figures::rounded(whole as f64 / outcomes.len() as f64, 4),
@@ -194,13 +209,23 @@ impl AllPlates {
         self.labelled += labelled.len();
         self.found += labelled.iter().filter(|l| found.iter().any(|f| at(l, &f.bbox))).count();
         self.elsewhere += found.iter().filter(|f| !labelled.iter().any(|l| at(l, &f.bbox))).count();
+        let all = (self.found + self.elsewhere).max(1);
+        self.precision_min = figures::rounded(self.found as f64 / all as f64, 4);
     }
 }
 
+/// What overlaps the label best and well enough to be that plate, with the overlap.
+pub(super) fn nearest<'f, F>(
+    found: &'f [F],
+    label: &BBox,
+    bbox: impl Fn(&F) -> BBox,
+) -> Option<(f32, &'f F)> {
+    let overlaps = found.iter().map(|found| (bbox(found).iou(label), found));
+    overlaps.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(iou, _)| *iou >= AT_LABEL_IOU)
+}
+
 fn judge(label: &Label, seen: &Seen, luma: f32) -> Outcome {
-    let overlap = |found: &&Found| found.bbox.iou(&label.bbox);
-    let nearest = seen.found.iter().max_by(|a, b| overlap(a).total_cmp(&overlap(b)));
-    let nearest = nearest.filter(|found| overlap(found) >= AT_LABEL_IOU);
+    let nearest = nearest(&seen.found, &label.bbox, |found| found.bbox);
     let text = |found: &Found| found.plate.as_ref().map(|plate| plate.text.to_string());
     Outcome {
         photo: label.photo.clone(),
@@ -209,8 +234,8 @@ fn judge(label: &Label, seen: &Seen, luma: f32) -> Outcome {
         rows: label.rows.clone(),
         width: label.bbox.width(),
         luma,
-        answer: nearest.map(|found| Answer {
-            iou: overlap(&found),
+        answer: nearest.map(|(iou, found)| Answer {
+            iou,
             text: text(found),
             confidence: found.plate.as_ref().map_or(0.0, |plate| plate.confidence),
             likeliest: found.plate.as_ref().map_or_else(Vec::new, |plate| {
@@ -342,7 +367,7 @@ mod tests {
             &[at(0.0, 0.0, 100.0, 30.0), at(200.0, 0.0, 100.0, 30.0)],
             &[found(at(2.0, 0.0, 100.0, 30.0)), found(at(500.0, 0.0, 100.0, 30.0))],
         );
-        assert_eq!(all, AllPlates { labelled: 2, found: 1, elsewhere: 1 });
+        assert_eq!(all, AllPlates { labelled: 2, found: 1, elsewhere: 1, precision_min: 0.5 });
     }
 
     #[test]

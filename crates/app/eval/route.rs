@@ -164,7 +164,8 @@ mod tests {
             (64, 36)
         }
         fn detect(&self, frames: &[&Frame]) -> Result<Vec<Vec<Detection>>, VisionError> {
-            let of = |bbox: &BBox| Detection { bbox: *bbox, class: VehicleClass::Car, score: 0.9 };
+            let of =
+                |bbox: &BBox| Detection { bbox: *bbox, class: Some(VehicleClass::Car), score: 0.9 };
             Ok(frames.iter().map(|_| self.0.iter().map(of).collect()).collect())
         }
         fn body_colour(&self, _: &dyn Picture, _: &BBox) -> Option<(VehicleColour, f32)> {

@@ -70,8 +70,8 @@ words!(
 pub struct Detection {
     /// Where, in pixels of the full-resolution frame.
     pub bbox: BBox,
-    /// What.
-    pub class: VehicleClass,
+    /// What; `None` when only its plate was seen.
+    pub class: Option<VehicleClass>,
     /// The detector's score, 0 to 1; not a calibrated probability.
     pub score: f32,
 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use guiji_analysis::motion::{MotionGate, MotionSettings};
 use guiji_analysis::passage::{
-    BestShot, PassageEvent, PassageSettings, Passages, ReadWish, ShotId,
+    BestShot, PassageEvent, PassageSettings, Passages, PlateSearch, ReadWish, ShotId,
+    vehicles_around,
 };
 use guiji_domain::{
     BBox, Camera, CaptureTime, Detection, EvidenceKind, Frame, OwnedPicture, PlateRead, Sighting,
@@ -43,6 +44,8 @@ pub(crate) struct Passage {
 /// The state of one camera's perception.
 pub(crate) struct Lane {
     gate: MotionGate,
+    plate_search: PlateSearch,
+    settings: PassageSettings,
     passages: Passages,
     shots: HashMap<ShotId, Shot>,
 }
@@ -51,6 +54,8 @@ impl Lane {
     pub(crate) fn new(settings: &PassageSettings, camera: &Camera) -> Self {
         Self {
             gate: MotionGate::new(MotionSettings::default()),
+            plate_search: PlateSearch::default(),
+            settings: settings.clone(),
             passages: Passages::new(settings.clone(), camera),
             shots: HashMap::new(),
         }
@@ -60,6 +65,22 @@ impl Lane {
     pub(crate) fn is_worth_detecting(&mut self, frame: &Frame) -> bool {
         // The gate sees every frame, so that it knows the view when the vehicle is gone.
         self.gate.look(frame.captured, frame.small.as_ref()) || self.passages.is_following()
+    }
+
+    /// Whether to search the whole frame for plates: the detector looked and found no vehicle to read.
+    pub(crate) fn is_worth_searching(&mut self, frame: &Frame, detections: &[Detection]) -> bool {
+        self.plate_search.is_due(frame.captured.at, detections, &self.settings)
+    }
+
+    /// The vehicles that only their plates give away.
+    pub(crate) fn vehicles_around(
+        &self,
+        frame: &Frame,
+        reads: &[PlateRead],
+        found: &[Detection],
+    ) -> Vec<Detection> {
+        let size = (frame.full.width(), frame.full.height());
+        vehicles_around(reads, found, size, &self.settings)
     }
 
     /// Takes the detections of a frame; says which vehicles' plates to read in it.

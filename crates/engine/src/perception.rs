@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use guiji_analysis::passage::ReadWish;
 use guiji_domain::{
-    CameraId, Detection, Detector, Frame, PlateRead, PlateReader, SharedPicture, VisionError,
+    BBox, CameraId, Detection, Detector, Frame, PlateRead, PlateReader, SharedPicture, VisionError,
 };
 use tracing::{error, warn};
 
@@ -46,6 +46,10 @@ counters! {
         batches,
         /// Nanoseconds of detection, summed over workers.
         detect_ns,
+        /// Whole frames searched for plates, because no vehicle was found in them.
+        searched,
+        /// Detections of vehicles that only their plate gave away.
+        plate_led,
         /// Regions searched for plates.
         regions,
         /// Plates read.
@@ -140,12 +144,50 @@ impl Perception {
         if frames.is_empty() {
             return Ok(vec![Vec::new(); jobs.len()]);
         }
-        let mut found =
-            timed(&self.counters.detect_ns, || self.detector.detect(&frames))?.into_iter();
+        let found = timed(&self.counters.detect_ns, || self.detector.detect(&frames))?;
+        let looked_at = jobs.iter().zip(&worth).filter(|(_, worth)| **worth).map(|(job, _)| job);
+        let mut found = self.with_plate_led(looked_at.collect(), found).into_iter();
         Ok(worth
             .iter()
             .map(|worth| if *worth { found.next().unwrap_or_default() } else { Vec::new() })
             .collect())
+    }
+
+    /// Adds the vehicles that the detector overlooked and that a plate gives away.
+    fn with_plate_led(
+        &self,
+        jobs: Vec<&Job>,
+        mut found: Vec<Vec<Detection>>,
+    ) -> Vec<Vec<Detection>> {
+        let due = |(index, (job, found)): (usize, (&&Job, &Vec<Detection>))| {
+            self.guarded(&job.cell, |lane| (lane.is_worth_searching(&job.frame, found), Vec::new()))
+                .then_some(index)
+        };
+        let searched: Vec<usize> = jobs.iter().zip(&found).enumerate().filter_map(due).collect();
+        let requests: Vec<(SharedPicture, BBox)> = searched
+            .iter()
+            .filter_map(|index| {
+                let full = &jobs[*index].frame.full;
+                let whole = BBox::new(0.0, 0.0, full.width() as f32, full.height() as f32)?;
+                Some((full.clone(), whole))
+            })
+            .collect();
+        if requests.is_empty() {
+            return found;
+        }
+        self.counters.searched.fetch_add(requests.len() as u64, Relaxed);
+        let reads = timed(&self.counters.read_ns, || self.reader.read(&requests));
+        // What the detector found stands, whatever becomes of the search.
+        let reads = self.or_count("search for plates", 0, reads).unwrap_or_default();
+        for (index, reads) in searched.into_iter().zip(&reads) {
+            let job = jobs[index];
+            let led = self.guarded(&job.cell, |lane| {
+                (lane.vehicles_around(&job.frame, reads, &found[index]), Vec::new())
+            });
+            self.counters.plate_led.fetch_add(led.len() as u64, Relaxed);
+            found[index].extend(led);
+        }
+        found
     }
 
     fn observe(&self, job: &Job, detections: &[Detection]) -> Vec<ReadWish> {

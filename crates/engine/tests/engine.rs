@@ -97,7 +97,7 @@ impl Detector for ScriptedDetector {
     fn detect(&self, frames: &[&Frame]) -> Result<Vec<Vec<Detection>>, VisionError> {
         let see = |frame: &&Frame| {
             car_at(frame)
-                .map(|bbox| Detection { bbox, class: VehicleClass::Car, score: 0.8 })
+                .map(|bbox| Detection { bbox, class: Some(VehicleClass::Car), score: 0.8 })
                 .into_iter()
                 .collect()
         };
@@ -108,10 +108,11 @@ impl Detector for ScriptedDetector {
     }
 }
 
-/// Reads the same plate from every region.
+/// Reads the same plate from every vehicle, and from whole frames if told so.
 #[derive(Default)]
 struct ScriptedReader {
     panics: AtomicU32,
+    sees_in_whole_frames: bool,
 }
 
 impl PlateReader for ScriptedReader {
@@ -124,8 +125,12 @@ impl PlateReader for ScriptedReader {
             Position::new(vec![Candidate { character: Some(c), probability: 0.99 }]).unwrap()
         });
         let lattice = Lattice::new(positions.collect()).unwrap();
-        let read = |(_, region): &(SharedPicture, BBox)| {
-            let (centre, w) = (region.centre(), region.width() / 4.0);
+        let read = |(picture, region): &(SharedPicture, BBox)| {
+            let whole = region.width() >= picture.width() as f32;
+            if whole && !self.sees_in_whole_frames {
+                return Vec::new();
+            }
+            let (centre, w) = (region.centre(), if whole { 40.0 } else { region.width() / 4.0 });
             let plate =
                 BBox::new(centre.x - w, centre.y + 10.0, centre.x + w, centre.y + 10.0 + w * 0.6);
             vec![PlateRead {
@@ -304,6 +309,38 @@ fn a_recording_is_analysed_to_the_last_frame() {
     let counts = engine.counts().perception();
     assert_eq!((counts.analysed, counts.replaced), (FRAMES, 0));
     engine.drain(Duration::from_secs(10));
+}
+
+/// Sees no vehicle at all.
+struct BlindDetector;
+
+impl Detector for BlindDetector {
+    fn input_size(&self) -> (u32, u32) {
+        (64, 36)
+    }
+    fn detect(&self, frames: &[&Frame]) -> Result<Vec<Vec<Detection>>, VisionError> {
+        Ok(vec![Vec::new(); frames.len()])
+    }
+    fn body_colour(&self, _: &dyn Picture, _: &BBox) -> Option<(VehicleColour, f32)> {
+        None
+    }
+}
+
+#[test]
+fn a_plate_without_a_vehicle_makes_a_sighting() {
+    let Rig { store, mut parts } = rig();
+    parts.detector = Arc::new(BlindDetector);
+    parts.reader = Arc::new(ScriptedReader { sees_in_whole_frames: true, ..Default::default() });
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    engine.cameras().register(camera("k1")).unwrap();
+    wait_until("the sighting", || finals(&store).len() == 1);
+    let counts = engine.counts().perception();
+    assert_eq!(engine.drain(Duration::from_secs(10)).sightings_lost, 0);
+    assert!(counts.plate_led > 0 && counts.searched < counts.analysed, "{counts:?}");
+    let [sighting] = &finals(&store)[..] else { panic!("one passage, one sighting") };
+    assert_eq!(sighting.plate_text().unwrap().as_str(), "浙J12345");
+    assert_eq!(sighting.vehicle.class, None, "only its plate was seen");
+    assert!(!sighting.evidence.is_empty());
 }
 
 #[test]

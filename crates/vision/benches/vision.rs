@@ -28,6 +28,7 @@ fn vision(c: &mut Criterion) {
         runtime_library: None,
         workers: 1,
         thresholds: Thresholds::default(),
+        plate_detector: None,
         plate_reader: None,
     })
     .expect("run `./x models` first");

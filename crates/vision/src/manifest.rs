@@ -203,6 +203,7 @@ pub(crate) enum DecodeEntry {
     Nanodet(NanodetEntry),
     Yolox(YoloxEntry),
     RetinaCorners(RetinaCornersEntry),
+    CellCorners(CellCornersEntry),
     Ctc(CtcEntry),
     Positions(PositionsEntry),
 }
@@ -234,6 +235,15 @@ pub(crate) struct RetinaCornersEntry {
     pub(crate) min_sizes: Vec<Vec<f32>>,
     pub(crate) variances: [f32; 2],
     pub(crate) corners: Vec<Corner>,
+    pub(crate) score_min: f32,
+    pub(crate) overlap_max: f32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CellCornersEntry {
+    pub(crate) strides: Vec<usize>,
+    pub(crate) reach: f32,
     pub(crate) score_min: f32,
     pub(crate) overlap_max: f32,
 }

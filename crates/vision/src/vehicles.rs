@@ -124,7 +124,7 @@ fn detection(found: &FoundVehicle, place: &Placement, size: (u32, u32)) -> Optio
     let bbox = place.back(&found.bbox, size)?.clipped(size.0, size.1)?;
     let large =
         bbox.width() >= size.0 as f32 * SIDE_MIN && bbox.height() >= size.1 as f32 * SIDE_MIN;
-    large.then_some(Detection { bbox, class: found.class, score: found.score })
+    large.then_some(Detection { bbox, class: Some(found.class), score: found.score })
 }
 
 /// One box a vehicle: first within each class, then between classes, because a pick-up is a car and a truck at once.

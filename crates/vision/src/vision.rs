@@ -7,13 +7,14 @@ use guiji_domain::{
 use ort::environment::Environment;
 
 use crate::VisionLoadError;
+use crate::decode::cell_corners::CellCorners;
 use crate::decode::ctc::Ctc;
 use crate::decode::nanodet::NanoDet;
 use crate::decode::positions::Positions;
 use crate::decode::retina_corners::RetinaCorners;
 use crate::decode::yolox::Yolox;
 use crate::decode::{DetectionHead, PlateHead, TextHead};
-use crate::manifest::{Corner, DecodeEntry, Fit, ModelEntry, Models, Role};
+use crate::manifest::{DecodeEntry, Fit, ModelEntry, Models, Role};
 use crate::pixels::View;
 use crate::plates::PlateFinder;
 use crate::reader::TextReader;
@@ -37,6 +38,8 @@ pub struct VisionSettings {
     pub workers: usize,
     /// Thresholds that differ from the manifest's.
     pub thresholds: Thresholds,
+    /// Id of the plate detector in the manifest. `None` takes the first one listed.
+    pub plate_detector: Option<String>,
     /// Id of the plate reader in the manifest. `None` takes the first one listed.
     pub plate_reader: Option<String>,
 }
@@ -195,31 +198,26 @@ impl Loader<'_> {
     }
 
     fn plates(&self) -> Result<PlateFinder, VisionLoadError> {
-        let entry = self.models.model(Role::PlateDetector, None)?;
-        let DecodeEntry::RetinaCorners(d) = &entry.decode else {
-            return Err(wrong_decoder(entry, "retina-corners"));
+        let wanted = self.settings.plate_detector.as_deref();
+        let entry = self.models.model(Role::PlateDetector, wanted)?;
+        let (head, score_min, overlap_max): (Box<dyn PlateHead>, _, _) = match &entry.decode {
+            DecodeEntry::CellCorners(d) => {
+                let head = CellCorners { strides: d.strides.clone(), reach: d.reach };
+                (Box::new(head), d.score_min, d.overlap_max)
+            }
+            DecodeEntry::RetinaCorners(d) => {
+                let head = RetinaCorners::new(d).map_err(|reason| wrong(entry, reason))?;
+                (Box::new(head), d.score_min, d.overlap_max)
+            }
+            _ => return Err(wrong_decoder(entry, "cell-corners or retina-corners")),
         };
-        let place = |corner| d.corners.iter().position(|c| *c == corner);
-        let order = [Corner::LeftTop, Corner::RightTop, Corner::RightBottom, Corner::LeftBottom];
-        let [Some(a), Some(b), Some(c), Some(e)] = order.map(place) else {
-            return Err(wrong(entry, "corners must name all four corners"));
-        };
-        if d.min_sizes.len() != d.strides.len() {
-            return Err(wrong(entry, "min_sizes must have a list for each stride"));
-        }
-        let head: Box<dyn PlateHead> = Box::new(RetinaCorners {
-            strides: d.strides.clone(),
-            min_sizes: d.min_sizes.clone(),
-            variances: d.variances,
-            corners: [a, b, c, e],
-        });
         Ok(PlateFinder {
             model: self.model(entry)?,
             head,
             vehicle_side: input_size(entry)?.0 as f32,
             size_multiple: entry.input.size_multiple.max(1),
-            score_min: self.settings.thresholds.plate_score.unwrap_or(d.score_min),
-            overlap_max: d.overlap_max,
+            score_min: self.settings.thresholds.plate_score.unwrap_or(score_min),
+            overlap_max,
         })
     }
 

@@ -21,6 +21,7 @@ fn settings() -> VisionSettings {
         runtime_library: None,
         workers: 2,
         thresholds: Thresholds::default(),
+        plate_detector: None,
         plate_reader: None,
     }
 }
@@ -88,7 +89,7 @@ fn the_car_is_found_once_and_its_colour_told() {
     let whole = BBox::new(200.0, 100.0, 718.0, 431.0).unwrap();
     let strong: Vec<_> = found[0].iter().filter(|d| d.bbox.area() > whole.area() * 0.3).collect();
     let [car] = strong[..] else { panic!("{:?}", found[0]) };
-    assert_eq!(car.class, VehicleClass::Car);
+    assert_eq!(car.class, Some(VehicleClass::Car));
     assert!(car.bbox.covered_by(&whole.padded(0.05)) > 0.95, "{car:?}");
     let colour = vision.body_colour(frame.full.as_ref(), &car.bbox);
     assert!(

@@ -19,6 +19,7 @@
 mod choice;
 mod passing;
 mod path;
+mod plate_led;
 mod settings;
 mod still;
 
@@ -30,6 +31,7 @@ use guiji_domain::{
     Timestamp, TrackId, VehicleColour,
 };
 
+pub use plate_led::{PlateSearch, vehicles_around};
 pub use settings::PassageSettings;
 
 use crate::tracker::Tracker;

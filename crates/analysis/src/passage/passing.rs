@@ -139,7 +139,9 @@ impl Passing {
         self.latest_score = score;
         self.latest_whole = whole;
         // A large box shows more: its width counts.
-        self.classes[detection.class as usize] += score * detection.bbox.width().max(1.0);
+        if let Some(class) = detection.class {
+            self.classes[class as usize] += score * detection.bbox.width().max(1.0);
+        }
     }
 
     /// Whether this frame shows the vehicle best so far; only as long as no plate was seen.
@@ -242,7 +244,7 @@ impl Passing {
         read: &PlateRead,
         settings: &PassageSettings,
     ) -> Self {
-        let class = most(&self.classes).map_or(VehicleClass::Car, |(i, _)| VehicleClass::ALL[i]);
+        let class = most(&self.classes).map(|(i, _)| VehicleClass::ALL[i]);
         let latest = Detection { bbox: self.path.latest(), class, score: self.latest_score };
         let mut next =
             Self::new(camera, shot, self.track, captured, &latest, self.latest_whole, settings);

@@ -107,7 +107,7 @@ fn frame(
 
 fn car(x: f32, y: f32, width: f32) -> Detection {
     let bbox = BBox::new(x, y, x + width, y + 0.8 * width).unwrap();
-    Detection { bbox, class: VehicleClass::Car, score: 0.8 }
+    Detection { bbox, class: Some(VehicleClass::Car), score: 0.8 }
 }
 
 fn read_on(vehicle: &BBox, plate: &str) -> PlateRead {

@@ -106,7 +106,7 @@ fn golden_faults_at_four_rates() {
 
 fn car(x: f32, score: f32) -> Detection {
     let bbox = BBox::new(x, 100.0, x + 100.0, 180.0).unwrap();
-    Detection { bbox, class: VehicleClass::Car, score }
+    Detection { bbox, class: Some(VehicleClass::Car), score }
 }
 
 fn ms(millis: i64) -> Timestamp {
@@ -138,7 +138,7 @@ fn a_change_of_class_does_not_split_a_track() {
     let ids: BTreeSet<_> = (0..)
         .zip(classes)
         .map(|(i, class)| {
-            let detection = Detection { class, ..car(5.0 * i as f32, 0.8) };
+            let detection = Detection { class: Some(class), ..car(5.0 * i as f32, 0.8) };
             tracker.update(ms(40 * i), &[detection]).matched[0].0
         })
         .collect();
@@ -189,7 +189,7 @@ fn any_frames() -> impl Strategy<Value = Vec<(i64, Vec<Detection>)>> {
     let detection = (-200f32..2000.0, -200f32..1200.0, 0f32..600.0, 0f32..500.0, 0f32..1.0)
         .prop_map(|(x, y, w, h, score)| Detection {
             bbox: BBox::new(x, y, x + w, y + h).unwrap(),
-            class: VehicleClass::Car,
+            class: Some(VehicleClass::Car),
             score,
         });
     let time = prop_oneof![0i64..3000, Just(0), any::<i64>()];

@@ -1,6 +1,7 @@
 //! What models' outputs mean. A model with another head is a new file here, a new variant of
 //! [`crate::manifest::DecodeEntry`] and an entry in the manifest; nothing else changes.
 
+pub(crate) mod cell_corners;
 pub(crate) mod ctc;
 pub(crate) mod nanodet;
 pub(crate) mod positions;

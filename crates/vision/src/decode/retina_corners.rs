@@ -4,6 +4,7 @@ use guiji_domain::{BBox, Point, Quad};
 use ndarray::{Axis, Ix3, s};
 
 use super::{FoundPlate, Outputs, PlateHead, cells, expect_len};
+use crate::manifest::{Corner, RetinaCornersEntry};
 
 /// Source: Deng et al. 2019 (RetinaFace). Priors are square, one per `min_size` centred in each cell, stride by
 /// stride and row by row; offsets are in prior sizes times `variances[0]`, sizes are `exp(offset * variances[1])`.
@@ -16,6 +17,23 @@ pub(crate) struct RetinaCorners {
 }
 
 impl RetinaCorners {
+    pub(crate) fn new(entry: &RetinaCornersEntry) -> Result<Self, &'static str> {
+        let place = |corner| entry.corners.iter().position(|c| *c == corner);
+        let order = [Corner::LeftTop, Corner::RightTop, Corner::RightBottom, Corner::LeftBottom];
+        let [Some(a), Some(b), Some(c), Some(d)] = order.map(place) else {
+            return Err("corners must name all four corners");
+        };
+        if entry.min_sizes.len() != entry.strides.len() {
+            return Err("min_sizes must have a list for each stride");
+        }
+        Ok(Self {
+            strides: entry.strides.clone(),
+            min_sizes: entry.min_sizes.clone(),
+            variances: entry.variances,
+            corners: [a, b, c, d],
+        })
+    }
+
     /// Centre x, centre y and size of every prior, pixels.
     fn priors(&self, width: usize, height: usize) -> impl Iterator<Item = (f32, f32, f32)> {
         self.strides.iter().zip(&self.min_sizes).flat_map(move |(stride, sizes)| {
