@@ -18,7 +18,7 @@ use super::figures::{
     Answer, Bin, Confusion, Figures, Kept, Outcome, PositionScore, Scope, Stages,
 };
 use super::labels::{Label, Task, load_boxes, load_labels};
-use super::route::{Found, Route, Seen};
+use super::route::{Found, Route, Seen, Way};
 use super::{ModelArguments, figures, output, print_json};
 
 /// Arguments of `guiji eval plates`.
@@ -35,6 +35,9 @@ pub(crate) struct PlatesArguments {
     /// Ask only where the plates are: for foreign ones, or labels without colour and rows.
     #[arg(long)]
     only_detection: bool,
+    /// Look into the vehicles that are found, as the engine does with a camera's frames, before the whole photo.
+    #[arg(long)]
+    by_vehicles: bool,
     /// Another reader's real package on the same photos, to compare with.
     #[arg(long, value_name = "NAME", conflicts_with = "only_detection")]
     baseline: Option<Peer>,
@@ -103,7 +106,9 @@ pub(crate) fn run(arguments: &PlatesArguments) -> Result<ExitCode> {
     let labels = load_labels(&arguments.folder, task)?;
     let boxes = load_boxes(&arguments.folder)?;
     let vision = arguments.models.load(1)?;
-    let route = Route { detector: &vision, reader: &vision, settings: PassageSettings::default() };
+    let way = if arguments.by_vehicles { Way::Vehicles } else { Way::Whole };
+    let settings = PassageSettings::default();
+    let route = Route { detector: &vision, reader: &vision, settings, way };
 
     let baseline = arguments.baseline.map(Baseline::start).transpose()?;
     let mut examined = Examined { baseline, ..Examined::default() };

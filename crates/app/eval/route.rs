@@ -1,4 +1,6 @@
-//! The way of one photo through the product: vehicles, the plates inside them, a text under the grammar.
+//! The way of one photo through the product: plates, a text under the grammar. A still photo is searched as a whole,
+//! as the engine searches a frame in which no vehicle was found; or, as the engine does with a camera's frames,
+//! vehicle by vehicle.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +17,21 @@ use rustix::time::{ClockId, clock_gettime};
 /// Two plates that overlap this much are one, seen twice.
 const SAME_PLATE_IOU: f32 = 0.4;
 
+/// Where plates are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// In the whole photo.
+    Whole,
+    /// In the vehicles that are found, and when none contains a plate, in the whole photo.
+    Vehicles,
+}
+
 /// The parts that a photo passes, with the engine's settings.
 pub(super) struct Route<'p> {
     pub(super) detector: &'p dyn Detector,
     pub(super) reader: &'p dyn PlateReader,
     pub(super) settings: PassageSettings,
+    pub(super) way: Way,
 }
 
 /// A plate as the product sees it.
@@ -72,7 +84,10 @@ impl Route<'_> {
     pub(super) fn take(&self, picture: OwnedPicture) -> Result<Seen> {
         let picture: SharedPicture = Arc::new(picture);
         let mut cost = Cost::default();
-        let vehicles = timed(&mut cost.detect, || self.vehicles(&picture))?;
+        let vehicles = match self.way {
+            Way::Whole => Vec::new(),
+            Way::Vehicles => timed(&mut cost.detect, || self.vehicles(&picture))?,
+        };
         let (reads, searched_whole) = timed(&mut cost.read, || self.reads(&picture, &vehicles))?;
         let found = timed(&mut cost.decode, || self.decode(reads));
         Ok(Seen { vehicles, searched_whole, found, cost })
@@ -206,11 +221,16 @@ mod tests {
         BBox::new(x, y, x + w, y + h).unwrap()
     }
 
-    fn take(vehicles: Vec<BBox>, plates: Vec<(BBox, &'static str, f32)>) -> (Seen, Vec<BBox>) {
+    fn take_by_vehicles(
+        vehicles: Vec<BBox>,
+        plates: Vec<(BBox, &'static str, f32)>,
+    ) -> (Seen, Vec<BBox>) {
         let (detector, reader) = (Vehicles(vehicles), Plates { plates, asked: Mutex::default() });
         let settings = PassageSettings::default();
         let picture = OwnedPicture::rgb(640, 480, vec![0; 640 * 480 * 3]).unwrap();
-        let seen = Route { detector: &detector, reader: &reader, settings }.take(picture).unwrap();
+        let way = Way::Vehicles;
+        let route = Route { detector: &detector, reader: &reader, settings, way };
+        let seen = route.take(picture).unwrap();
         (seen, reader.asked.into_inner().unwrap())
     }
 
@@ -220,7 +240,7 @@ mod tests {
 
     #[test]
     fn plates_are_looked_for_in_vehicles_with_a_margin() {
-        let (seen, asked) = take(
+        let (seen, asked) = take_by_vehicles(
             vec![at(100.0, 100.0, 200.0, 100.0)],
             vec![(at(150.0, 160.0, 100.0, 30.0), "浙J12345", 0.9)],
         );
@@ -234,7 +254,7 @@ mod tests {
             [vec![], vec![at(100.0, 100.0, 200.0, 100.0)], vec![at(5.0, 5.0, 90.0, 90.0)]]
         {
             let (seen, asked) =
-                take(vehicles, vec![(at(400.0, 300.0, 100.0, 30.0), "浙J12345", 0.9)]);
+                take_by_vehicles(vehicles, vec![(at(400.0, 300.0, 100.0, 30.0), "浙J12345", 0.9)]);
             assert_eq!((texts(&seen), seen.searched_whole), (vec!["浙J12345"], true));
             assert_eq!(asked.last(), Some(&at(0.0, 0.0, 640.0, 480.0)));
         }
@@ -242,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_plate_in_two_vehicles_is_one_and_the_conspicuous_come_first() {
-        let (seen, _) = take(
+        let (seen, _) = take_by_vehicles(
             vec![at(100.0, 100.0, 200.0, 120.0), at(90.0, 100.0, 500.0, 200.0)],
             vec![
                 (at(150.0, 180.0, 60.0, 20.0), "浙J12345", 0.9),

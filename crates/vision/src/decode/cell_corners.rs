@@ -89,7 +89,6 @@ mod tests {
         {
             corners[1][[1, channel, 1, 2]] = offset;
         }
-        scores[0][[0, 0, 0, 0]] = 0.9; // all corners in one point: no plate
         let outputs = Outputs(vec![
             ("scores_8", scores[0].view().into_dyn()),
             ("corners_8", corners[0].view().into_dyn()),
