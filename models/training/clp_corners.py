@@ -36,13 +36,23 @@ def iou(a, b):
     return w * h / (area(a) + area(b) - w * h)
 
 
+def upright(corners):
+    """The box x1, y1, x2, y2 around corners."""
+    return [*corners.min(0), *corners.max(0)]
+
+
+def session(path, threads):
+    """An ONNX Runtime session on this many threads."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
 class CornerDetector:
     """Finds plates and returns `(score, corners)`; corners run left-top, right-top, right-bottom, left-bottom."""
 
     def __init__(self, model_path, long_sides=(640, 1280), threshold=0.7, threads=1):
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        self.session = ort.InferenceSession(model_path, options, providers=["CPUExecutionProvider"])
+        self.session = session(model_path, threads)
         self.input_name = self.session.get_inputs()[0].name
         self.long_sides = long_sides
         self.threshold = threshold

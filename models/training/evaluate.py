@@ -8,27 +8,24 @@ failure. Photos whose first plate has a `?` are skipped and counted.
 """
 
 import argparse
-import csv
 import heapq
 import json
 import os
 
 import cv2
 import numpy as np
-import onnxruntime as ort
 
+import photos
 import plate_forms as forms
 import render
-from clp_corners import CornerDetector, iou
+from clp_corners import CornerDetector, iou, session, upright
 
 
 class Reader:
     """The ONNX reader on RGB crops."""
 
     def __init__(self, path, threads=1):
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.session = session(path, threads)
 
     def __call__(self, crops):
         """Dictionary of output arrays for uint8 crops `[N, H, W, 3]`."""
@@ -83,7 +80,7 @@ def found_corners(folder, names, detector_path, cache):
 def matching_corners(row, corners):
     """The detections of a photo's first plate."""
     box = [float(row[k]) for k in ("x1", "y1", "x2", "y2")]
-    return [c for c in corners if iou([*c.min(0), *c.max(0)], box) >= 0.3]
+    return [c for c in corners if iou(upright(c), box) >= 0.3]
 
 
 def read_crop(reader, cut):
@@ -157,8 +154,7 @@ def main():
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
 
-    with open(f"{args.photos}/labels.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = photos.read_csv(f"{args.photos}/labels.csv")
     readable = [r for r in rows if "?" not in r["plate_text"].split(";")[0]]
     corners = found_corners(args.photos, [r["id"] for r in rows], args.detector, args.corners)
     results = evaluate(args.photos, Reader(args.reader), corners, readable)

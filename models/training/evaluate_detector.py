@@ -12,20 +12,17 @@ import time
 
 import cv2
 import numpy as np
-import onnxruntime as ort
 
 import detector_network as network
 import photos
-from clp_corners import CornerDetector, iou
+from clp_corners import CornerDetector, iou, session, upright
 
 
 class PlateDetector:
     """The ONNX detector: `(score, corners)` of the plates at any of the scales, the same plate once."""
 
     def __init__(self, path, long_sides=(640, 1280), threshold=0.3, threads=1):
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.session = session(path, threads)
         self.long_sides, self.threshold = long_sides, threshold
         self.seconds = 0.0
 
@@ -38,7 +35,7 @@ class PlateDetector:
             found += [(score, corners / scale) for score, corners in self.at_scale(resized)]
         kept = []
         for score, corners in sorted(found, key=lambda plate: -plate[0]):
-            if all(iou([*corners.min(0), *corners.max(0)], [*c.min(0), *c.max(0)]) < 0.4 for _, c in kept):
+            if all(iou(upright(corners), upright(c)) < 0.4 for _, c in kept):
                 kept.append((score, corners))
         return kept
 
@@ -61,7 +58,7 @@ def measure(folder, detector, plates):
     results, elsewhere = [], 0
     for name in sorted({plate["id"] for plate in plates}):
         picture = cv2.imread(f"{folder}/{name}")
-        boxes = [np.array([*corners.min(0), *corners.max(0)]) for _, corners in detector(picture)]
+        boxes = [np.array(upright(corners)) for _, corners in detector(picture)]
         hit = set()
         for plate in (p for p in plates if p["id"] == name):
             box = np.array([float(plate[k]) for k in ("x1", "y1", "x2", "y2")])

@@ -21,6 +21,7 @@ import photos
 import plate_forms as forms
 import render
 import train
+from clp_corners import iou, upright
 
 VARIANTS = 40  # jittered crops a plate
 RENDERED = 20000  # rendered crops mixed in, so that rare kinds are not forgotten
@@ -58,7 +59,7 @@ def pool(folder, plates, corners, seed):
     for plate in plates:
         picture = cv2.cvtColor(cv2.imread(f"{folder}/{plate['id']}"), cv2.COLOR_BGR2RGB)
         x1, y1, x2, y2 = box = [float(plate[k]) for k in ("x1", "y1", "x2", "y2")]
-        found = [c for c in corners[plate["id"]] if evaluate.iou([*c.min(0), *c.max(0)], box) >= 0.4]
+        found = [c for c in corners[plate["id"]] if iou(upright(c), box) >= 0.4]
         found = found or [np.float32([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])]
         text, colour, rows = plate["plate_text"], plate["plate_colour"], int(plate["rows"])
         kind = kind_of(text, colour, rows)

@@ -39,19 +39,24 @@ def load(folder, seeds):
     return np.concatenate([s["crops"] for s in shards]), np.concatenate([s["labels"] for s in shards])
 
 
+def picks(rng, count, size):
+    """Endless batches of indices, each index once a round."""
+    while True:
+        order = rng.permutation(count)
+        for start in range(0, count - size + 1, size):
+            yield np.sort(order[start:start + size])
+
+
 def batches(crops, labels, size, seed):
     """Endless shuffled batches with small random shifts."""
     rng = np.random.default_rng(seed)
-    while True:
-        order = rng.permutation(len(crops))
-        for start in range(0, len(order) - size + 1, size):
-            pick = np.sort(order[start:start + size])
-            padded = np.pad(crops[pick], ((0, 0), (SHIFT_Y, SHIFT_Y), (SHIFT_X, SHIFT_X), (0, 0)), mode="edge")
-            batch = np.empty((size, forms.HEIGHT, forms.WIDTH, 3), np.uint8)
-            for i in range(size):
-                y, x = rng.integers(0, 2 * SHIFT_Y + 1), rng.integers(0, 2 * SHIFT_X + 1)
-                batch[i] = padded[i, y:y + forms.HEIGHT, x:x + forms.WIDTH]
-            yield batch, labels[pick].astype(np.int32)
+    for pick in picks(rng, len(crops), size):
+        padded = np.pad(crops[pick], ((0, 0), (SHIFT_Y, SHIFT_Y), (SHIFT_X, SHIFT_X), (0, 0)), mode="edge")
+        batch = np.empty((size, forms.HEIGHT, forms.WIDTH, 3), np.uint8)
+        for i in range(size):
+            y, x = rng.integers(0, 2 * SHIFT_Y + 1), rng.integers(0, 2 * SHIFT_X + 1)
+            batch[i] = padded[i, y:y + forms.HEIGHT, x:x + forms.WIDTH]
+        yield batch, labels[pick].astype(np.int32)
 
 
 def losses(outputs, labels):

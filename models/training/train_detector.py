@@ -72,17 +72,14 @@ def targets(labels, stride):
 def batches(pictures, labels, size, seed):
     """Endless shuffled batches of shifted windows with the targets of every level."""
     rng = np.random.default_rng(seed)
-    while True:
-        order = rng.permutation(len(pictures))
-        for start in range(0, len(order) - size + 1, size):
-            pick = np.sort(order[start:start + size])
-            batch, moved = pictures[pick], labels[pick].copy()
-            for i in range(size):
-                dx, dy = rng.integers(-SHIFT, SHIFT + 1, 2)
-                batch[i] = np.roll(batch[i], (dy, dx), (0, 1))  # what leaves on one side comes in on the other: harmless
-                moved[i, :, 0:8:2] += dx
-                moved[i, :, 1:8:2] += dy
-            yield batch, [target for stride in network.STRIDES for target in targets(moved, stride)]
+    for pick in train.picks(rng, len(pictures), size):
+        batch, moved = pictures[pick], labels[pick].copy()
+        for i in range(size):
+            dx, dy = rng.integers(-SHIFT, SHIFT + 1, 2)
+            batch[i] = np.roll(batch[i], (dy, dx), (0, 1))  # what leaves on one side comes in on the other: harmless
+            moved[i, :, 0:8:2] += dx
+            moved[i, :, 1:8:2] += dy
+        yield batch, [target for stride in network.STRIDES for target in targets(moved, stride)]
 
 
 def level_loss(maps, stride, score, weight, corners, what):

@@ -95,7 +95,7 @@ pub(super) fn print_tables(report: &Report) -> Result<()> {
     writeln!(out, "models   {}", report.models.join(", "))?;
     writeln!(
         out,
-        "photos   {} ({} skipped: first plate unclear); no vehicle with a plate in {:.1} %",
+        "photos   {} ({} skipped: first plate unclear), {:.1} % of them searched whole",
         report.figures.photos,
         report.skipped,
         report.searched_whole * 100.0

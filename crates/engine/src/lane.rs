@@ -45,7 +45,6 @@ pub(crate) struct Passage {
 pub(crate) struct Lane {
     gate: MotionGate,
     plate_search: PlateSearch,
-    settings: PassageSettings,
     passages: Passages,
     shots: HashMap<ShotId, Shot>,
 }
@@ -55,7 +54,6 @@ impl Lane {
         Self {
             gate: MotionGate::new(MotionSettings::default()),
             plate_search: PlateSearch::default(),
-            settings: settings.clone(),
             passages: Passages::new(settings.clone(), camera),
             shots: HashMap::new(),
         }
@@ -69,7 +67,7 @@ impl Lane {
 
     /// Whether to search the whole frame for plates: the detector looked and found no vehicle to read.
     pub(crate) fn is_worth_searching(&mut self, frame: &Frame, detections: &[Detection]) -> bool {
-        self.plate_search.is_due(frame.captured.at, detections, &self.settings)
+        self.plate_search.is_due(frame.captured.at, detections, self.passages.settings())
     }
 
     /// The vehicles that only their plates give away.
@@ -80,7 +78,7 @@ impl Lane {
         found: &[Detection],
     ) -> Vec<Detection> {
         let size = (frame.full.width(), frame.full.height());
-        vehicles_around(reads, found, size, &self.settings)
+        vehicles_around(reads, found, size, self.passages.settings())
     }
 
     /// Takes the detections of a frame; says which vehicles' plates to read in it.

@@ -170,6 +170,11 @@ impl Passages {
         }
     }
 
+    /// The settings it was made with.
+    pub fn settings(&self) -> &PassageSettings {
+        &self.settings
+    }
+
     /// What was given up or came to nothing so far.
     pub fn counters(&self) -> PassageCounters {
         PassageCounters { dropped_tracks: self.tracker.dropped(), ..self.counters }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use guiji_domain::{BBox, Detection, PlateRead, Timestamp};
+use guiji_domain::{BBox, Detection, PlateRead, Point, Timestamp};
 
 use super::PassageSettings;
 use super::passing::region;
@@ -64,8 +64,7 @@ pub fn vehicles_around(
         let mut fusion = PlateFusion::new(settings.fusion.clone());
         fusion.add(read);
         fusion.plate().filter(|plate| plate.confidence >= CONFIDENCE_MIN)?;
-        let (x, y) = ((plate.x1() + plate.x2()) / 2.0, (plate.y1() + plate.y2()) / 2.0);
-        let w = plate.width();
+        let (Point { x, y }, w) = (plate.centre(), plate.width());
         let vehicle =
             BBox::new(x - w * WIDTH / 2.0, y - w * ABOVE, x + w * WIDTH / 2.0, y + w * BELOW)?;
         let bbox = region(&vehicle, 0.0, frame_size)?;
