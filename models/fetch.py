@@ -2,6 +2,7 @@
 """Fetch the files that Guiji needs and does not commit, as manifest.toml names them.
 
     python3 models/fetch.py [CACHE]      CACHE is models/.cache unless given
+    python3 models/fetch.py --compared   also the models that ours are compared with
 
 Each file is unpacked from a package of PyPI, downloaded by pip, and has to have the size and the
 SHA-256 that the manifest pins; so do the committed models. With everything in place this does
@@ -57,7 +58,7 @@ def machine():
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
 
 
-def needed_files(manifest, arch):
+def needed_files(manifest, arch, compared):
     """Two lists of file tables, committed and fetched: what this machine needs."""
     files = [file for model in manifest.get("model", [])
              for file in (model, model.get("charset")) if file is not None]
@@ -68,8 +69,9 @@ def needed_files(manifest, arch):
         raise Failure(f"no ONNX Runtime is known for the processor {arch}", f"known: {known}",
                       fix="use one of those machines, or add a [[runtime]] table to models/manifest.toml")
     files += manifest.get("picture", [])
+    fetched = ["fetched", "compared"] if compared else ["fetched"]
     return ([file for file in files if file["location"] == "committed"],
-            [file for file in files if file["location"] == "fetched"])
+            [file for file in files if file["location"] in fetched])
 
 
 def find_pip():
@@ -171,12 +173,12 @@ def unpack(file, package_path, target):
         pathlib.Path(partial).unlink(missing_ok=True)
 
 
-def run(manifest_path, cache, packages, arch):
+def run(manifest_path, cache, packages, arch, compared):
     try:
         manifest = tomllib.loads(manifest_path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise Failure(f"{manifest_path} cannot be read", str(error), fix="restore it from git") from None
-    committed, fetched = needed_files(manifest, arch)
+    committed, fetched = needed_files(manifest, arch, compared)
 
     for file in committed:
         path = manifest_path.parent / file["file"]
@@ -212,9 +214,10 @@ def main():
     parser.add_argument("--packages", type=pathlib.Path,
                         help="take the package files from this folder instead of asking pip")
     parser.add_argument("--arch", default=machine(), help="processor that ONNX Runtime is for (this machine's)")
+    parser.add_argument("--compared", action="store_true", help="also the models that ours are compared with")
     arguments = parser.parse_args()
     try:
-        run(arguments.manifest, arguments.cache, arguments.packages, arguments.arch)
+        run(arguments.manifest, arguments.cache, arguments.packages, arguments.arch, arguments.compared)
     except Failure as failure:
         print(failure, file=sys.stderr)
         return 1

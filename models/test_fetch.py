@@ -76,6 +76,14 @@ class Fetch(unittest.TestCase):
             self.assertIn(word, done.stderr)
         self.assertNotIn("Traceback", done.stderr)
 
+    def test_what_is_only_compared_with_is_fetched_when_asked_for(self):
+        text = self.manifest.read_text(encoding="utf-8").replace('"fetched"', '"compared"')
+        self.manifest.write_text(text, encoding="utf-8")
+        self.assertEqual(self.fetch().returncode, 0)
+        self.assertFalse((self.cache / "net.onnx").exists())
+        self.assertEqual(self.fetch("--compared").returncode, 0)
+        self.assertEqual((self.cache / "net.onnx").read_bytes(), self.content)
+
     def test_fetches_what_is_missing(self):
         done = self.fetch()
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -148,7 +156,7 @@ class Manifest(unittest.TestCase):
                 self.assertRegex(file["sha256"], "^[0-9a-f]{64}$")
                 self.assertGreater(file["bytes"], 0)
                 self.assertTrue(file["licence"])
-                self.assertIn(file["location"], ("committed", "fetched"))
+                self.assertIn(file["location"], ("committed", "fetched", "compared"))
 
     def test_committed_models_are_the_ones_described(self):
         for model in self.manifest["model"]:

@@ -20,7 +20,7 @@ use crate::{Comparison, CpuTime, scratch, slow_group, values};
 
 const FRAMES: usize = 60;
 /// What the vehicle detector asks for of 16:9 cameras.
-const SMALL: (u32, u32) = (416, 234);
+const SMALL: (u32, u32) = (320, 180);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 const OURS: &str = "ingest";
@@ -73,7 +73,7 @@ pub(crate) fn compare(criterion: &mut Criterion<CpuTime>) -> anyhow::Result<Vec<
         stage: "decode",
         ours: OURS.to_owned(),
         baselines: baselines.map(|(name, _)| name.to_owned()).to_vec(),
-        unit: "1920x1080 H.264 frame to 416x234 RGB",
+        unit: "1920x1080 H.264 frame to 320x180 RGB",
         units: FRAMES,
         note: String::new(),
     }])

@@ -9,8 +9,8 @@ use guiji_domain::Detector as _;
 
 use crate::{Comparison, CpuTime, checkout, models, scratch, slow_group};
 
-const OURS: &str = "416x256, one at a time";
-const OURS_BATCHED: &str = "416x256, batches of four";
+const OURS: &str = "320x192, one at a time";
+const OURS_BATCHED: &str = "320x192, batches of four";
 const SQUARE: &str = "the same model at 416x416";
 const BATCH: usize = 4;
 
@@ -42,7 +42,7 @@ pub(crate) fn compare(criterion: &mut Criterion<CpuTime>) -> anyhow::Result<Vec<
     });
     group.finish();
     let note = format!(
-        "in the test picture 416x256 finds {} vehicles and 416x416 {}",
+        "in the test picture 320x192 finds {} vehicles and 416x416 {}",
         found.len(),
         found_square.len()
     );
@@ -65,7 +65,10 @@ fn square_manifest(folder: &Path) -> anyhow::Result<()> {
     for entry in entries.context("no models")? {
         if entry.get("role").and_then(toml::Value::as_str) == Some("vehicle-detector") {
             let input = entry.get_mut("input").and_then(toml::Value::as_table_mut);
-            input.context("no input")?.insert("height".to_owned(), 416.into());
+            let input = input.context("no input")?;
+            for side in ["width", "height"] {
+                input.insert(side.to_owned(), 416.into());
+            }
         }
     }
     fs::write(folder.join("manifest.toml"), manifest.to_string())?;

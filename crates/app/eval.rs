@@ -10,6 +10,7 @@ mod labels;
 mod output;
 mod plates;
 mod route;
+mod scenes;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,8 @@ pub(crate) struct EvalArguments {
 enum What {
     /// Read a folder of photos with a labels.csv and keep the score.
     Plates(plates::PlatesArguments),
+    /// Read the plates of composed clips with exact truth, frame by frame and fused.
+    Scenes(scenes::ScenesArguments),
     /// Play a clip through the whole engine and say which vehicles passed.
     Clip(clip::ClipArguments),
 }
@@ -71,6 +74,7 @@ impl ModelArguments {
 pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     match arguments.what {
         What::Plates(arguments) => plates::run(&arguments),
+        What::Scenes(arguments) => scenes::run(&arguments),
         What::Clip(arguments) => clip::run(&arguments),
     }
 }

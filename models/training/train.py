@@ -2,8 +2,9 @@
 
     python train.py ASSETS --work FOLDER --out ../plate-reader-guiji.onnx
 
-Renders the training and held-aside sets into FOLDER unless they are already there, trains with one
-cosine schedule, fits the temperatures on the held-aside set and exports. Same seeds, same set.
+Renders the training and held-aside sets into FOLDER unless they are already there, trains in rounds (each a
+cosine schedule on crops of its own), fits the temperatures on the held-aside set and exports. Same seeds,
+same sets.
 """
 
 import argparse
@@ -111,7 +112,7 @@ def fit(model, crops, labels, steps, size, rate, seed, checkpoint):
 
 def predict(model, crops, size=256):
     """Logits of every output over a set."""
-    call = tf.function(lambda x: model(tf.cast(x, tf.float32) / 255.0, training=False))
+    call = tf.function(lambda x: tf.nest.flatten(model(tf.cast(x, tf.float32) / 255.0, training=False)))
     parts = [call(crops[i:i + size]) for i in range(0, len(crops), size)]
     return [np.concatenate([p[k].numpy() for p in parts]) for k in range(len(parts[0]))]
 
@@ -150,11 +151,11 @@ def main():
     parser.add_argument("assets", help="folder with font_model, plate_model and behind")
     parser.add_argument("--work", required=True, help="folder for rendered crops and checkpoints")
     parser.add_argument("--out", default="../plate-reader-guiji.onnx")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="rendering seeds, one set each")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="rendering seeds, one a round")
     parser.add_argument("--count", type=int, default=160000, help="crops a seed")
-    parser.add_argument("--steps", type=int, default=10000)
+    parser.add_argument("--steps", type=int, nargs="+", default=[10000, 8000], help="of each round")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--rates", type=float, nargs="+", default=[2e-3, 1.2e-3], help="of learning, in each round")
     parser.add_argument("--start", help="weights to start from")
     args = parser.parse_args()
 
@@ -166,9 +167,8 @@ def main():
     model = network.build()
     if args.start:
         model.load_weights(args.start)
-    crops, labels = load(args.work, args.seeds)
     held_crops, held_labels = load(args.work, [HELD_SEED])
-    print(f"{model.count_params()} parameters, {len(crops)} crops, {len(held_crops)} held aside", flush=True)
+    print(f"{model.count_params()} parameters, {len(held_crops)} crops held aside", flush=True)
 
     def checkpoint(step):
         outputs = predict(model, held_crops)
@@ -178,8 +178,10 @@ def main():
         model.save_weights(f"{args.work}/reader.weights.h5")
         network.export_onnx(model, args.out, text_temperature, readable_temperature)
 
-    fit(model, crops, labels, args.steps, args.batch, args.rate, args.seeds[0], checkpoint)
-    checkpoint(args.steps)
+    for seed, steps, rate in zip(args.seeds, args.steps, args.rates, strict=True):
+        crops, labels = load(args.work, [seed])
+        fit(model, crops, labels, steps, args.batch, rate, seed, checkpoint)
+        checkpoint(steps)
     with open(os.path.splitext(args.out)[0] + ".charset.txt", "w", encoding="utf-8") as file:
         file.write("\n".join(forms.CHARSET) + "\n")
 

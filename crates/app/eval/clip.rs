@@ -51,7 +51,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Serialize)]
 struct Report {
     file: String,
-    models: [String; 3],
+    models: Vec<String>,
     /// Pictures decoded.
     frames: usize,
     /// Pictures in which vehicles were looked for: those in which something had changed.
@@ -151,7 +151,7 @@ fn play(arguments: &ClipArguments, counts: Option<Vec<RawCount>>) -> Result<Repo
     let begun = Instant::now();
     let settings = EngineSettings::default();
     let vision = Arc::new(arguments.models.load(settings.workers)?);
-    let models = vision.model_ids().map(str::to_owned);
+    let models = vision.model_ids().into_iter().map(str::to_owned).collect();
     let notes = Arc::new(Notes::default());
     let store = Arc::new(MemoryStore::new());
     let clock = Arc::new(SystemClock);

@@ -1,5 +1,6 @@
 //! Figures as people read them, and the folder with everything.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -8,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::contact_sheet::{Failure, write_failures};
-use super::figures::{Figures, Outcome, confusions};
+use super::figures::{Bin, Figures, Kept, Outcome, confusions};
 use super::plates::Report;
 
 /// A line of `photos.csv`.
@@ -137,13 +138,18 @@ pub(super) fn print_tables(report: &Report) -> Result<()> {
         )?;
     }
     writeln!(out)?;
-    print_figures(&mut out, report)?;
+    print_figures(&mut out, &report.figures, &report.by)?;
     print_reading(&mut out, report)?;
     Ok(())
 }
 
-fn print_figures(out: &mut impl Write, report: &Report) -> Result<()> {
-    let reading = report.figures.reading.is_some();
+/// Prints the table of all photos and of parts of them.
+pub(super) fn print_figures(
+    out: &mut impl Write,
+    all: &Figures,
+    by: &BTreeMap<&'static str, BTreeMap<String, Figures>>,
+) -> Result<()> {
+    let reading = all.reading.is_some();
     write!(out, "{:<22} {:>6} {:>7}", "", "photos", "found")?;
     if reading {
         write!(
@@ -153,8 +159,8 @@ fn print_figures(out: &mut impl Write, report: &Report) -> Result<()> {
         )?;
     }
     writeln!(out, " {:>8}", "CPU ms")?;
-    print_row(out, "all", &report.figures)?;
-    for (by, groups) in &report.by {
+    print_row(out, "all", all)?;
+    for (by, groups) in by {
         for (name, figures) in groups {
             print_row(out, &format!("{by} {name}"), figures)?;
         }
@@ -182,6 +188,30 @@ fn print_row(out: &mut impl Write, name: &str, figures: &Figures) -> Result<()> 
     Ok(())
 }
 
+/// Prints what the surest answers are worth.
+pub(super) fn print_kept(out: &mut impl Write, kept: &Kept) -> Result<()> {
+    Ok(writeln!(
+        out,
+        "surest {:.0} % of the answers: {:.1} right ({} answers of confidence {:.3} and more)",
+        kept.share * 100.0,
+        kept.exact * 100.0,
+        kept.answers,
+        kept.confidence_min
+    )?)
+}
+
+/// Prints how often answers of what confidence are right.
+pub(super) fn print_reliability(out: &mut impl Write, bins: &[Bin]) -> Result<()> {
+    for bin in bins {
+        writeln!(
+            out,
+            "confidence {:.1} to {:.1}: {:>4} answers, mean {:.3}, right {:.3}",
+            bin.from, bin.to, bin.answers, bin.mean_confidence, bin.exact
+        )?;
+    }
+    Ok(())
+}
+
 fn print_reading(out: &mut impl Write, report: &Report) -> Result<()> {
     let Some(reading) = &report.figures.reading else { return Ok(()) };
     let [low, high] = reading.first_plate_exact_interval;
@@ -199,22 +229,9 @@ fn print_reading(out: &mut impl Write, report: &Report) -> Result<()> {
         positions.map(|p| format!("{}: {:.1}", p.position, p.exact * 100.0)).collect();
     writeln!(out, "by position from the left  {}", positions.join("  "))?;
     if let Some(kept) = &report.kept {
-        writeln!(
-            out,
-            "surest {:.0} % of the answers: {:.1} right ({} answers of confidence {:.3} and more)",
-            kept.share * 100.0,
-            kept.exact * 100.0,
-            kept.answers,
-            kept.confidence_min
-        )?;
+        print_kept(out, kept)?;
     }
-    for bin in &report.reliability {
-        writeln!(
-            out,
-            "confidence {:.1} to {:.1}: {:>4} answers, mean {:.3}, right {:.3}",
-            bin.from, bin.to, bin.answers, bin.mean_confidence, bin.exact
-        )?;
-    }
+    print_reliability(out, &report.reliability)?;
     let confused = report.confusions.iter();
     let confused: Vec<_> =
         confused.map(|c| format!("{}→{} {}", c.expected, c.read, c.count)).collect();

@@ -63,8 +63,8 @@ pub(super) struct Report {
     pub(super) skipped: usize,
     #[serde(flatten)]
     pub(super) figures: Figures,
-    /// Ids of vehicle detector, plate detector and reader.
-    pub(super) models: [String; 3],
+    /// Ids of vehicle detector, plate detector, plate corners and reader.
+    pub(super) models: Vec<String>,
     /// Share of photos in which no vehicle contained a plate.
     pub(super) searched_whole: f64,
     pub(super) cpu_ms_by_stage: Stages,
@@ -123,7 +123,8 @@ pub(crate) fn run(arguments: &PlatesArguments) -> Result<ExitCode> {
     }
     progress.finish_and_clear();
 
-    let report = examined.report(scope, vision.model_ids().map(str::to_owned))?;
+    let report =
+        examined.report(scope, vision.model_ids().into_iter().map(str::to_owned).collect())?;
     if let Some(folder) = &arguments.out {
         output::write_folder(folder, &report, &examined.outcomes, &examined.failures)?;
     }
@@ -181,7 +182,7 @@ impl Examined {
         Ok(())
     }
 
-    fn report(&self, scope: Scope, models: [String; 3]) -> Result<Report> {
+    fn report(&self, scope: Scope, models: Vec<String>) -> Result<Report> {
         let outcomes = &self.outcomes;
         let figures = Figures::of(outcomes, scope)
             .context("every photo is skipped: give one whose first plate has no ?")?;
@@ -229,7 +230,7 @@ pub(super) fn nearest<'f, F>(
     overlaps.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(iou, _)| *iou >= AT_LABEL_IOU)
 }
 
-fn judge(label: &Label, seen: &Seen, luma: f32) -> Outcome {
+pub(super) fn judge(label: &Label, seen: &Seen, luma: f32) -> Outcome {
     let nearest = nearest(&seen.found, &label.bbox, |found| found.bbox);
     let text = |found: &Found| found.plate.as_ref().map(|plate| plate.text.to_string());
     Outcome {

@@ -93,6 +93,17 @@ impl Route<'_> {
         Ok(Seen { vehicles, searched_whole, found, cost })
     }
 
+    /// Looks into one vehicle of a frame, wherever that was seen.
+    ///
+    /// # Errors
+    /// When a model cannot be run.
+    pub(super) fn look_into(&self, picture: &SharedPicture, vehicle: BBox) -> Result<Seen> {
+        let mut cost = Cost::default();
+        let reads = timed(&mut cost.read, || self.reads_in(picture, &[vehicle]))?;
+        let found = timed(&mut cost.decode, || self.decode(reads));
+        Ok(Seen { vehicles: vec![vehicle], searched_whole: false, found, cost })
+    }
+
     fn vehicles(&self, picture: &SharedPicture) -> Result<Vec<BBox>> {
         // The detector scales what it is handed into its input, in the photo's proportions.
         let frame = Frame {
@@ -112,20 +123,24 @@ impl Route<'_> {
 
     /// The plates in the vehicles, or, when none contains one, in the whole photo.
     fn reads(&self, picture: &SharedPicture, vehicles: &[BBox]) -> Result<(Vec<PlateRead>, bool)> {
-        let size = (picture.width(), picture.height());
-        let large =
-            vehicles.iter().filter(|v| v.width() >= self.settings.read_vehicle_width_min_px);
-        let regions = large.filter_map(|vehicle| {
-            vehicle.padded(self.settings.region_margin).clipped(size.0, size.1)
-        });
-        let requests: Vec<_> = regions.map(|region| (picture.clone(), region)).collect();
-        let reads: Vec<_> = self.reader.read(&requests)?.into_iter().flatten().collect();
+        let large = vehicles.iter().copied();
+        let large: Vec<_> =
+            large.filter(|v| v.width() >= self.settings.read_vehicle_width_min_px).collect();
+        let reads = self.reads_in(picture, &large)?;
         if !reads.is_empty() {
             return Ok((reads, false));
         }
-        let whole = BBox::new(0.0, 0.0, size.0 as f32, size.1 as f32);
+        let whole = BBox::new(0.0, 0.0, picture.width() as f32, picture.height() as f32);
         let requests: Vec<_> = whole.map(|whole| (picture.clone(), whole)).into_iter().collect();
         Ok((self.reader.read(&requests)?.into_iter().flatten().collect(), true))
+    }
+
+    fn reads_in(&self, picture: &SharedPicture, vehicles: &[BBox]) -> Result<Vec<PlateRead>> {
+        let size = (picture.width(), picture.height());
+        let margin = self.settings.region_margin;
+        let regions = vehicles.iter().filter_map(|v| v.padded(margin).clipped(size.0, size.1));
+        let requests: Vec<_> = regions.map(|region| (picture.clone(), region)).collect();
+        Ok(self.reader.read(&requests)?.into_iter().flatten().collect())
     }
 
     /// One found plate for each plate: neighbouring vehicles show the same one.

@@ -58,7 +58,7 @@ enum Command {
 
 #[derive(Args)]
 struct StoryArgs {
-    /// `demo`, or a story's TOML file
+    /// `demo`, `plates` (all kinds of plates, for `guiji eval scenes`), or a story's TOML file
     #[arg(long, default_value = "demo")]
     story: String,
     /// The car's photograph: fast-alpr 0.4.0's assets/test_image.png
@@ -73,6 +73,7 @@ impl StoryArgs {
     fn composer(&self) -> Result<Composer> {
         let spec = match self.story.as_str() {
             "demo" => StorySpec::demo()?,
+            "plates" => StorySpec::plates()?,
             file => {
                 let text =
                     std::fs::read_to_string(file).with_context(|| format!("read story {file}"))?;

@@ -15,6 +15,8 @@ use crate::view::{Light, View};
 
 /// The story `./x demo` plays.
 const DEMO: &str = include_str!("../stories/demo.toml");
+/// Plates of all kinds, for `guiji eval scenes`.
+const PLATES: &str = include_str!("../stories/plates.toml");
 
 /// A story as written: TOML, unknown keys fail.
 #[derive(Debug, Clone, Deserialize)]
@@ -152,6 +154,14 @@ impl StorySpec {
     /// Never for the text as shipped (a test reads it).
     pub fn demo() -> Result<Self, SceneError> {
         Self::parse(DEMO)
+    }
+
+    /// The built-in story of plates of all kinds.
+    ///
+    /// # Errors
+    /// Never for the text as shipped (a test reads it).
+    pub fn plates() -> Result<Self, SceneError> {
+        Self::parse(PLATES)
     }
 
     /// Reads and checks a story.
@@ -410,6 +420,18 @@ mod tests {
                 .any(|a| times.iter().any(|b| a.lane != b.lane && (a.at_s - b.at_s).abs() < 0.7))
         });
         assert!(abreast, "nobody drives side by side");
+    }
+
+    #[test]
+    fn the_story_of_plates_has_all_that_is_scored() {
+        let plan = StorySpec::plates().unwrap().plan().unwrap();
+        assert!(plan.len() >= 500, "{}", plan.len());
+        let share = |test: fn(&Plate) -> bool| {
+            plan.iter().filter(|v| test(&v.plate)).count() as f64 / plan.len() as f64
+        };
+        assert!(share(|plate| plate.rows == PlateRows::Two) > 0.15);
+        assert!(share(|plate| plate.text.chars().count() == 8) > 0.2);
+        assert!(share(|plate| plate.colour == guiji_domain::PlateColour::White) > 0.05);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! A model with another head is a new decoder in `decode` and an entry in the manifest, nothing else.
 
 mod colour;
+mod corners;
 mod decode;
 mod error;
 mod jpeg;

@@ -37,6 +37,7 @@ struct Manifest {
 pub(crate) enum Role {
     VehicleDetector,
     PlateDetector,
+    PlateCorners,
     PlateReader,
 }
 
@@ -45,6 +46,7 @@ impl fmt::Display for Role {
         f.write_str(match self {
             Self::VehicleDetector => "vehicle-detector",
             Self::PlateDetector => "plate-detector",
+            Self::PlateCorners => "plate-corners",
             Self::PlateReader => "plate-reader",
         })
     }
@@ -55,6 +57,8 @@ impl fmt::Display for Role {
 enum Location {
     Committed,
     Fetched,
+    /// Fetched by those only who compare our models with others.
+    Compared,
 }
 
 /// One model. Licence, origin and sizes are for people and for the fetching script.
@@ -160,7 +164,7 @@ pub(crate) struct InputEntry {
     pub(crate) height: usize,
     /// Readers: how wide the plate itself is made, where the tensor is wider.
     pub(crate) plate_width: Option<usize>,
-    /// Readers: how much of the surrounding is shown, as shares of the plate's width and height on every side.
+    /// Readers and models of corners: how much of the surrounding is shown, as shares of the plate's width and height on every side.
     #[serde(default)]
     pub(crate) margin: [f32; 2],
     /// Plate detectors: long sides at which a whole scene is looked at, pixels.
@@ -207,6 +211,7 @@ pub(crate) enum DecodeEntry {
     Yolox(YoloxEntry),
     RetinaCorners(RetinaCornersEntry),
     CellCorners(CellCornersEntry),
+    CornerOffsets(CornerOffsetsEntry),
     Ctc(CtcEntry),
     Positions(PositionsEntry),
 }
@@ -260,6 +265,13 @@ pub(crate) struct CloserEntry {
     pub(crate) height: usize,
     pub(crate) plate_width: f32,
     pub(crate) candidate_min: f32,
+}
+
+/// What puts a plate's corners right: offsets from those that the detector gave.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CornerOffsetsEntry {
+    pub(crate) output: String,
 }
 
 /// A corner of a plate as it is read.
@@ -356,7 +368,8 @@ impl Models {
             [Some(pinned!(m, &m.id)), charset]
         });
         let pictures = self.manifest.picture.iter().map(|p| Some(pinned!(p, &p.id)));
-        let files = models.chain(pictures).flatten();
+        let needed = |file: &Pinned<'_>| file.location != Location::Compared;
+        let files = models.chain(pictures).flatten().filter(needed);
         let mut checked: Vec<_> =
             files.map(|f| (format!("{} ({})", f.id, f.file), self.read(&f).map(drop))).collect();
         checked.push(("onnxruntime".to_owned(), self.runtime_library().map(drop)));
@@ -393,6 +406,11 @@ impl Models {
         let pinned = pinned!(entry, &entry.id);
         self.read(&pinned)?;
         Ok(self.place(&pinned))
+    }
+
+    /// Whether a model for the role is listed.
+    pub(crate) fn has(&self, role: Role) -> bool {
+        self.manifest.model.iter().any(|m| m.role == role)
     }
 
     /// The model for a role: the one of that id, or the first that the manifest lists.
@@ -434,7 +452,7 @@ impl Models {
     fn place(&self, file: &Pinned<'_>) -> PathBuf {
         match file.location {
             Location::Committed => self.folder.join(file.file),
-            Location::Fetched => self.cache.join(file.file),
+            Location::Fetched | Location::Compared => self.cache.join(file.file),
         }
     }
 
@@ -447,6 +465,7 @@ impl Models {
                 let fix = match file.location {
                     Location::Committed => "restore it from git",
                     Location::Fetched => "run `./x models`, which fetches it",
+                    Location::Compared => "run `python3 models/fetch.py --compared`",
                 };
                 return Err(VisionLoadError::Missing { what, path, fix });
             }
@@ -461,6 +480,7 @@ impl Models {
                     "restore it from git, or write the new digest into the manifest if you made it anew"
                 }
                 Location::Fetched => "delete it and run `./x models`",
+                Location::Compared => "delete it and run `python3 models/fetch.py --compared`",
             };
             let expected = file.sha256.to_owned();
             return Err(VisionLoadError::WrongDigest { what, path, expected, found, fix });

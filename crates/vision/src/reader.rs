@@ -165,9 +165,7 @@ impl TextReader {
             |batch| {
                 batch.reset(attempts.len(), self.input.0, self.input.1);
                 for (index, attempt) in attempts.iter().enumerate() {
-                    for (y, row) in attempt.strip.rows().enumerate() {
-                        batch.put_row(index, 0, y, row);
-                    }
+                    batch.put_strip(index, &attempt.strip);
                 }
             },
             |outputs| self.head.decode(outputs),

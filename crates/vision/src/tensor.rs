@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::pixels::{Bgr, View};
+use crate::rectify::Strip;
 
 /// Order of the axes of a batch of pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -135,6 +136,11 @@ impl PictureBatch {
     /// Puts pixels into a row of a picture of the batch, from column `x` on. What lies outside is cut off.
     pub(crate) fn put_row(&mut self, index: usize, x: usize, y: usize, row: &[Bgr]) {
         self.put(index, x, y, row.iter().copied());
+    }
+
+    /// Puts a whole picture, its top left pixel at that of the tensor.
+    pub(crate) fn put_strip(&mut self, index: usize, strip: &Strip) {
+        strip.rows().enumerate().for_each(|(y, row)| self.put_row(index, 0, y, row));
     }
 
     /// Puts a packed picture as it is, its top left pixel at column `x` of row `y`. False when the picture is planar

@@ -7,6 +7,7 @@ use guiji_domain::{
 use ort::environment::Environment;
 
 use crate::VisionLoadError;
+use crate::corners::CornerFinder;
 use crate::decode::cell_corners::CellCorners;
 use crate::decode::ctc::Ctc;
 use crate::decode::nanodet::NanoDet;
@@ -57,11 +58,13 @@ pub struct Thresholds {
 pub struct Vision {
     vehicles: VehicleDetector,
     plates: PlateFinder,
+    corners: Option<CornerFinder>,
     reader: TextReader,
 }
 
 impl Vision {
-    /// Loads the library and three models: vehicle detector, plate detector, plate reader. Every file's digest is
+    /// Loads the library and the models: vehicle detector, plate detector, plate corners (where the manifest lists a
+    /// model for them), plate reader. Every file's digest is
     /// checked before it is used.
     ///
     /// # Errors
@@ -90,11 +93,16 @@ impl Vision {
             None => models.runtime_library()?,
         };
         let load = Loader { environment: runtime::environment(&library)?, models, settings };
-        let vision =
-            Self { vehicles: load.vehicles()?, plates: load.plates()?, reader: load.reader()? };
+        let vision = Self {
+            vehicles: load.vehicles()?,
+            plates: load.plates()?,
+            corners: load.corners()?,
+            reader: load.reader()?,
+        };
         tracing::info!(
             vehicle_detector = vision.vehicles.model.id(),
             plate_detector = vision.plates.model.id(),
+            plate_corners = vision.corners.as_ref().map(|corners| corners.model.id()),
             plate_reader = vision.reader.model.id(),
             workers = settings.workers,
             "models loaded"
@@ -110,13 +118,19 @@ impl Vision {
         let (width, height) = self.vehicles.input;
         self.vehicles.model.infer(|batch| batch.reset(1, width, height), |_| Ok(()))?;
         self.plates.model.infer(|batch| batch.reset(1, 320, 256), |_| Ok(()))?;
+        if let Some(corners) = &self.corners {
+            let (width, height) = corners.input;
+            corners.model.infer(|batch| batch.reset(1, width, height), |_| Ok(()))?;
+        }
         let (width, height) = self.reader.input;
         self.reader.model.infer(|batch| batch.reset(1, width, height), |_| Ok(()))
     }
 
-    /// Ids of the models in the manifest: vehicle detector, plate detector, plate reader.
-    pub fn model_ids(&self) -> [&str; 3] {
-        [self.vehicles.model.id(), self.plates.model.id(), self.reader.model.id()]
+    /// Ids of the models in the manifest: vehicle detector, plate detector, plate corners where used, plate reader.
+    pub fn model_ids(&self) -> Vec<&str> {
+        let corners = self.corners.as_ref().map(|corners| &corners.model);
+        let models = [Some(&self.vehicles.model), Some(&self.plates.model), corners];
+        models.into_iter().flatten().chain([&self.reader.model]).map(Model::id).collect()
     }
 }
 
@@ -142,7 +156,10 @@ impl PlateReader for Vision {
             let view = View::of(picture.as_ref());
             plates.into_iter().filter_map(move |plate| Some((view?, plate)))
         });
-        let plates: Vec<_> = plates.collect();
+        let mut plates: Vec<_> = plates.collect();
+        if let Some(corners) = &self.corners {
+            corners.correct(&mut plates)?;
+        }
         let mut reads = self.reader.read(&plates)?.into_iter();
         let of_request = |count| reads.by_ref().take(count).flatten().collect();
         Ok(counts.into_iter().map(of_request).collect())
@@ -229,6 +246,22 @@ impl Loader<'_> {
         })
     }
 
+    fn corners(&self) -> Result<Option<CornerFinder>, VisionLoadError> {
+        if !self.models.has(Role::PlateCorners) {
+            return Ok(None);
+        }
+        let entry = self.models.model(Role::PlateCorners, None)?;
+        let DecodeEntry::CornerOffsets(decode) = &entry.decode else {
+            return Err(wrong_decoder(entry, "corner-offsets"));
+        };
+        Ok(Some(CornerFinder {
+            model: self.model(entry)?,
+            input: input_size(entry)?,
+            margin: margin(entry)?,
+            output: decode.output.clone(),
+        }))
+    }
+
     fn reader(&self) -> Result<TextReader, VisionLoadError> {
         let entry = self.models.model(Role::PlateReader, self.settings.plate_reader.as_deref())?;
         let lines = self.models.charset(entry)?;
@@ -267,10 +300,7 @@ impl Loader<'_> {
         if plate_width == 0 || plate_width > input.0 {
             return Err(wrong(entry, "plate_width must be 1 to width"));
         }
-        if entry.input.margin.iter().any(|m| !(0.0..1.0).contains(m)) {
-            return Err(wrong(entry, "margin must be shares from 0 to below 1"));
-        }
-        let margin = entry.input.margin;
+        let margin = margin(entry)?;
         Ok(TextReader { model: self.model(entry)?, head, input, plate_width, margin })
     }
 }
@@ -293,6 +323,14 @@ fn input_size(entry: &ModelEntry) -> Result<(usize, usize), VisionLoadError> {
         ));
     }
     Ok((width, height))
+}
+
+fn margin(entry: &ModelEntry) -> Result<[f32; 2], VisionLoadError> {
+    let margin = entry.input.margin;
+    match margin.iter().all(|m| (0.0..1.0).contains(m)) {
+        true => Ok(margin),
+        false => Err(wrong(entry, "margin must be shares from 0 to below 1")),
+    }
 }
 
 fn wrong(entry: &ModelEntry, reason: &str) -> VisionLoadError {

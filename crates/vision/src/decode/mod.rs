@@ -103,7 +103,7 @@ fn cells(size: usize, stride: usize) -> usize {
 }
 
 /// Says that a tensor has another size than the grid.
-fn expect_len(name: &str, found: usize, expected: usize) -> Result<(), String> {
+pub(crate) fn expect_len(name: &str, found: usize, expected: usize) -> Result<(), String> {
     if found == expected {
         return Ok(());
     }
