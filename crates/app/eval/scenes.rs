@@ -416,3 +416,88 @@ fn print_tables(report: &Report) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use guiji_domain::{Lattice, PlateColour, PlateRead, PlateRows, PlateText};
+
+    use super::*;
+    use crate::eval::figures::tests::outcome;
+
+    fn frame(pts_ms: u64, width: f32, plate_visible: f32) -> FrameTruth {
+        let plate = [[0.0, 0.0], [width, 0.0], [width, width / 3.0], [0.0, width / 3.0]];
+        FrameTruth { pts_ms, vehicle: [0.0, 0.0, 300.0, 200.0], plate, plate_visible }
+    }
+
+    fn truth(track: Vec<FrameTruth>) -> ClipTruth {
+        let passage = PassageTruth {
+            plate: "浙J12345".into(),
+            kind: "small".into(),
+            plate_colour: "blue".into(),
+            rows: 1,
+            track,
+        };
+        ClipTruth { camera: "a".into(), light: "day".into(), passages: vec![passage] }
+    }
+
+    fn read(width: u16, exact: bool, confidence: f32) -> Read {
+        let text = if exact { "浙J12345" } else { "浙J12346" };
+        let bbox = BBox::new(0.0, 0.0, 60.0, 20.0).unwrap();
+        let read = PlateRead {
+            lattice: Lattice::certain(&PlateText::parse(text).unwrap()),
+            rows: (PlateRows::One, 0.9),
+            colour: Some((PlateColour::Blue, 0.9)),
+            corners: Quad::from_bbox(&bbox),
+            detector_score: 0.9,
+            sharpness: confidence,
+        };
+        Read {
+            passage: (0, 0),
+            width,
+            kind: "small".into(),
+            light: "day".into(),
+            outcome: outcome("浙J12345", Some(text), confidence),
+            found: Some(Found { bbox, read, plate: None }),
+        }
+    }
+
+    #[test]
+    fn each_width_is_looked_at_in_a_few_frames_spread_over_those_there_are() {
+        let mut track: Vec<_> = (0..9).map(|i| frame(i * 80, 39.0, 1.0)).collect();
+        track.push(frame(800, 60.0, 0.5)); // hidden
+        track.push(frame(900, 80.0, 1.0));
+        track.push(frame(1000, 100.0, 1.0)); // no width that counts
+        let wishes = wishes(&truth(track));
+        let mut times: Vec<_> = wishes.iter().map(|(pts, w)| (*pts, w[0].width)).collect();
+        times.sort_unstable();
+        assert_eq!(times, [(0, 40), (160, 40), (320, 40), (480, 40), (640, 40), (900, 80)]);
+    }
+
+    #[test]
+    fn several_frames_are_held_against_one() {
+        // Two right and sharp, one wrong and blurred; two frames are too few to count.
+        let reads = [
+            read(40, true, 0.9),
+            read(40, true, 0.8),
+            read(40, false, 0.3),
+            read(50, true, 0.9),
+            read(50, true, 0.9),
+        ];
+        let found = fusion(&reads);
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["40", "all"]);
+        let expected = Fusion {
+            passages: 1,
+            frame_exact: 0.6667,
+            best_frame_exact: 1.0,
+            fused_exact: 1.0,
+            fused_right_of_answered: 1.0,
+        };
+        assert_eq!(found["40"], expected);
+    }
+
+    #[test]
+    fn a_folder_without_truth_says_what_to_give() {
+        let error = load_truths(Path::new("nowhere")).unwrap_err().to_string();
+        assert!(error.contains("guiji-scenes compose"), "{error}");
+    }
+}
