@@ -1,0 +1,251 @@
+//! Cloned plates (套牌): two vehicles with one plate, or a misread, or a wrong clock?
+//!
+//! The input is the sightings of one plate in order of time. Four explanations compete by Bayes' rule:
+//!
+//! | explanation | prior | what it says of the sightings |
+//! |---|---|---|
+//! | one vehicle | the rest | each follows the one before it |
+//! | clone | [`CloneSettings::clone_prior`] | two vehicles, each sighting belongs to either |
+//! | misread | of each read, from its lattice | some sightings are another vehicle with another plate |
+//! | clock error | [`CloneSettings::clock_prior`] per camera | one camera's times say nothing, all else holds |
+//!
+//! Evidence is the likelihood ratio of two sightings, "the same vehicle" over "two vehicles that have nothing to do
+//! with each other":
+//! * *travel time*: F(elapsed + both clocks' uncertainties) / `early_share`, at most 1, where F is the learnt
+//!   distribution of that road and hour (at least [`TRIPS_MIN`] trips); not below `beyond_learnt`, since someone always
+//!   drives faster than all before. If even along the great circle the speed were above `impossible_kmh`:
+//!   `impossible_ratio`. An unrelated vehicle is taken to come as early as that with `early_share`, no more often,
+//!   though two vehicles contradict each other more often than that: an error in favour of innocence.
+//! * *class and colour*: the share of equal or unequal attributes among sightings of one vehicle over that among any
+//!   two, weighed by how sure both attributes are. White, silver and grey pass for each other.
+//!
+//! For the clone, every split of the sightings into two vehicles is added up, its weight that of Pólya's urn (any mix
+//! of the two is as likely as any other). For the misread, every choice of misread sightings: the first costs the
+//! probability m that this read is wrong; after it, what misled the reader is still on that vehicle's plate, and a
+//! further misread of it (which must fit the one before) has probability m to the power of
+//! [`CloneSettings::misread_again`], by default its square root, at most a half. Sums over splits are exact, by dynamic
+//! programming; a test adds them up one by one.
+//!
+//! Among many sightings some read is likely to be wrong even where all fit. That much doubt, the likelihood of one
+//! vehicle times (1 / P(all right) - 1), is no finding and counts as one vehicle; a misread is what goes beyond.
+//!
+//! So an attribute conflict tells two vehicles but not clone from misread; the reads' own probabilities and repetition
+//! tell that, which is why one contradiction between two perfect reads stays undecided.
+
+use guiji_domain::{CameraId, CaptureTime, InvalidValue, PlateState, Sighting, Vehicle};
+
+use super::travel::Roads;
+use super::within;
+use weigh::Case;
+
+mod reason;
+mod weigh;
+
+pub use reason::Reason;
+
+/// One sighting of the plate in question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlateSighting {
+    /// Where.
+    pub camera: CameraId,
+    /// When, with its uncertainty.
+    pub captured: CaptureTime,
+    /// Probability that the plate was another one: 1 - the plate's probability under the fused lattice.
+    pub misread: f64,
+    /// What was seen of the vehicle.
+    pub vehicle: Vehicle,
+}
+
+impl PlateSighting {
+    /// From a sighting; `None` when its plate was not read.
+    pub fn of(sighting: &Sighting) -> Option<Self> {
+        let PlateState::Read(plate) = &sighting.plate else { return None };
+        Some(Self {
+            camera: sighting.camera.clone(),
+            captured: sighting.captured,
+            misread: 1.0 - f64::from(plate.confidence),
+            vehicle: sighting.vehicle,
+        })
+    }
+}
+
+/// Priors and rates; [`CloneSettings::assumptions`] lists them with their sources.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CloneSettings {
+    /// Prior that a plate looked at is cloned.
+    pub clone_prior: f64,
+    /// Prior that a camera's clock is off by more than it says.
+    pub clock_prior: f64,
+    /// The power to which the probability of a misread is raised for a vehicle that was misread before.
+    pub misread_again: f64,
+    /// The quantile of the learnt times below which a trip is early.
+    pub early_share: f64,
+    /// Least ratio from learnt times alone.
+    pub beyond_learnt: f64,
+    /// Above this mean speed a trip is impossible, km/h.
+    pub impossible_kmh: f64,
+    /// Ratio of an impossible trip.
+    pub impossible_ratio: f64,
+    /// Unequal classes among sightings of one vehicle, and among any two.
+    pub class_unequal: (f64, f64),
+    /// Unequal colours among sightings of one vehicle, and among any two.
+    pub colour_unequal: (f64, f64),
+    /// Probability from which on an explanation is the verdict.
+    pub decide_at: f64,
+}
+
+/// A number that a verdict rests on beside the sightings.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Assumption {
+    /// What it is.
+    pub what: &'static str,
+    /// Its value.
+    pub value: f64,
+    /// Where it comes from.
+    pub source: &'static str,
+}
+
+impl CloneSettings {
+    /// Every prior and rate with its source, to be shown beside a verdict. No published figures were found for those
+    /// that are called assumed: replace them by your own counts.
+    pub fn assumptions(&self) -> Vec<Assumption> {
+        let entry = |what, value, source| Assumption { what, value, source };
+        vec![
+            entry("prior of a clone", self.clone_prior, "assumed: 1 of 1000 plates asked about"),
+            entry(
+                "prior of a wrong clock",
+                self.clock_prior,
+                "assumed: 1 of 1000 cameras at a time",
+            ),
+            entry("power of a repeated misread", self.misread_again, "assumed: the square root"),
+            entry("share of early trips", self.early_share, "convention: the 5 % quantile"),
+            entry(
+                "ratio beyond all learnt trips",
+                self.beyond_learnt,
+                "assumed: 1 of 1000 knows a faster way than any seen",
+            ),
+            entry(
+                "ratio of an impossible trip",
+                self.impossible_ratio,
+                "assumed: what is left for a camera at a wrong position",
+            ),
+            entry(
+                "one vehicle, two classes",
+                self.class_unequal.0,
+                "assumed: the detector's error",
+            ),
+            entry("two vehicles, two classes", self.class_unequal.1, "assumed: most are cars"),
+            entry(
+                "one vehicle, two colours",
+                self.colour_unequal.0,
+                "assumed: error of the colours",
+            ),
+            entry(
+                "two vehicles, two colours",
+                self.colour_unequal.1,
+                "assumed: mix of the colours",
+            ),
+            entry(
+                "probability to decide at",
+                self.decide_at,
+                "choice: 1 wrong verdict of 10 at most",
+            ),
+        ]
+    }
+}
+
+impl Default for CloneSettings {
+    fn default() -> Self {
+        Self {
+            clone_prior: 1e-3,
+            clock_prior: 1e-3,
+            misread_again: 0.5,
+            early_share: 0.05,
+            beyond_learnt: 1e-3,
+            impossible_kmh: 220.0,
+            impossible_ratio: 1e-6,
+            class_unequal: (0.05, 0.3),
+            colour_unequal: (0.1, 0.75),
+            decide_at: 0.9,
+        }
+    }
+}
+
+/// What the sightings amount to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// Nothing contradicts one vehicle.
+    OneVehicle,
+    /// Two vehicles carry the plate.
+    Clone,
+    /// At least one sighting is another plate, misread.
+    Misread,
+    /// A camera's clock is wrong.
+    ClockError,
+    /// No explanation is likely enough, or the clocks' uncertainty hides what there is.
+    Undecided,
+}
+
+/// A verdict with its reasons.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// What it is.
+    pub finding: Finding,
+    /// Probability of the likeliest explanation, which is the finding unless undecided.
+    pub probability: f64,
+    /// Probabilities of one vehicle, clone, misread, clock error; together 1.
+    pub posterior: [f64; 4],
+    /// What speaks for it, in order of the sightings. Numbers are places in that order.
+    pub reasons: Vec<Reason>,
+}
+
+/// Most sightings of one question: the sums over splits cost their cube, a few milliseconds for this many.
+pub const SIGHTINGS_MAX: usize = 32;
+/// Fewest learnt trips of a road that count as knowledge.
+pub const TRIPS_MIN: u64 = 30;
+/// Weighs the explanations. The order of the sightings does not matter: they are sorted by time, then camera.
+///
+/// # Errors
+/// With fewer than two sightings or more than [`SIGHTINGS_MAX`], or when an assumption is not between 0 and 1.
+pub fn judge(
+    sightings: &[PlateSighting],
+    roads: Roads<'_>,
+    settings: &CloneSettings,
+) -> Result<Verdict, InvalidValue> {
+    within("sightings of one plate", sightings.len(), 2..=SIGHTINGS_MAX)?;
+    let wrong = |a: &Assumption| !(a.value > 0.0 && a.value < 1.0);
+    if let Some(Assumption { what, value, .. }) = settings.assumptions().into_iter().find(wrong) {
+        return Err(InvalidValue::new(what, value, "use a number between 0 and 1"));
+    }
+    let case = Case::new(sightings, roads, settings);
+    let prior_rest = (1.0 - settings.clone_prior - settings.clock_prior).max(0.0);
+    let (one_vehicle, misread) = (case.one_vehicle(), case.misread());
+    let unnoticed = (case.all_legs() - one_vehicle).min(misread);
+    let weights = [
+        prior_rest * (one_vehicle + unnoticed),
+        settings.clone_prior * case.clone(),
+        prior_rest * (misread - unnoticed),
+        settings.clock_prior * case.clock_error(),
+    ];
+    let sum: f64 = weights.iter().sum();
+    // Reads that are all certain and contradict in every way leave nothing over: then nothing is known.
+    let posterior = if sum > 0.0 { weights.map(|w| w / sum) } else { [0.25; 4] };
+    let mut finding = Finding::Undecided;
+    let mut probability = 0.0;
+    let named = [Finding::OneVehicle, Finding::Clone, Finding::Misread, Finding::ClockError];
+    for (name, p) in named.into_iter().zip(posterior) {
+        if p > probability {
+            probability = p;
+            finding = if p >= settings.decide_at { name } else { Finding::Undecided };
+        }
+    }
+    let reasons = case.reasons();
+    let hidden = reasons.iter().any(|r| matches!(r, Reason::ClockUncertainty { .. }));
+    if finding == Finding::OneVehicle && hidden {
+        finding = Finding::Undecided;
+    }
+    Ok(Verdict { finding, probability, posterior, reasons })
+}
+
+#[cfg(test)]
+mod tests;
