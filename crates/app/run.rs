@@ -118,6 +118,7 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
         watchlist: store.clone(),
         cameras: cameras.clone(),
         clock: clock.clone(),
+        intake: engine.intake(),
         alert_wake: engine.alert_wake(),
         live: engine.live(),
         watchlist_changed: Arc::new(move || {
@@ -259,8 +260,7 @@ async fn serve_metrics(
         .await
         .with_context(|| format!("listen on {address} (server.metrics)"))?;
     let (cameras, counts) = (engine.cameras(), engine.counts());
-    let render =
-        move || telemetry::render_metrics(counts.perception(), counts.recorder(), &cameras);
+    let render = move || telemetry::render_metrics(&counts, &cameras);
     info!(%address, "metrics are served");
     Ok(tokio::spawn(guiji_api::serve_metrics(listener, render, until(stopped))))
 }

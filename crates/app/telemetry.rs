@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 
 use guiji_domain::{CameraControl as _, CameraState};
-use guiji_engine::{Cameras, PerceptionCounts, RecorderCounts};
+use guiji_engine::{Cameras, EngineCounts};
 use tracing_subscriber::EnvFilter;
 
 /// Sends structured logs to standard error: for people at a terminal, as JSON elsewhere. `GUIJI_LOG` filters.
@@ -18,11 +18,8 @@ pub(crate) fn init_logs() {
 }
 
 /// The metrics in Prometheus' text format. Labels stay few: a camera's own figures are in `CameraService`.
-pub(crate) fn render_metrics(
-    perception: PerceptionCounts,
-    recorder: RecorderCounts,
-    cameras: &Cameras,
-) -> String {
+pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String {
+    let (perception, recorder, intake) = (counts.perception(), counts.recorder(), counts.intake());
     let cameras = cameras.list();
     let mut page = Page::default();
 
@@ -72,14 +69,14 @@ pub(crate) fn render_metrics(
     page.counter("guiji_plate_reads_total", "Plates read.", perception.plates);
     page.counter("guiji_panics_total", "Panics caught.", perception.panics);
 
-    page.counter("guiji_sightings_total", "Final sightings stored.", recorder.finals);
+    page.counter("guiji_sightings_total", "Final sightings stored.", intake.finals);
     page.counter(
         "guiji_sightings_provisional_total",
         "Provisional sightings stored.",
-        recorder.provisional,
+        intake.provisional,
     );
-    page.counter("guiji_alerts_total", "Alerts logged.", recorder.alerts);
-    page.counter("guiji_pictures_total", "Evidence pictures stored.", recorder.pictures);
+    page.counter("guiji_alerts_total", "Alerts logged.", intake.alerts);
+    page.counter("guiji_pictures_total", "Evidence pictures stored.", intake.pictures);
     page.counter(
         "guiji_pictures_failed_total",
         "Evidence pictures not encoded.",

@@ -48,6 +48,12 @@ impl Core {
         self.watchlist_writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until the server begins to stop.
+    pub(crate) async fn drain_begun(&self) {
+        // An error means that the server is gone, which is draining too.
+        drop(self.draining.clone().wait_for(|draining| *draining).await);
+    }
+
     /// Does blocking work on a thread for it, when one of the few is free, within the longest deadline. Work that has
     /// begun is finished even when its caller has gone, and keeps its place until then.
     pub(crate) async fn blocking<T: Send + 'static>(
@@ -177,15 +183,13 @@ impl Call {
         let (messages, receiver) = mpsc::channel(AHEAD);
         let sink = Sink { messages: messages.clone(), results: Arc::clone(&self.results) };
         let producing = produce(Arc::clone(&self.core), sink);
-        let mut draining = self.core.draining.clone();
         tokio::spawn(async move {
             // The whole call moves in: its place and its audit line end with the stream.
             let mut call = self;
             let end = tokio::select! {
                 end = producing => end,
                 () = messages.closed() => Err(StreamEnd::ClientGone),
-                // An error means that the server is gone, which is draining too.
-                _ = draining.wait_for(|draining| *draining) => Err(Problem::Draining.into()),
+                () = call.core.drain_begun() => Err(Problem::Draining.into()),
             };
             call.outcome = match end {
                 Ok(()) => Some(Code::Ok),

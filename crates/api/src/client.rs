@@ -6,6 +6,9 @@ use std::time::Duration;
 use guiji_domain::{Authority, Timestamp};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
@@ -14,6 +17,7 @@ use crate::convert::{duration_to_pb, timestamp_to_pb};
 use crate::pb;
 use crate::pb::alert_service_client::AlertServiceClient;
 use crate::pb::camera_service_client::CameraServiceClient;
+use crate::pb::import_service_client::ImportServiceClient;
 use crate::pb::sighting_service_client::SightingServiceClient;
 use crate::pb::trajectory_service_client::TrajectoryServiceClient;
 use crate::pb::watchlist_service_client::WatchlistServiceClient;
@@ -24,6 +28,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// Largest picture that is taken, bytes.
 const PICTURE_BYTES_MAX: usize = 64 << 20;
+
+/// Messages of an import that wait for the connection.
+const IMPORT_AHEAD: usize = 2;
 
 /// A connection to a server, with the right by which its user asks. Cloning shares the connection.
 #[derive(Debug, Clone)]
@@ -147,6 +154,29 @@ impl Client {
             pb::DeleteCameraRequest { authority: self.authority(), name: name.to_owned() };
         self.cameras_client().delete_camera(request).await?;
         Ok(())
+    }
+
+    /// Registers many cameras, each with its `name`; those registered alike already stay.
+    ///
+    /// # Errors
+    /// What the server or the connection says. Cameras that were refused are in the answer.
+    pub async fn import_cameras(
+        &self,
+        cameras: Vec<pb::Camera>,
+    ) -> Result<pb::ImportCamerasResponse, ClientError> {
+        let request = pb::ImportCamerasRequest { authority: self.authority(), cameras };
+        let mut client = ImportServiceClient::new(self.channel.clone());
+        Ok(client.import_cameras(request).await?.into_inner())
+    }
+
+    /// Begins a stream of sightings to import; it may last 30 s.
+    pub fn import_sightings(&self) -> SightingImport {
+        let (chunks, waiting) = mpsc::channel(IMPORT_AHEAD);
+        let mut client = ImportServiceClient::new(self.channel.clone());
+        let answer = tokio::spawn(async move {
+            Ok(client.import_sightings(ReceiverStream::new(waiting)).await?.into_inner())
+        });
+        SightingImport { authority: self.authority(), chunks, answer }
     }
 
     /// A page of sightings. The request's authority is filled in.
@@ -338,6 +368,33 @@ impl Client {
             heartbeat_interval: heartbeat.map(duration_to_pb),
         };
         Ok(self.alerts_client().stream_alerts(request).await?.into_inner().into())
+    }
+}
+
+/// A stream of sightings on their way to the server. Dropping it leaves open what became of them.
+#[derive(Debug)]
+pub struct SightingImport {
+    authority: Option<pb::Authority>,
+    chunks: mpsc::Sender<pb::ImportSightingsRequest>,
+    answer: JoinHandle<Result<pb::ImportSightingsResponse, ClientError>>,
+}
+
+impl SightingImport {
+    /// Sends at most 1000 sightings; waits while the server is busy. False when the server takes no more:
+    /// [`Self::finish`] says why.
+    pub async fn send(&mut self, sightings: Vec<pb::Sighting>) -> bool {
+        let authority = self.authority.take(); // the first message has it
+        let chunk = pb::ImportSightingsRequest { authority, sightings };
+        self.chunks.send(chunk).await.is_ok()
+    }
+
+    /// Ends the stream and waits for the acknowledgement: everything that it counts is durable.
+    ///
+    /// # Errors
+    /// What the server or the connection says. Some of the stream may be stored then; give all of it again.
+    pub async fn finish(self) -> Result<pb::ImportSightingsResponse, ClientError> {
+        drop(self.chunks);
+        self.answer.await.unwrap_or_else(|_| Err(incomplete()))
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) enum Problem {
     TooLate { doing: &'static str },
     /// The server is stopping.
     Draining,
+    /// The transport could not give us the whole request.
+    Broken { code: Code, message: String },
     /// The store's disk is full.
     StoreFull { doing: &'static str },
     /// The store failed.
@@ -82,6 +84,11 @@ impl Problem {
     /// One wrong field.
     pub(crate) fn field(field: impl Into<String>, description: impl Into<String>) -> Self {
         Self::Invalid(vec![Violation { field: field.into(), description: description.into() }])
+    }
+
+    /// What the transport says of a stream that it cannot go on with: the client has gone, a message is too large.
+    pub(crate) fn broken(status: Status) -> Self {
+        Self::Broken { code: status.code(), message: status.message().to_owned() }
     }
 }
 
@@ -170,6 +177,7 @@ impl From<Problem> for Status {
                 let message = "the server is stopping: connect again".to_owned();
                 (Code::Unavailable, "SERVER_STOPPING", message)
             }
+            Problem::Broken { code, message } => (code, "REQUEST_BROKEN", message),
             Problem::StoreFull { doing } => {
                 error!(doing, "the store's disk is full");
                 let message =
@@ -221,6 +229,11 @@ mod tests {
             (Problem::Busy { what: "calls" }, Code::ResourceExhausted, "SERVER_BUSY"),
             (Problem::TooLate { doing: "x" }, Code::DeadlineExceeded, "TOO_LATE"),
             (Problem::Draining, Code::Unavailable, "SERVER_STOPPING"),
+            (
+                Problem::broken(Status::out_of_range("too large")),
+                Code::OutOfRange,
+                "REQUEST_BROKEN",
+            ),
             (Problem::StoreFull { doing: "x" }, Code::ResourceExhausted, "STORE_FULL"),
             (
                 Problem::StoreFailed { doing: "x", reason: "/secret/path".into() },

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use guiji_domain::{AlertLog, CameraControl, Clock, Sighting, SightingStore, Watchlist};
+use guiji_domain::{
+    AlertLog, CameraControl, Clock, Sighting, SightingIntake, SightingStore, Watchlist,
+};
 use tokio::sync::{broadcast, watch};
 
 /// What the server answers from.
@@ -8,6 +10,8 @@ use tokio::sync::{broadcast, watch};
 pub struct ApiParts {
     /// Sightings and evidence.
     pub store: Arc<dyn SightingStore>,
+    /// Takes imported sightings in: stored, matched and announced as the cameras' own are.
+    pub intake: Arc<dyn SightingIntake>,
     /// The alert log.
     pub alerts: Arc<dyn AlertLog>,
     /// The watch-list.

@@ -12,6 +12,7 @@ use tracing::info;
 use crate::call::Core;
 use crate::pb::alert_service_server::AlertServiceServer;
 use crate::pb::camera_service_server::CameraServiceServer;
+use crate::pb::import_service_server::ImportServiceServer;
 use crate::pb::sighting_service_server::SightingServiceServer;
 use crate::pb::trajectory_service_server::TrajectoryServiceServer;
 use crate::pb::watchlist_service_server::WatchlistServiceServer;
@@ -25,9 +26,10 @@ pub struct ApiServer {
 }
 
 /// The names under which health is asked for; the empty one is the whole server.
-const HEALTH_NAMES: [&str; 6] = [
+const HEALTH_NAMES: [&str; 7] = [
     "",
     CameraServiceServer::<Services>::NAME,
+    ImportServiceServer::<Services>::NAME,
     SightingServiceServer::<Services>::NAME,
     TrajectoryServiceServer::<Services>::NAME,
     WatchlistServiceServer::<Services>::NAME,
@@ -67,12 +69,15 @@ impl ApiServer {
         };
         let wrong =
             |error: tonic_reflection::server::Error| ApiError::Reflection(error.to_string());
-        let (reads, writes) = (settings.request_bytes_max, settings.response_bytes_max);
+        let writes = settings.response_bytes_max;
         // Every generated server has these two methods, but no trait says so.
         macro_rules! bounded {
             ($server:ident) => {
+                bounded!($server, settings.request_bytes_max)
+            };
+            ($server:ident, $reads:expr) => {
                 $server::new(services.clone())
-                    .max_decoding_message_size(reads)
+                    .max_decoding_message_size($reads)
                     .max_encoding_message_size(writes)
             };
         }
@@ -86,6 +91,7 @@ impl ApiServer {
             .add_service(reflection().build_v1().map_err(wrong)?)
             .add_service(reflection().build_v1alpha().map_err(wrong)?)
             .add_service(bounded!(CameraServiceServer))
+            .add_service(bounded!(ImportServiceServer, settings.import_bytes_max))
             .add_service(bounded!(SightingServiceServer))
             .add_service(bounded!(TrajectoryServiceServer))
             .add_service(bounded!(WatchlistServiceServer))

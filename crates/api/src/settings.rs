@@ -27,6 +27,8 @@ pub struct ApiSettings {
     pub keepalive_timeout: Duration,
     /// Largest request, bytes.
     pub request_bytes_max: usize,
+    /// Largest message of an import, bytes.
+    pub import_bytes_max: usize,
     /// Largest response message, bytes. 4 MiB is what gRPC clients take unless told otherwise.
     pub response_bytes_max: usize,
 }
@@ -44,6 +46,7 @@ impl Default for ApiSettings {
             keepalive_interval: Duration::from_secs(20),
             keepalive_timeout: Duration::from_secs(10),
             request_bytes_max: 256 * 1024,
+            import_bytes_max: 4 * 1024 * 1024,
             response_bytes_max: 4 * 1024 * 1024,
         }
     }

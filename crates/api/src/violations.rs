@@ -35,6 +35,14 @@ impl Violations {
         value
     }
 
+    /// Checks the length of a list.
+    pub(crate) fn check_count(&mut self, field: &str, count: usize, limit: usize) -> bool {
+        if count > limit {
+            self.add(field, format!("has {count} elements: give at most {limit}"));
+        }
+        count <= limit
+    }
+
     /// Takes a list of limited length, element by element.
     pub(crate) fn take_list<A, T>(
         &mut self,
@@ -43,8 +51,7 @@ impl Violations {
         limit: usize,
         parse: impl Fn(&A) -> Result<T, InvalidValue>,
     ) -> Vec<T> {
-        if values.len() > limit {
-            self.add(field, format!("has {} elements: give at most {limit}", values.len()));
+        if !self.check_count(field, values.len(), limit) {
             return Vec::new();
         }
         let parsed = values.iter().enumerate();
@@ -58,9 +65,24 @@ impl Violations {
         }
     }
 
+    /// Whether nothing is wrong so far.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Nothing, or all that is wrong.
     pub(crate) fn done(self) -> Result<(), Problem> {
         if self.0.is_empty() { Ok(()) } else { Err(Problem::Invalid(self.0)) }
+    }
+}
+
+impl IntoIterator for Violations {
+    type Item = (String, String);
+    type IntoIter = std::iter::Map<std::vec::IntoIter<Violation>, fn(Violation) -> Self::Item>;
+
+    /// Fields with their descriptions.
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter().map(|violation| (violation.field, violation.description))
     }
 }
 

@@ -149,17 +149,37 @@ pub enum StoreError {
     },
 }
 
+/// What [`SightingStore::record`] did.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Receipt {
+    /// What became of each sighting, in the order given.
+    pub kept: Vec<Kept>,
+    /// The alerts logged, with their cursors, in the order given.
+    pub alerts: Vec<Alert>,
+}
+
+/// What became of a sighting that was to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kept {
+    /// There was none of its id.
+    New,
+    /// It took the place of a provisional form.
+    Replaced,
+    /// A final one of its id was there already and stays.
+    Present,
+}
+
 /// Keeps sightings and their evidence. Every implementation passes the same contract suite.
 pub trait SightingStore: Send + Sync {
-    /// Keeps sightings, their pictures and alerts, all or nothing. Returns when they survive a power cut.
+    /// Keeps sightings, their pictures and alerts, all or nothing. Returns when they survive a power cut: one sync a
+    /// call, so that many sightings a call cost little more than one.
     ///
     /// The same id again replaces a provisional sighting; a final one never changes (the call succeeds and keeps
-    /// the old). Returns the alerts with their cursors, in the order given; an alert that the log already has with
-    /// the same stage is not logged again and not returned.
+    /// the old). An alert that the log already has with the same stage is not logged again and not in the receipt.
     ///
     /// # Errors
     /// When anything could not be kept; then nothing of the call was.
-    fn record(&self, batch: &[Recorded]) -> Result<Vec<Alert>, StoreError>;
+    fn record(&self, batch: &[Recorded]) -> Result<Receipt, StoreError>;
 
     /// One sighting.
     ///
@@ -178,6 +198,17 @@ pub trait SightingStore: Send + Sync {
     /// # Errors
     /// When the medium fails or the bytes no longer have this digest.
     fn evidence(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError>;
+}
+
+/// The one way in for sightings, whether they were seen here or come from elsewhere: matched against the watch-list,
+/// kept durably with their alerts, then announced.
+pub trait SightingIntake: Send + Sync {
+    /// Takes a batch in, all or nothing: as [`SightingStore::record`] does, after working out the alerts that the
+    /// sightings raise. Alerts already in `records` are replaced. What was there already is not announced again.
+    ///
+    /// # Errors
+    /// When anything could not be kept; then nothing was kept or announced, and the same call may be made again.
+    fn take_in(&self, records: &mut [Recorded]) -> Result<Receipt, StoreError>;
 }
 
 /// Keeps the alert log.
@@ -224,11 +255,19 @@ pub trait Watchlist: Send + Sync {
 
 /// Keeps the registered cameras.
 pub trait CameraRegistry: Send + Sync {
-    /// Enters or replaces. Durable when it returns.
+    /// Enters or replaces, all or none. Durable when it returns.
     ///
     /// # Errors
-    /// When the medium fails.
-    fn put_camera(&self, camera: &Camera) -> Result<(), StoreError>;
+    /// When the medium fails or a camera cannot be kept; then none was.
+    fn put_cameras(&self, cameras: &[Camera]) -> Result<(), StoreError>;
+
+    /// Enters or replaces one. Durable when it returns.
+    ///
+    /// # Errors
+    /// When the medium fails or the camera cannot be kept.
+    fn put_camera(&self, camera: &Camera) -> Result<(), StoreError> {
+        self.put_cameras(std::slice::from_ref(camera))
+    }
 
     /// Removes from the registry; sightings stay. False when there was none.
     ///
@@ -251,6 +290,17 @@ pub trait CameraControl: Send + Sync {
     /// When the id is taken or the registry fails.
     fn register(&self, camera: Camera) -> Result<(), ControlError>;
 
+    /// Registers many cameras and begins to open those that are new. Durable when it returns: all that are new, or
+    /// none. What became of each, in the order given: one registered alike already is [`Registered::Present`], one
+    /// registered differently [`ControlError::Exists`], one too many [`ControlError::TooMany`].
+    ///
+    /// # Errors
+    /// When the registry fails.
+    fn register_all(
+        &self,
+        cameras: Vec<Camera>,
+    ) -> Result<Vec<Result<Registered, ControlError>>, StoreError>;
+
     /// Closes a camera and takes it off the registry.
     ///
     /// # Errors
@@ -259,6 +309,15 @@ pub trait CameraControl: Send + Sync {
 
     /// All cameras with their health, ordered by id.
     fn list(&self) -> Vec<(Camera, CameraHealth)>;
+}
+
+/// What became of a camera that was to be registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Registered {
+    /// It is registered now.
+    New,
+    /// It was registered alike already.
+    Present,
 }
 
 /// Why a camera could not be registered or removed.

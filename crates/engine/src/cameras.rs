@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use guiji_analysis::passage::PassageSettings;
 use guiji_domain::{
     Camera, CameraControl, CameraHealth, CameraId, CameraRegistry, CameraState, CameraStatus,
-    CaptureTime, Clock, ControlError, Frame, FrameSink, FrameSource, OpenStream, Pace,
-    StatusReason, StreamCounters, Timestamp,
+    CaptureTime, Clock, ControlError, Frame, FrameSink, FrameSource, OpenStream, Pace, Registered,
+    StatusReason, StoreError, StreamCounters, Timestamp,
 };
 use tracing::{info, warn};
 
@@ -154,6 +154,10 @@ impl Cells {
         self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    fn len(&self) -> usize {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn insert(&self, cell: Arc<CameraCell>) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(cell.camera.id.clone(), cell);
     }
@@ -257,14 +261,30 @@ impl Cameras {
     }
 
     fn check_room(&self, id: &CameraId) -> Result<(), ControlError> {
-        let open = self.cells.all();
-        if open.iter().any(|cell| cell.camera.id == *id) {
+        if self.cells.get(id).is_some() {
             return Err(ControlError::Exists(id.clone()));
         }
-        if open.len() >= self.cameras_max {
+        if self.cells.len() >= self.cameras_max {
             return Err(ControlError::TooMany { limit: self.cameras_max });
         }
         Ok(())
+    }
+
+    /// What is to become of one of many cameras, given those already chosen from the same call.
+    fn sort_in(
+        &self,
+        camera: &Camera,
+        chosen: &BTreeMap<CameraId, Camera>,
+    ) -> Result<Registered, ControlError> {
+        let cell = self.cells.get(&camera.id);
+        match cell.as_ref().map(|cell| &cell.camera).or(chosen.get(&camera.id)) {
+            Some(known) if known == camera => Ok(Registered::Present),
+            Some(_) => Err(ControlError::Exists(camera.id.clone())),
+            None if self.cells.len() + chosen.len() >= self.cameras_max => {
+                Err(ControlError::TooMany { limit: self.cameras_max })
+            }
+            None => Ok(Registered::New),
+        }
     }
 
     fn start(&self, camera: Camera) {
@@ -318,6 +338,29 @@ impl CameraControl for Cameras {
         info!(camera = %camera.id, "camera registered");
         self.start(camera);
         Ok(())
+    }
+
+    fn register_all(
+        &self,
+        cameras: Vec<Camera>,
+    ) -> Result<Vec<Result<Registered, ControlError>>, StoreError> {
+        let _changing = lock(&self.changing);
+        let mut new = BTreeMap::new();
+        let outcomes: Vec<_> = cameras
+            .into_iter()
+            .map(|camera| {
+                let outcome = self.sort_in(&camera, &new)?;
+                if outcome == Registered::New {
+                    new.insert(camera.id.clone(), camera);
+                }
+                Ok(outcome)
+            })
+            .collect();
+        let new: Vec<_> = new.into_values().collect();
+        self.registry.put_cameras(&new)?;
+        info!(cameras = new.len(), "cameras registered");
+        new.into_iter().for_each(|camera| self.start(camera));
+        Ok(outcomes)
     }
 
     fn remove(&self, id: &CameraId) -> Result<(), ControlError> {

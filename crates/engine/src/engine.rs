@@ -15,6 +15,7 @@ use tokio::sync::{broadcast, watch};
 use tracing::{info, warn};
 
 use crate::cameras::{Cameras, CamerasParts, Cells};
+use crate::intake::{Intake, IntakeCounts, IntakeParts};
 use crate::lane::EvidenceSettings;
 use crate::perception::{Perception, PerceptionCounters, PerceptionCounts};
 use crate::recorder::{Recorder, RecorderCounters, RecorderCounts};
@@ -87,8 +88,7 @@ pub struct Engine {
     watchbook: Arc<WatchBook>,
     perception: Arc<PerceptionCounters>,
     recorder: Arc<RecorderCounters>,
-    alert_wake: watch::Sender<u64>,
-    live: broadcast::Sender<Arc<Sighting>>,
+    intake: Arc<Intake>,
     give_up: Arc<AtomicBool>,
     workers: Vec<JoinHandle<()>>,
     recorder_thread: JoinHandle<()>,
@@ -97,10 +97,11 @@ pub struct Engine {
 }
 
 /// What the engine did since its start.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct EngineCounts {
     perception: Arc<PerceptionCounters>,
     recorder: Arc<RecorderCounters>,
+    intake: Arc<Intake>,
 }
 
 impl EngineCounts {
@@ -112,6 +113,11 @@ impl EngineCounts {
     /// The recorder.
     pub fn recorder(&self) -> RecorderCounts {
         self.recorder.counts()
+    }
+
+    /// What was stored, whoever brought it.
+    pub fn intake(&self) -> IntakeCounts {
+        self.intake.counts()
     }
 }
 
@@ -140,21 +146,21 @@ impl Engine {
         let recorder = Arc::new(RecorderCounters::default());
         let watchbook = Arc::new(WatchBook::load(parts.watchlist.clone())?);
         let give_up = Arc::new(AtomicBool::new(false));
-        let alert_wake = watch::Sender::new(parts.alerts.last_cursor()?);
-        let live = broadcast::Sender::new(settings.live_queue.max(1));
+        let intake = IntakeParts {
+            store: parts.store,
+            alerts: parts.alerts,
+            watchbook: watchbook.clone(),
+            clock: parts.clock.clone(),
+            live_queue: settings.live_queue,
+        };
+        let intake = Arc::new(Intake::with_cells(intake, cells.clone())?);
         let (passages, passages_in) = sync_channel(settings.record_queue);
 
         let recording = Recorder {
-            store: parts.store,
-            alert_log: parts.alerts,
+            intake: intake.clone(),
             encoder: parts.encoder,
-            clock: parts.clock.clone(),
-            watchbook: watchbook.clone(),
-            cells: cells.clone(),
             evidence: settings.evidence,
             counters: recorder.clone(),
-            alert_wake: alert_wake.clone(),
-            live: live.clone(),
             give_up: give_up.clone(),
         };
         let recorder_thread = spawn("recorder".into(), move || recording.run(&passages_in));
@@ -199,8 +205,7 @@ impl Engine {
             watchbook,
             perception,
             recorder,
-            alert_wake,
-            live,
+            intake,
             give_up,
             workers,
             recorder_thread,
@@ -219,19 +224,28 @@ impl Engine {
         self.watchbook.clone()
     }
 
+    /// The way in for sightings, the cameras' own and those from elsewhere, with its announcements.
+    pub fn intake(&self) -> Arc<Intake> {
+        self.intake.clone()
+    }
+
     /// Shows the cursor of the last alert, whenever there is a new one.
     pub fn alert_wake(&self) -> watch::Receiver<u64> {
-        self.alert_wake.subscribe()
+        self.intake.alert_wake()
     }
 
     /// Sends every sighting once it is stored.
     pub fn live(&self) -> broadcast::Sender<Arc<Sighting>> {
-        self.live.clone()
+        self.intake.live()
     }
 
     /// A handle on what the engine did so far, for whoever shows it.
     pub fn counts(&self) -> EngineCounts {
-        EngineCounts { perception: self.perception.clone(), recorder: self.recorder.clone() }
+        EngineCounts {
+            perception: self.perception.clone(),
+            recorder: self.recorder.clone(),
+            intake: self.intake.clone(),
+        }
     }
 
     /// Stops the sources, lets what is in view end, stores what waits, and reports what was lost.

@@ -2,8 +2,8 @@
 //!
 //! Owns: every queue and thread of the perception path. Frames wait in one slot a camera (`slots`); workers take
 //! batches over cameras, detect, track, read plates and decide on passages (`perception`); the recorder encodes
-//! evidence, matches the watch-list and stores, and only then tells listeners (`recorder`). Cameras come and go at
-//! run time (`cameras`).
+//! evidence, and the intake matches the watch-list, stores, and only then tells listeners (`intake`): what is
+//! imported goes through it too. Cameras come and go at run time (`cameras`).
 //!
 //! Never does: decoding, inference or storage itself (those are parts behind the seams of `domain`), or decisions
 //! (those are `analysis`).
@@ -16,6 +16,7 @@
 mod cameras;
 mod counters;
 mod engine;
+mod intake;
 mod lane;
 mod perception;
 mod recorder;
@@ -24,6 +25,7 @@ mod watchbook;
 
 pub use cameras::Cameras;
 pub use engine::{DrainReport, Engine, EngineCounts, EngineParts, EngineSettings};
+pub use intake::{Intake, IntakeCounts, IntakeParts};
 pub use lane::EvidenceSettings;
 pub use perception::PerceptionCounts;
 pub use recorder::RecorderCounts;

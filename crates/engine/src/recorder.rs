@@ -6,31 +6,20 @@ use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Duration;
 
-use guiji_analysis::watch;
 use guiji_domain::{
-    Alert, AlertLog, BBox, Clock, Digest, Evidence, EvidenceKind, PictureEncoder, Recorded,
-    Sighting, SightingStage, SightingStore, StoreError,
+    BBox, Digest, Evidence, EvidenceKind, PictureEncoder, Recorded, Sighting, SightingIntake as _,
+    SightingStage,
 };
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{broadcast, watch as latest};
 use tracing::{error, info, warn};
 
-use crate::cameras::Cells;
 use crate::counters::counters;
+use crate::intake::Intake;
 use crate::lane::{EvidenceSettings, Passage, Shot};
-use crate::watchbook::WatchBook;
 
 counters! {
-    /// What the recorder did since the start.
+    /// What the recorder did since the start, beyond what it took in (see [`crate::IntakeCounts`]).
     RecorderCounters, RecorderCounts {
-        /// Provisional sightings stored.
-        provisional,
-        /// Final sightings stored.
-        finals,
-        /// Alerts logged.
-        alerts,
-        /// Pictures stored.
-        pictures,
         /// Pictures that could not be encoded.
         pictures_failed,
         /// Tries to store that failed; each was tried again.
@@ -42,16 +31,10 @@ counters! {
 
 /// The recorder's parts and state.
 pub(crate) struct Recorder {
-    pub(crate) store: Arc<dyn SightingStore>,
-    pub(crate) alert_log: Arc<dyn AlertLog>,
+    pub(crate) intake: Arc<Intake>,
     pub(crate) encoder: Arc<dyn PictureEncoder>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) watchbook: Arc<WatchBook>,
-    pub(crate) cells: Arc<Cells>,
     pub(crate) evidence: EvidenceSettings,
     pub(crate) counters: Arc<RecorderCounters>,
-    pub(crate) alert_wake: latest::Sender<u64>,
-    pub(crate) live: broadcast::Sender<Arc<Sighting>>,
     /// Set when the drain's deadline is over: a store that still fails is then given up.
     pub(crate) give_up: Arc<AtomicBool>,
 }
@@ -82,15 +65,13 @@ impl Recorder {
         }
         let mut records: Vec<Recorded> =
             batch.into_iter().map(|passage| self.prepare(passage)).collect();
-        let Some(alerts) = self.store_patiently(&mut records) else {
+        if !self.store_patiently(&mut records) {
             self.counters.lost.fetch_add(records.len() as u64, Relaxed);
             error!(
                 sightings = records.len(),
                 "sightings are lost: the store kept failing until the deadline"
             );
-            return;
-        };
-        self.announce(&records, &alerts);
+        }
     }
 
     fn prepare(&self, passage: Passage) -> Recorded {
@@ -134,18 +115,16 @@ impl Recorder {
         pictures
     }
 
-    /// Stores, trying again for as long as it takes. `None` when told to give up.
-    ///
-    /// Alerts are worked out anew at each try: the log may have changed under a call that failed half-way.
-    fn store_patiently(&self, records: &mut [Recorded]) -> Option<Vec<Alert>> {
+    /// Stores, trying again for as long as it takes. False when told to give up.
+    fn store_patiently(&self, records: &mut [Recorded]) -> bool {
         let mut pause = RETRY.0;
         loop {
-            match self.raise_alerts(records).and_then(|()| self.store.record(records)) {
-                Ok(alerts) => {
+            match self.intake.take_in(records) {
+                Ok(_) => {
                     if pause > RETRY.0 {
                         info!("the store works again");
                     }
-                    return Some(alerts);
+                    return true;
                 }
                 Err(error) => {
                     self.counters.retries.fetch_add(1, Relaxed);
@@ -153,42 +132,10 @@ impl Recorder {
                 }
             }
             if self.give_up.load(Relaxed) {
-                return None;
+                return false;
             }
             thread::sleep(pause);
             pause = (pause * 2).min(RETRY.1);
-        }
-    }
-
-    fn raise_alerts(&self, records: &mut [Recorded]) -> Result<(), StoreError> {
-        let matcher = self.watchbook.matcher();
-        for record in records {
-            let now = self.clock.now();
-            let matches = matcher.matches(&record.sighting, record.sighting.captured.at);
-            let earlier = self.alert_log.alerts_of(record.sighting.id)?;
-            record.alerts = watch::alerts(&record.sighting, &matches, &earlier, now);
-        }
-        Ok(())
-    }
-
-    fn announce(&self, records: &[Recorded], alerts: &[Alert]) {
-        for record in records {
-            self.counters.pictures.fetch_add(record.pictures.len() as u64, Relaxed);
-            match record.sighting.stage {
-                SightingStage::Provisional => self.counters.provisional.fetch_add(1, Relaxed),
-                SightingStage::Final => {
-                    if let Some(cell) = self.cells.get(&record.sighting.camera) {
-                        cell.sighted(record.sighting.captured.at);
-                    }
-                    self.counters.finals.fetch_add(1, Relaxed)
-                }
-            };
-            // Nobody listening is the normal case.
-            drop(self.live.send(record.sighting.clone()));
-        }
-        self.counters.alerts.fetch_add(alerts.len() as u64, Relaxed);
-        if let Some(last) = alerts.iter().map(|alert| alert.cursor).max() {
-            self.alert_wake.send_replace(last);
         }
     }
 }

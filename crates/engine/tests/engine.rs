@@ -165,7 +165,7 @@ struct Unreliable {
 }
 
 impl SightingStore for Unreliable {
-    fn record(&self, batch: &[Recorded]) -> Result<Vec<Alert>, StoreError> {
+    fn record(&self, batch: &[Recorded]) -> Result<Receipt, StoreError> {
         if self.failures.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok() {
             return Err(StoreError::Full { doing: "append sightings" });
         }
@@ -417,5 +417,93 @@ fn a_watch_list_change_is_in_force_at_once() {
     engine.watchbook().reload().unwrap();
     engine.cameras().register(camera("k1")).unwrap();
     wait_until("the alert", || store.last_cursor().unwrap() > 0);
+    engine.drain(Duration::from_secs(10));
+}
+
+#[test]
+fn what_comes_from_elsewhere_rings_and_is_announced_once() {
+    let Rig { store, parts } = rig();
+    store.put_entry(&watch_entry("浙J12345")).unwrap();
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    engine.cameras().register(Camera { enabled: false, ..camera("k9") }).unwrap();
+    let (intake, mut live, wake) =
+        (engine.intake(), engine.live().subscribe(), engine.alert_wake());
+    let foreign = |camera: &str, plate: &str, second: i64| {
+        let (camera, at) =
+            (CameraId::new(camera).unwrap(), Timestamp::from_secs(1_795_000_000 + second));
+        let text = PlateText::parse(plate).unwrap();
+        let sighting = Sighting {
+            id: SightingId::for_track(&camera, TrackId(0), at),
+            stage: SightingStage::Final,
+            camera,
+            span: TimeSpan::at(at),
+            captured: CaptureTime { at, uncertainty: Duration::ZERO, source: ClockSource::Rtcp },
+            plate: PlateState::Read(FusedPlate {
+                kind: None,
+                colour: None,
+                rows: PlateRows::One,
+                lattice: Lattice::certain(&text),
+                text,
+                confidence: 0.9,
+                reads: 1,
+            }),
+            vehicle: Vehicle { class: None, colour: None },
+            direction: None,
+            frames: 1,
+            evidence: Vec::new(),
+        };
+        Recorded { sighting: Arc::new(sighting), pictures: Vec::new(), alerts: Vec::new() }
+    };
+    let mut batch = [
+        foreign("k9", "浙J12345", 1),
+        foreign("k9", "浙J12346", 2),
+        foreign("gone", "浙J99999", 3),
+    ];
+    for (kept, alerts) in [(Kept::New, 1), (Kept::Present, 0)] {
+        let receipt = intake.take_in(&mut batch).unwrap();
+        assert_eq!((receipt.kept, receipt.alerts.len()), (vec![kept; 3], alerts));
+    }
+    let alerts = store.alerts_after(0, 10).unwrap();
+    assert_eq!(
+        alerts.iter().map(|a| (a.stage, a.id.sighting)).collect::<Vec<_>>(),
+        [(AlertStage::Confirmed, batch[0].sighting.id)]
+    );
+    assert_eq!(*wake.borrow(), alerts[0].cursor);
+    let mut heard = Vec::new();
+    while let Ok(sighting) = live.try_recv() {
+        heard.push(sighting.id);
+    }
+    assert_eq!(heard, batch.each_ref().map(|record| record.sighting.id));
+    let counts = engine.counts().intake();
+    assert_eq!((counts.finals, counts.alerts), (3, 1));
+    let (_, health) = &engine.cameras().list()[0];
+    assert_eq!(
+        (health.sightings, health.last_sighting),
+        (2, Some(Timestamp::from_secs(1_795_000_002)))
+    );
+    engine.drain(Duration::from_secs(10));
+}
+
+#[test]
+fn many_cameras_are_registered_at_once_and_again() {
+    let Rig { store, parts } = rig();
+    let settings = EngineSettings { cameras_max: 4, ..EngineSettings::default() };
+    let engine = Engine::start(parts, settings).unwrap();
+    let cameras = engine.cameras();
+    let idle = |id: &str| Camera { enabled: false, ..camera(id) };
+    let register = |ids: &[&str]| {
+        let outcomes = cameras.register_all(ids.iter().map(|id| idle(id)).collect()).unwrap();
+        outcomes.into_iter().map(|o| o.map_err(|e| e.to_string())).collect::<Vec<_>>()
+    };
+    use Registered::{New, Present};
+    assert_eq!(register(&["k1", "k2", "k1"]), [Ok(New), Ok(New), Ok(Present)]);
+    let full = register(&["k3", "k1", "k4", "k5"]);
+    assert_eq!(full[..3], [Ok(New), Ok(Present), Ok(New)]);
+    assert!(full[3].as_ref().unwrap_err().contains("limit"), "{full:?}");
+    let moved = Camera { name: "elsewhere".into(), ..idle("k1") };
+    let outcome = cameras.register_all(vec![moved]).unwrap().remove(0);
+    assert!(matches!(outcome, Err(ControlError::Exists(_))), "{outcome:?}");
+    assert_eq!(store.cameras().unwrap().len(), 4);
+    assert_eq!(cameras.list().len(), 4);
     engine.drain(Duration::from_secs(10));
 }

@@ -2,9 +2,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use guiji_domain::{
-    Alert, AlertLog, Camera, CameraId, CameraRegistry, Digest, Recorded, Sighting, SightingId,
-    SightingPage, SightingQuery, SightingStage, SightingStore, SortOrder, StoreError, WatchEntry,
-    WatchEntryId, Watchlist,
+    Alert, AlertLog, Camera, CameraId, CameraRegistry, Digest, Kept, Receipt, Recorded, Sighting,
+    SightingId, SightingPage, SightingQuery, SightingStage, SightingStore, SortOrder, StoreError,
+    WatchEntry, WatchEntryId, Watchlist,
 };
 
 use crate::validate;
@@ -35,14 +35,19 @@ impl MemoryStore {
 }
 
 impl SightingStore for MemoryStore {
-    fn record(&self, batch: &[Recorded]) -> Result<Vec<Alert>, StoreError> {
+    fn record(&self, batch: &[Recorded]) -> Result<Receipt, StoreError> {
         validate::recorded(batch)?;
         let mut contents = self.contents();
-        let mut logged = Vec::new();
+        let mut receipt = Receipt::default();
         for item in batch {
             let id = item.sighting.id;
-            let old = contents.sightings.get(&id);
-            if old.is_none_or(|old| old.stage == SightingStage::Provisional) {
+            let kept = match contents.sightings.get(&id).map(|old| old.stage) {
+                None => Kept::New,
+                Some(SightingStage::Provisional) => Kept::Replaced,
+                Some(SightingStage::Final) => Kept::Present,
+            };
+            receipt.kept.push(kept);
+            if kept != Kept::Present {
                 contents.sightings.insert(id, Arc::clone(&item.sighting));
                 for (evidence, picture) in item.sighting.evidence.iter().zip(&item.pictures) {
                     contents.pictures.insert(evidence.digest, Arc::clone(picture));
@@ -55,10 +60,10 @@ impl SightingStore for MemoryStore {
                 let cursor = contents.alerts.len() as u64 + 1;
                 let alert = Alert { cursor, ..alert.clone() };
                 contents.alerts.push(alert.clone());
-                logged.push(alert);
+                receipt.alerts.push(alert);
             }
         }
-        Ok(logged)
+        Ok(receipt)
     }
 
     fn get(&self, id: SightingId) -> Result<Option<Sighting>, StoreError> {
@@ -124,9 +129,9 @@ impl Watchlist for MemoryStore {
 }
 
 impl CameraRegistry for MemoryStore {
-    fn put_camera(&self, camera: &Camera) -> Result<(), StoreError> {
-        validate::camera(camera)?;
-        self.contents().cameras.insert(camera.id.clone(), camera.clone());
+    fn put_cameras(&self, cameras: &[Camera]) -> Result<(), StoreError> {
+        cameras.iter().try_for_each(validate::camera)?;
+        self.contents().cameras.extend(cameras.iter().map(|c| (c.id.clone(), c.clone())));
         Ok(())
     }
 

@@ -21,7 +21,15 @@ impl Registry {
         schema::open_writer(path, FileKind::Registry, durability).map(Self)
     }
 
-    pub(crate) fn put_camera(&self, camera: &Camera) -> Result<(), StoreError> {
+    pub(crate) fn put_cameras(&self, cameras: &[Camera]) -> Result<(), StoreError> {
+        let failed = sql("register cameras");
+        // Unchecked, since the lock on the registry already keeps others out.
+        let transaction = self.0.unchecked_transaction().map_err(&failed)?;
+        cameras.iter().try_for_each(|camera| self.put_camera(camera))?;
+        transaction.commit().map_err(&failed)
+    }
+
+    fn put_camera(&self, camera: &Camera) -> Result<(), StoreError> {
         let (username, password) =
             camera.credentials.as_ref().map(|c| (&c.username, &c.password)).unzip();
         self.0

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use guiji_domain::{
-    Alert, AlertLog, Camera, CameraId, CameraRegistry, Digest, Recorded, Sighting, SightingId,
-    SightingPage, SightingQuery, SightingStore, SortOrder, StoreError, Timestamp, WatchEntry,
-    WatchEntryId, Watchlist,
+    Alert, AlertLog, Camera, CameraId, CameraRegistry, Digest, Receipt, Recorded, Sighting,
+    SightingId, SightingPage, SightingQuery, SightingStore, SortOrder, StoreError, Timestamp,
+    WatchEntry, WatchEntryId, Watchlist,
 };
 use tracing::warn;
 
@@ -125,7 +125,7 @@ impl Store {
 }
 
 impl SightingStore for Store {
-    fn record(&self, batch: &[Recorded]) -> Result<Vec<Alert>, StoreError> {
+    fn record(&self, batch: &[Recorded]) -> Result<Receipt, StoreError> {
         validate::recorded(batch)?;
         self.writer().record(&self.shared, batch).map_err(|error| self.shared.recognise_full(error))
     }
@@ -217,9 +217,10 @@ impl Watchlist for Store {
 }
 
 impl CameraRegistry for Store {
-    fn put_camera(&self, camera: &Camera) -> Result<(), StoreError> {
-        validate::camera(camera)?;
-        self.shared.registry().put_camera(camera).map_err(|error| self.shared.recognise_full(error))
+    fn put_cameras(&self, cameras: &[Camera]) -> Result<(), StoreError> {
+        cameras.iter().try_for_each(validate::camera)?;
+        let put = self.shared.registry().put_cameras(cameras);
+        put.map_err(|error| self.shared.recognise_full(error))
     }
 
     fn remove_camera(&self, id: &CameraId) -> Result<bool, StoreError> {

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use guiji_domain::{Alert, Recorded, StoreError};
+use guiji_domain::{Alert, Kept, Receipt, Recorded, StoreError};
 use rusqlite::Connection;
 use tracing::warn;
 
@@ -78,16 +78,16 @@ impl Writer {
         &mut self,
         shared: &Shared,
         batch: &[Recorded],
-    ) -> Result<Vec<Alert>, StoreError> {
+    ) -> Result<Receipt, StoreError> {
         self.settle(shared)?;
         match self.try_record(shared, batch) {
-            Ok(alerts) => {
+            Ok(receipt) => {
                 // Before this, readers pass over the new alerts: those of a batch appear together.
-                if let Some(last) = alerts.last() {
+                if let Some(last) = receipt.alerts.last() {
                     shared.publish(last.cursor);
                 }
                 self.close_least_recent();
-                Ok(alerts)
+                Ok(receipt)
             }
             Err(failure) => {
                 self.roll_back(shared);
@@ -99,11 +99,7 @@ impl Writer {
         }
     }
 
-    fn try_record(
-        &mut self,
-        shared: &Shared,
-        batch: &[Recorded],
-    ) -> Result<Vec<Alert>, StoreError> {
+    fn try_record(&mut self, shared: &Shared, batch: &[Recorded]) -> Result<Receipt, StoreError> {
         let days: BTreeSet<Day> = batch.iter().map(day_of).collect();
         if days.len() > BATCH_DAYS_MAX {
             return Err(guiji_domain::InvalidValue::new(
@@ -127,13 +123,15 @@ impl Writer {
             writer.connection.execute_batch("BEGIN IMMEDIATE").map_err(sql(DOING))?;
         }
 
-        let mut alerts = Vec::new();
+        let mut receipt = Receipt::default();
         let mut next_cursor = self.next_cursor;
         for item in batch {
             let day = day_of(item);
             let writer = self.day(day)?;
             if let Some(prepared) = prepared.iter_mut().find(|p| p.undo.day == day) {
-                alerts.extend(writer.put(item, &mut next_cursor, prepared)?);
+                let (kept, alerts) = writer.put(item, &mut next_cursor, prepared)?;
+                receipt.kept.push(kept);
+                receipt.alerts.extend(alerts);
             }
         }
         for day in &days {
@@ -141,7 +139,7 @@ impl Writer {
         }
         self.commit(shared, prepared)?;
         self.next_cursor = next_cursor;
-        Ok(alerts)
+        Ok(receipt)
     }
 
     fn commit(&mut self, shared: &Shared, prepared: Vec<Prepared>) -> Result<(), StoreError> {
@@ -285,7 +283,7 @@ impl DayWriter {
         item: &Recorded,
         next_cursor: &mut u64,
         prepared: &mut Prepared,
-    ) -> Result<Vec<Alert>, StoreError> {
+    ) -> Result<(Kept, Vec<Alert>), StoreError> {
         let sighting = &item.sighting;
         let prior = put_sighting(&self.connection, sighting, &mut prepared.summary)?;
         if prior != Prior::Final {
@@ -294,15 +292,19 @@ impl DayWriter {
             }
         }
         let alerts = put_alerts(&self.connection, item, next_cursor, &mut prepared.summary)?;
-        match prior {
-            Prior::Final => {}
-            Prior::None => prepared.undo.sightings.push((sighting.id, None)),
+        prepared.undo.alerts.extend(alerts.iter().map(|alert| alert.cursor));
+        let kept = match prior {
+            Prior::Final => Kept::Present,
+            Prior::None => {
+                prepared.undo.sightings.push((sighting.id, None));
+                Kept::New
+            }
             Prior::Provisional(record) => {
                 prepared.undo.sightings.push((sighting.id, Some(record)));
+                Kept::Replaced
             }
-        }
-        prepared.undo.alerts.extend(alerts.iter().map(|alert| alert.cursor));
-        Ok(alerts)
+        };
+        Ok((kept, alerts))
     }
 }
 

@@ -23,6 +23,7 @@ macro_rules! contract_suite {
                 a_final_sighting_replaces_a_provisional_one_and_never_changes,
                 recording_twice_is_recording_once,
                 the_later_of_a_batch_replaces_the_earlier,
+                each_of_a_large_batch_is_accounted_for,
                 pictures_come_back_by_their_digest,
                 what_does_not_belong_together_is_refused_whole,
                 a_batch_over_midnight_is_kept_whole,
@@ -38,6 +39,7 @@ macro_rules! contract_suite {
                 alerts_of_different_days_stand_in_the_order_of_logging,
                 the_watch_list_is_kept_in_order,
                 the_cameras_are_kept_in_order,
+                many_cameras_are_kept_at_once_or_none,
                 what_is_not_a_number_is_refused,
                 an_empty_store_answers,
             );
@@ -68,8 +70,8 @@ fn a_sighting_comes_back_as_it_went_in(store: &dyn AnyStore) {
         sighting("k3", 3, at(30), PlateState::Unreadable),
         sighting("k1", 4, at(-40), plate("浙JD12345")),
     ];
-    let alerts = store.record(&all.clone().map(plain)).unwrap();
-    assert!(alerts.is_empty());
+    let receipt = store.record(&all.clone().map(plain)).unwrap();
+    assert_eq!(receipt, Receipt { kept: vec![Kept::New; 4], alerts: Vec::new() });
     for sighting in all {
         assert_eq!(store.get(sighting.id).unwrap(), Some(sighting));
     }
@@ -105,8 +107,9 @@ fn recording_twice_is_recording_once(store: &dyn AnyStore) {
     let sighting = sighting("k1", 1, at(10), plate("浙J12345"));
     let mut item = with_pictures(sighting, &[(EvidenceKind::Plate, noise(1, 500))]);
     item.alerts = vec![alert(&item.sighting, "w1", AlertStage::Confirmed)];
-    assert_eq!(store.record(std::slice::from_ref(&item)).unwrap().len(), 1);
-    assert_eq!(store.record(std::slice::from_ref(&item)).unwrap(), []);
+    assert_eq!(store.record(std::slice::from_ref(&item)).unwrap().alerts.len(), 1);
+    let again = store.record(std::slice::from_ref(&item)).unwrap();
+    assert_eq!(again, Receipt { kept: vec![Kept::Present], alerts: Vec::new() });
     let found = store.search(&SightingQuery::all_in(TimeSpan::ALL, 10)).unwrap();
     assert_eq!(found, SightingPage { sightings: vec![(*item.sighting).clone()], more: false });
     assert_eq!(store.alerts_after(0, 10).unwrap().len(), 1);
@@ -115,8 +118,32 @@ fn recording_twice_is_recording_once(store: &dyn AnyStore) {
 fn the_later_of_a_batch_replaces_the_earlier(store: &dyn AnyStore) {
     let last = sighting("k1", 1, at(10), plate("浙J12345"));
     let late = provisional(&last);
-    store.record(&[plain(provisional(&last)), plain(last.clone()), plain(late)]).unwrap();
+    let batch = [plain(provisional(&last)), plain(last.clone()), plain(late)];
+    assert_eq!(store.record(&batch).unwrap().kept, [Kept::New, Kept::Replaced, Kept::Present]);
     assert_eq!(store.get(last.id).unwrap(), Some(last));
+}
+
+/// A chunk of an import as it may come: over several days, partly there already, with one twice.
+fn each_of_a_large_batch_is_accounted_for(store: &dyn AnyStore) {
+    let all: Vec<_> = (0..1000)
+        .map(|i| sighting("k1", i, at((i as i64 % 3) * 86_400 + i as i64), plate("浙J12345")))
+        .collect();
+    let there: Vec<_> = all.iter().step_by(7).cloned().map(plain).collect();
+    let begun: Vec<_> = all.iter().skip(1).step_by(7).map(|s| plain(provisional(s))).collect();
+    store.record(&there).unwrap();
+    store.record(&begun).unwrap();
+    let batch: Vec<_> = all.iter().chain(&all[..1]).cloned().map(plain).collect();
+    let expected = |i: usize| match i % 7 {
+        _ if i == 1000 => Kept::Present,
+        0 => Kept::Present,
+        1 => Kept::Replaced,
+        _ => Kept::New,
+    };
+    let receipt = store.record(&batch).unwrap();
+    assert_eq!(receipt.kept, (0..=1000).map(expected).collect::<Vec<_>>());
+    let found = store.search(&SightingQuery::all_in(TimeSpan::ALL, 2000)).unwrap().sightings;
+    assert_eq!(found.len(), 1000);
+    assert_eq!(store.record(&batch).unwrap().kept, [Kept::Present; 1001]);
 }
 
 fn pictures_come_back_by_their_digest(store: &dyn AnyStore) {
@@ -167,7 +194,8 @@ fn a_batch_over_midnight_is_kept_whole(store: &dyn AnyStore) {
         })
         .rev() // the later day first
         .collect();
-    let alerts = store.record(&batch).unwrap();
+    let Receipt { kept, alerts } = store.record(&batch).unwrap();
+    assert_eq!(kept, [Kept::New; 6]);
     let ids: Vec<_> = alerts.iter().map(|a| a.id.sighting).collect();
     assert_eq!(ids, batch.iter().map(|item| item.sighting.id).collect::<Vec<_>>());
     assert!(alerts.windows(2).all(|pair| pair[0].cursor < pair[1].cursor));
@@ -305,7 +333,8 @@ fn alerts_are_logged_once_a_stage_with_rising_cursors(store: &dyn AnyStore) {
     use AlertStage::{Confirmed, Provisional, Withdrawn};
     let first = store
         .record(&[with(provisional(&last), &[("w1", Provisional), ("w2", Provisional)])])
-        .unwrap();
+        .unwrap()
+        .alerts;
     assert_eq!(first.len(), 2);
     assert!(first[0].cursor >= 1 && first[0].cursor < first[1].cursor);
     assert_eq!(first[0], Alert { cursor: first[0].cursor, ..alert(&last, "w1", Provisional) });
@@ -315,7 +344,8 @@ fn alerts_are_logged_once_a_stage_with_rising_cursors(store: &dyn AnyStore) {
             last.clone(),
             &[("w2", Provisional), ("w1", Confirmed), ("w2", Withdrawn), ("w1", Confirmed)],
         )])
-        .unwrap();
+        .unwrap()
+        .alerts;
     let stages: Vec<_> = again.iter().map(|a| (a.id.entry.as_str(), a.stage)).collect();
     assert_eq!(stages, [("w1", Confirmed), ("w2", Withdrawn)]);
     assert!(first[1].cursor < again[0].cursor && again[0].cursor < again[1].cursor);
@@ -327,7 +357,7 @@ fn alerts_are_logged_once_a_stage_with_rising_cursors(store: &dyn AnyStore) {
     assert_eq!(store.alerts_after(u64::MAX, 10).unwrap(), []);
     assert_eq!(store.last_cursor().unwrap(), log[3].cursor);
     // An alert may still come with a sighting that is final already.
-    assert_eq!(store.record(&[with(last, &[("w3", Confirmed)])]).unwrap().len(), 1);
+    assert_eq!(store.record(&[with(last, &[("w3", Confirmed)])]).unwrap().alerts.len(), 1);
 }
 
 fn the_latest_alert_of_each_entry_is_known(store: &dyn AnyStore) {
@@ -353,7 +383,7 @@ fn alerts_of_different_days_stand_in_the_order_of_logging(store: &dyn AnyStore) 
     for (i, day) in [3, 1, 2, 1, 3].into_iter().enumerate() {
         let sighting = sighting("k1", i as u64, at(day * 86_400), plate("浙J12345"));
         let alerts = vec![alert(&sighting, "w1", AlertStage::Confirmed)];
-        log.extend(store.record(&[Recorded { alerts, ..plain(sighting) }]).unwrap());
+        log.extend(store.record(&[Recorded { alerts, ..plain(sighting) }]).unwrap().alerts);
     }
     assert_eq!(store.alerts_after(0, 10).unwrap(), log);
     assert_eq!(store.alerts_after(log[1].cursor, 2).unwrap(), log[2..4]);
@@ -396,6 +426,19 @@ fn the_cameras_are_kept_in_order(store: &dyn AnyStore) {
     assert_eq!(store.cameras().unwrap(), [camera("k1")]);
 }
 
+fn many_cameras_are_kept_at_once_or_none(store: &dyn AnyStore) {
+    let mut moved = camera("k1");
+    store.put_camera(&moved).unwrap();
+    moved.position = GeoPoint::new(28.7, 121.5).unwrap();
+    let many = [camera("k2"), moved.clone()];
+    store.put_cameras(&many).unwrap();
+    assert_eq!(store.cameras().unwrap(), [moved.clone(), camera("k2")]);
+    let wrong = Camera { analysed_fps_max: f64::NAN, ..camera("k4") };
+    assert!(store.put_cameras(&[camera("k3"), wrong]).is_err());
+    assert_eq!(store.cameras().unwrap(), [moved, camera("k2")]);
+    store.put_cameras(&[]).unwrap();
+}
+
 fn what_is_not_a_number_is_refused(store: &dyn AnyStore) {
     for change in [
         |c: &mut Camera| c.bearing_deg = Some(f64::NAN),
@@ -412,7 +455,7 @@ fn what_is_not_a_number_is_refused(store: &dyn AnyStore) {
 }
 
 fn an_empty_store_answers(store: &dyn AnyStore) {
-    assert_eq!(store.record(&[]).unwrap(), []);
+    assert_eq!(store.record(&[]).unwrap(), Receipt::default());
     assert_eq!(store.get(SightingId::from_u128(u128::MAX)).unwrap(), None);
     assert_eq!((store.last_cursor().unwrap(), store.alerts_after(0, 9).unwrap()), (0, vec![]));
     assert_eq!(store.evidence(&Digest([0; 32])).unwrap(), None);

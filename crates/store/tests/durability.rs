@@ -65,7 +65,7 @@ fn append(folder: &Path, durability: Durability) {
     loop {
         let mut batch: Vec<_> = (n..n + 3).map(item).collect();
         batch.push(plain(provisional(&item(n + 3).sighting)));
-        let alerts = store.record(&batch).unwrap();
+        let alerts = store.record(&batch).unwrap().alerts;
         let cursors: Vec<_> = alerts.iter().map(|a| a.cursor.to_string()).collect();
         // One write: a line is whole or not there.
         let line = format!("\nack {n} {}\n", cursors.join(","));
@@ -302,7 +302,7 @@ fn a_full_disk_acknowledges_nothing_and_recovers() {
 fn fill_the_disk(folder: &Path, flag: &Path) {
     let store = Store::open(settings(folder)).unwrap();
     let batch = |n: u64| (n..n + 7).map(item).collect::<Vec<_>>();
-    let assert_full = |result: Result<Vec<Alert>, StoreError>| {
+    let assert_full = |result: Result<Receipt, StoreError>| {
         let error = result.unwrap_err();
         assert!(matches!(error, StoreError::Full { .. }), "{error}");
     };
@@ -322,7 +322,7 @@ fn fill_the_disk(folder: &Path, flag: &Path) {
         assert_eq!(store.get(item(8).sighting.id).unwrap(), None);
         std::fs::remove_file(flag).unwrap();
     }
-    assert!(!store.record(&batch(7)).unwrap().is_empty());
+    assert!(!store.record(&batch(7)).unwrap().alerts.is_empty());
     store.record(&batch(14)).unwrap();
     store.put_camera(&camera("k1")).unwrap();
     assert!(store.check().unwrap().is_sound());

@@ -49,7 +49,7 @@ fn retention_deletes_whole_days_for_real() {
     };
     let store = Store::open(settings.clone()).unwrap();
     let items: Vec<_> = (0..6).map(|day| on_day(day, 1)).collect();
-    let alerts = store.record(&items).unwrap();
+    let alerts = store.record(&items).unwrap().alerts;
     let before = store.disk_usage().unwrap();
     // Read once, so that read connections are open to what goes.
     assert_eq!(store.search(&SightingQuery::all_in(TimeSpan::ALL, 9)).unwrap().sightings.len(), 6);
@@ -153,7 +153,7 @@ fn everything_is_there_after_reopening_and_cursors_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let items: Vec<_> = (-1..2).map(|day| on_day(day, 1)).collect();
     let store = Store::open(settings(folder.path())).unwrap();
-    let mut log = store.record(&items).unwrap();
+    let mut log = store.record(&items).unwrap().alerts;
     store.put_entry(&entry("w1")).unwrap();
     store.put_camera(&camera("k1")).unwrap();
     drop(store);
@@ -166,7 +166,7 @@ fn everything_is_there_after_reopening_and_cursors_go_on() {
     for item in &items {
         assert_eq!(store.get(item.sighting.id).unwrap().as_ref(), Some(&*item.sighting));
     }
-    log.extend(store.record(&[on_day(5, 1)]).unwrap());
+    log.extend(store.record(&[on_day(5, 1)]).unwrap().alerts);
     assert!(log[3].cursor > log[2].cursor);
 
     // The newest partition goes, with the highest cursor; the next is higher still.
@@ -177,7 +177,7 @@ fn everything_is_there_after_reopening_and_cursors_go_on() {
     drop(store);
     let store = Store::open(limited).unwrap();
     assert_eq!((store.last_cursor().unwrap(), store.alerts_after(0, 9).unwrap()), (0, vec![]));
-    let next = store.record(&[on_day(21, 1)]).unwrap();
+    let next = store.record(&[on_day(21, 1)]).unwrap().alerts;
     assert!(next[0].cursor > log[3].cursor);
 }
 
@@ -319,5 +319,5 @@ fn a_batch_of_too_many_days_is_refused() {
     let store = Store::open(settings(folder.path())).unwrap();
     let batch: Vec<_> = (0..65).map(|day| on_day(day, 1)).collect();
     assert!(matches!(store.record(&batch), Err(StoreError::Invalid(_))));
-    assert_eq!(store.record(&batch[..64]).unwrap().len(), 64);
+    assert_eq!(store.record(&batch[..64]).unwrap().kept.len(), 64);
 }

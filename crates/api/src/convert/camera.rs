@@ -18,21 +18,32 @@ const TEXT_CHARS_MAX: usize = 200;
 
 /// A camera without its credentials: nobody gets them back.
 pub(crate) fn camera_to_pb(camera: &Camera, health: &CameraHealth) -> pb::Camera {
-    pb::Camera {
-        name: format!("cameras/{}", camera.id),
-        site: camera.site.to_string(),
-        display_name: camera.name.clone(),
-        position: Some(point_to_pb(&camera.position)),
-        bearing_deg: camera.bearing_deg,
-        stream_address: camera.address.as_str().to_owned(),
-        credentials: None,
-        transport: camera.transport.to_pb(),
-        pace: camera.pace.to_pb(),
-        decode_policy: camera.policy.to_pb(),
-        analysed_fps_max: camera.analysed_fps_max,
-        record_time: camera.recorded_at.map(timestamp_to_pb),
-        disabled: !camera.enabled,
-        health: Some(health_to_pb(health)),
+    pb::Camera { credentials: None, health: Some(health_to_pb(health)), ..camera.into() }
+}
+
+/// A registration, credentials included.
+impl From<&Camera> for pb::Camera {
+    fn from(camera: &Camera) -> Self {
+        let credentials = camera.credentials.as_ref().map(|secret| pb::Credentials {
+            username: secret.username.clone(),
+            password: secret.password.clone(),
+        });
+        Self {
+            name: format!("cameras/{}", camera.id),
+            site: camera.site.to_string(),
+            display_name: camera.name.clone(),
+            position: Some(point_to_pb(&camera.position)),
+            bearing_deg: camera.bearing_deg,
+            stream_address: camera.address.as_str().to_owned(),
+            credentials,
+            transport: camera.transport.to_pb(),
+            pace: camera.pace.to_pb(),
+            decode_policy: camera.policy.to_pb(),
+            analysed_fps_max: camera.analysed_fps_max,
+            record_time: camera.recorded_at.map(timestamp_to_pb),
+            disabled: !camera.enabled,
+            health: None,
+        }
     }
 }
 
@@ -60,18 +71,31 @@ fn health_to_pb(health: &CameraHealth) -> pb::CameraHealth {
     }
 }
 
-/// The camera that a registration asks for.
+/// The camera that CreateCamera asks for.
 pub(crate) fn camera_from_pb(
     id: &str,
     camera: Option<&pb::Camera>,
     files: FileCameras,
 ) -> Result<Camera, Problem> {
     let mut wrong = Violations::default();
-    let field = |name: &str| format!("camera.{name}");
     let id = wrong.take("camera_id", CameraId::new(id));
-    let Some(camera) = wrong.require("camera", camera) else {
-        return Err(wrong.done().err().unwrap_or(Problem::field("camera", "is required")));
-    };
+    let taken = wrong
+        .require("camera", camera)
+        .and_then(|camera| registration_from_pb(&mut wrong, "camera.", id, camera, files));
+    wrong.done()?;
+    taken.ok_or_else(|| Problem::field("camera", "is incomplete"))
+}
+
+/// The camera that a registration asks for, under an id already checked. Everything wrong is noted, its field after
+/// the prefix.
+pub(crate) fn registration_from_pb(
+    wrong: &mut Violations,
+    prefix: &str,
+    id: Option<CameraId>,
+    camera: &pb::Camera,
+    files: FileCameras,
+) -> Option<Camera> {
+    let field = |name: &str| format!("{prefix}{name}");
     let site = wrong.take(field("site"), SiteId::new(&camera.site));
     wrong.check_text(&field("display_name"), &camera.display_name, TEXT_CHARS_MAX);
     let position = wrong
@@ -107,18 +131,16 @@ pub(crate) fn camera_from_pb(
         .record_time
         .as_ref()
         .and_then(|time| wrong.take(field("record_time"), timestamp_from_pb(time)));
-    wrong.done()?;
-    let (Some(id), Some(site), Some(position), Some(address)) = (id, site, position, address)
-    else {
-        return Err(Problem::field("camera", "is incomplete"));
-    };
-    Ok(Camera {
-        id,
-        site,
+    if !wrong.is_empty() {
+        return None;
+    }
+    Some(Camera {
+        id: id?,
+        site: site?,
         name: camera.display_name.clone(),
-        position,
+        position: position?,
         bearing_deg: camera.bearing_deg,
-        address,
+        address: address?,
         credentials,
         transport: transport.unwrap_or_default(),
         pace: pace.unwrap_or_default(),

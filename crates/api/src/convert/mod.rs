@@ -4,16 +4,18 @@ mod alert;
 mod camera;
 mod place;
 mod sighting;
+mod sighting_in;
 mod time;
 mod trajectory;
 mod watch;
 mod word;
 
 pub(crate) use alert::alert_to_pb;
-pub(crate) use camera::{camera_from_pb, camera_to_pb};
+pub(crate) use camera::{camera_from_pb, camera_to_pb, registration_from_pb};
 pub(crate) use place::{AreaShape, area_from_pb, point_from_pb, point_to_pb};
 pub(crate) use sighting::{View, evidence_to_pb, sighting_to_pb};
-pub(crate) use time::{capture_to_pb, span_from_pb};
+pub(crate) use sighting_in::sighting_from_pb;
+pub(crate) use time::{capture_from_pb, capture_to_pb, span_from_pb};
 pub use time::{duration_from_pb, duration_to_pb, timestamp_from_pb, timestamp_to_pb};
 pub(crate) use trajectory::trajectory_to_pb;
 

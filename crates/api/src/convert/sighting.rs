@@ -54,6 +54,13 @@ pub(crate) fn sighting_to_pb(sighting: &Sighting, view: View) -> pb::Sighting {
     }
 }
 
+/// A sighting with everything.
+impl From<&Sighting> for pb::Sighting {
+    fn from(sighting: &Sighting) -> Self {
+        sighting_to_pb(sighting, View::Full)
+    }
+}
+
 pub(crate) fn evidence_to_pb(sighting: SightingId, evidence: &Evidence) -> pb::Evidence {
     pb::Evidence {
         name: format!("sightings/{sighting}/evidence/{}", evidence.digest),

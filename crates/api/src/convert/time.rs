@@ -81,6 +81,30 @@ pub(crate) fn capture_to_pb(captured: &CaptureTime) -> pb::CaptureTime {
     }
 }
 
+/// A capture time, whole: a time without its uncertainty would pass for exact.
+pub(crate) fn capture_from_pb(
+    wrong: &mut Violations,
+    capture: Option<&pb::CaptureTime>,
+) -> Option<CaptureTime> {
+    /// A clock that may be off by more says nothing.
+    const UNCERTAINTY_MAX: Duration = Duration::from_secs(86_400);
+    let capture = wrong.require("capture", capture)?;
+    let at = wrong
+        .require("capture.time", capture.time.as_ref())
+        .and_then(|time| wrong.take("capture.time", timestamp_from_pb(time)));
+    let uncertainty = wrong
+        .require("capture.uncertainty", capture.uncertainty.as_ref())
+        .and_then(|duration| wrong.take("capture.uncertainty", duration_from_pb(duration)));
+    if uncertainty.is_some_and(|uncertainty| uncertainty > UNCERTAINTY_MAX) {
+        wrong.add("capture.uncertainty", "use at most a day");
+    }
+    let source = wrong.take("capture.source", Word::from_pb(capture.source)).flatten();
+    if capture.source == 0 {
+        wrong.add("capture.source", "is required: say what the time rests on");
+    }
+    Some(CaptureTime { at: at?, uncertainty: uncertainty?, source: source? })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 mod alert;
 mod camera;
+mod import;
 mod sighting;
 mod trajectory;
 mod watchlist;

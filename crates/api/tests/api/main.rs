@@ -4,6 +4,7 @@
 
 mod alerts;
 mod cameras;
+mod imports;
 mod operation;
 mod proto_lint;
 mod scripted;

@@ -34,7 +34,7 @@ fn methods() -> Vec<String> {
 async fn every_method_is_refused_without_authority() {
     let server = Running::start().await;
     let methods = methods();
-    assert!(methods.len() >= 16, "{methods:?}");
+    assert!(methods.len() >= 18, "{methods:?}");
     for method in methods {
         let mut grpc = tonic::client::Grpc::new(server.channel().await);
         for (authority, fields) in [
@@ -96,7 +96,7 @@ async fn health_and_reflection_answer_without_authority() {
     let listed = answers.message().await.unwrap().unwrap().message_response.unwrap();
     let MessageResponse::ListServicesResponse(listed) = listed else { panic!("{listed:?}") };
     let names: Vec<_> = listed.service.iter().map(|s| s.name.as_str()).collect();
-    for service in ["Camera", "Sighting", "Trajectory", "Watchlist", "Alert"] {
+    for service in ["Camera", "Import", "Sighting", "Trajectory", "Watchlist", "Alert"] {
         let name = format!("guiji.v1.{service}Service");
         assert!(names.contains(&name.as_str()), "{name} in {names:?}");
     }

@@ -49,7 +49,7 @@ impl Scripted {
 }
 
 impl SightingStore for Scripted {
-    fn record(&self, _: &[Recorded]) -> Result<Vec<Alert>, StoreError> {
+    fn record(&self, _: &[Recorded]) -> Result<Receipt, StoreError> {
         unreachable!("the API records nothing")
     }
 
@@ -75,6 +75,12 @@ impl SightingStore for Scripted {
 
     fn evidence(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.pictures.lock().unwrap().get(digest).cloned())
+    }
+}
+
+impl SightingIntake for Scripted {
+    fn take_in(&self, _: &mut [Recorded]) -> Result<Receipt, StoreError> {
+        unreachable!("imports are tested with the real intake")
     }
 }
 
@@ -126,6 +132,21 @@ impl CameraControl for Scripted {
         }
         cameras.insert(camera.id.clone(), camera);
         Ok(())
+    }
+
+    fn register_all(
+        &self,
+        cameras: Vec<Camera>,
+    ) -> Result<Vec<Result<Registered, ControlError>>, StoreError> {
+        self.medium()?;
+        let outcome = |camera: Camera| {
+            let known = self.cameras.lock().unwrap().get(&camera.id).cloned();
+            match known {
+                Some(known) if known == camera => Ok(Registered::Present),
+                _ => self.register(camera).map(|()| Registered::New),
+            }
+        };
+        Ok(cameras.into_iter().map(outcome).collect())
     }
 
     fn remove(&self, id: &CameraId) -> Result<(), ControlError> {
@@ -263,21 +284,31 @@ impl Running {
         let (wake, alert_wake) = watch::channel(0);
         let live = broadcast::Sender::new(4);
         let changes = Arc::clone(&parts);
-        let api = ApiServer::new(
-            ApiParts {
-                store: parts.clone(),
-                alerts: parts.clone(),
-                watchlist: parts.clone(),
-                cameras: parts.clone(),
-                clock: Arc::new(SimulatedClock::at(now())),
-                alert_wake,
-                live: live.clone(),
-                watchlist_changed: Arc::new(move || {
-                    changes.watchlist_changes.fetch_add(1, Ordering::SeqCst);
-                }),
-            },
-            settings,
-        );
+        let served = ApiParts {
+            store: parts.clone(),
+            intake: parts.clone(),
+            alerts: parts.clone(),
+            watchlist: parts.clone(),
+            cameras: parts.clone(),
+            clock: Arc::new(SimulatedClock::at(now())),
+            alert_wake,
+            live,
+            watchlist_changed: Arc::new(move || {
+                changes.watchlist_changes.fetch_add(1, Ordering::SeqCst);
+            }),
+        };
+        Self::serve(parts, served, wake, settings).await
+    }
+
+    /// A server over these parts, of which the scripted ones may be some.
+    pub(crate) async fn serve(
+        parts: Arc<Scripted>,
+        served: ApiParts,
+        wake: watch::Sender<u64>,
+        settings: ApiSettings,
+    ) -> Self {
+        let live = served.live.clone();
+        let api = ApiServer::new(served, settings);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();

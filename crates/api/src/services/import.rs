@@ -1,0 +1,253 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use guiji_domain::{CameraId, ControlError, InvalidValue, Kept, Recorded, Registered, Timestamp};
+use tokio::time::Instant;
+use tonic::{Request, Streaming, async_trait};
+
+use super::{Answer, Services};
+use crate::ApiParts;
+use crate::call::{Call, CallKind, Core};
+use crate::convert::{registration_from_pb, sighting_from_pb};
+use crate::error::Problem;
+use crate::filter::CAMERAS_MAX;
+use crate::pb;
+use crate::violations::{Violations, camera_id};
+
+/// Most sightings of a message. Their transaction must not keep the cameras' own sightings waiting for long.
+const SIGHTINGS_MAX: usize = 1000;
+/// Most refusals told of a stream.
+const REFUSALS_MAX: usize = 1000;
+/// How far in the future a capture may lie: beyond it a clock is wrong.
+const AHEAD_MAX: Duration = Duration::from_secs(86_400);
+
+#[async_trait]
+impl pb::import_service_server::ImportService for Services {
+    async fn import_sightings(
+        &self,
+        request: Request<Streaming<pb::ImportSightingsRequest>>,
+    ) -> Answer<pb::ImportSightingsResponse> {
+        let mut call = Call::new(&self.core, "ImportService/ImportSightings");
+        let answer = self.import_sightings(&mut call, request.into_inner()).await;
+        call.end(answer)
+    }
+
+    async fn import_cameras(
+        &self,
+        request: Request<pb::ImportCamerasRequest>,
+    ) -> Answer<pb::ImportCamerasResponse> {
+        let mut call = Call::new(&self.core, "ImportService/ImportCameras");
+        let answer = self.import_cameras(&mut call, request.into_inner()).await;
+        call.end(answer)
+    }
+}
+
+impl Services {
+    async fn import_sightings(
+        &self,
+        call: &mut Call,
+        stream: Streaming<pb::ImportSightingsRequest>,
+    ) -> Result<pb::ImportSightingsResponse, Problem> {
+        let until = Instant::now() + self.core.settings.deadline_max;
+        let mut incoming = Incoming { core: Arc::clone(&self.core), stream, until };
+        let mut next = incoming.next().await?;
+        let authority = next.as_ref().and_then(|first| first.authority.clone());
+        call.admit(CallKind::Stream, authority.as_ref())?;
+        call.asks("a stream of sightings");
+        let mut import = SightingImport::default();
+        while let Some(message) = next {
+            check_message(&message, authority.as_ref())?;
+            let taking = self.core.blocking("import sightings", move |parts| {
+                import.take(parts, &message.sightings)?;
+                Ok(import)
+            });
+            // The next message arrives while this one is stored.
+            let (taken, received) = tokio::join!(taking, incoming.next());
+            import = taken?;
+            call.found(usize::try_from(import.answer.stored_count).unwrap_or(usize::MAX));
+            next = received?;
+        }
+        Ok(import.answer)
+    }
+
+    async fn import_cameras(
+        &self,
+        call: &mut Call,
+        request: pb::ImportCamerasRequest,
+    ) -> Result<pb::ImportCamerasResponse, Problem> {
+        call.admit(CallKind::Unary, request.authority.as_ref())?;
+        call.asks(format!("{} cameras", request.cameras.len()));
+        limited("cameras", request.cameras.len(), CAMERAS_MAX)?;
+        let files = self.core.settings.file_cameras;
+        let registered = move |parts: &ApiParts| {
+            let mut refusals = Vec::new();
+            let (mut places, mut cameras) = (Vec::new(), Vec::new());
+            for (index, given) in (0..).zip(&request.cameras) {
+                let mut wrong = Violations::default();
+                let id = wrong.take("name", camera_id(&given.name));
+                match registration_from_pb(&mut wrong, "", id, given, files) {
+                    Some(camera) => {
+                        places.push((index, given.name.as_str()));
+                        cameras.push(camera);
+                    }
+                    None => refusals.push(refusal(index, &given.name, wrong)),
+                }
+            }
+            let outcomes = parts.cameras.register_all(cameras)?;
+            let mut answer = pb::ImportCamerasResponse::default();
+            for ((index, name), outcome) in places.into_iter().zip(outcomes) {
+                match outcome {
+                    Ok(Registered::New) => answer.registered_count += 1,
+                    Ok(Registered::Present) => answer.present_count += 1,
+                    Err(error) => {
+                        let mut wrong = Violations::default();
+                        wrong.add("name", not_registered(error)?);
+                        refusals.push(refusal(index, name, wrong));
+                    }
+                }
+            }
+            refusals.sort_by_key(|refusal| refusal.index);
+            answer.refused_count = refusals.len() as u64;
+            answer.refusals = refusals;
+            Ok(answer)
+        };
+        let answer = self.core.blocking("import cameras", registered).await?;
+        call.found(usize::try_from(answer.registered_count).unwrap_or(usize::MAX));
+        Ok(answer)
+    }
+}
+
+/// Why one camera of many was not registered; what concerns them all is a problem of the call.
+fn not_registered(error: ControlError) -> Result<String, Problem> {
+    match error {
+        ControlError::Exists(_) => {
+            Ok("is registered differently: give it as it is registered, or delete it first".into())
+        }
+        error @ ControlError::TooMany { .. } => Ok(error.to_string()),
+        error @ (ControlError::NotFound(_) | ControlError::Store(_)) => Err(error.into()),
+    }
+}
+
+/// The messages of a stream, as long as it may last.
+struct Incoming {
+    core: Arc<Core>,
+    stream: Streaming<pb::ImportSightingsRequest>,
+    until: Instant,
+}
+
+impl Incoming {
+    async fn next(&mut self) -> Result<Option<pb::ImportSightingsRequest>, Problem> {
+        tokio::select! {
+            message = self.stream.message() => message.map_err(Problem::broken),
+            () = self.core.drain_begun() => Err(Problem::Draining),
+            () = tokio::time::sleep_until(self.until) => {
+                Err(Problem::TooLate { doing: "receive sightings" })
+            }
+        }
+    }
+}
+
+fn check_message(
+    message: &pb::ImportSightingsRequest,
+    authority: Option<&pb::Authority>,
+) -> Result<(), Problem> {
+    if message.authority.is_some() && message.authority.as_ref() != authority {
+        let fix = "differs from that of the stream's first message: begin another stream";
+        return Err(Problem::field("authority", fix));
+    }
+    limited("sightings", message.sightings.len(), SIGHTINGS_MAX)
+}
+
+fn limited(field: &str, count: usize, limit: usize) -> Result<(), Problem> {
+    let mut wrong = Violations::default();
+    wrong.check_count(field, count, limit);
+    wrong.done()
+}
+
+fn refusal(index: u64, name: &str, wrong: Violations) -> pb::ImportRefusal {
+    pb::ImportRefusal {
+        index,
+        name: name.chars().take(64).collect(),
+        violations: wrong
+            .into_iter()
+            .map(|(field, description)| pb::ImportViolation { field, description })
+            .collect(),
+    }
+}
+
+/// A stream of sightings as far as it was taken.
+#[derive(Default)]
+struct SightingImport {
+    /// Place of the next sighting in the stream.
+    index: u64,
+    /// Cameras that were registered when last looked.
+    cameras: HashSet<CameraId>,
+    answer: pb::ImportSightingsResponse,
+}
+
+impl SightingImport {
+    /// Takes the sightings of a message in, in one transaction; blocking.
+    fn take(&mut self, parts: &ApiParts, sightings: &[pb::Sighting]) -> Result<(), Problem> {
+        let latest = parts.clock.now().plus(AHEAD_MAX);
+        let mut records = Vec::with_capacity(sightings.len());
+        let mut looked_again = false;
+        for (index, given) in (self.index..).zip(sightings) {
+            let mut wrong = Violations::default();
+            let sighting = sighting_from_pb(&mut wrong, given).filter(|sighting| {
+                wrong.take("capture.time", not_after(sighting.captured.at, latest));
+                let known = self.knows(parts, &sighting.camera, &mut looked_again);
+                wrong.take("camera", known);
+                wrong.is_empty()
+            });
+            match sighting {
+                Some(sighting) => records.push(Recorded {
+                    sighting: Arc::new(sighting),
+                    pictures: Vec::new(),
+                    alerts: Vec::new(),
+                }),
+                None => {
+                    self.answer.refused_count += 1;
+                    if self.answer.refusals.len() < REFUSALS_MAX {
+                        self.answer.refusals.push(refusal(index, &given.name, wrong));
+                    }
+                }
+            }
+        }
+        self.index += sightings.len() as u64;
+        for kept in parts.intake.take_in(&mut records)?.kept {
+            match kept {
+                Kept::New | Kept::Replaced => self.answer.stored_count += 1,
+                Kept::Present => self.answer.present_count += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a camera is registered. One that was not yet is looked for again, once a message.
+    fn knows(
+        &mut self,
+        parts: &ApiParts,
+        camera: &CameraId,
+        looked_again: &mut bool,
+    ) -> Result<(), InvalidValue> {
+        if !self.cameras.contains(camera) && !*looked_again {
+            *looked_again = true;
+            self.cameras = parts.cameras.list().into_iter().map(|(camera, _)| camera.id).collect();
+        }
+        if self.cameras.contains(camera) {
+            Ok(())
+        } else {
+            Err(InvalidValue::new("camera", camera, "is not registered: ImportCameras first"))
+        }
+    }
+}
+
+fn not_after(at: Timestamp, latest: Timestamp) -> Result<(), InvalidValue> {
+    if at <= latest {
+        Ok(())
+    } else {
+        let fix = "lies more than a day in the future: which clock is wrong?";
+        Err(InvalidValue::new("time", at, fix))
+    }
+}

@@ -1,0 +1,136 @@
+//! The one way into the store, for what cameras saw here and for what comes from elsewhere.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use guiji_analysis::watch;
+use guiji_domain::{
+    Alert, AlertLog, Clock, Kept, Receipt, Recorded, Sighting, SightingIntake, SightingStage,
+    SightingStore, StoreError,
+};
+use tokio::sync::{broadcast, watch as latest};
+
+use crate::cameras::Cells;
+use crate::counters::counters;
+use crate::watchbook::WatchBook;
+
+counters! {
+    /// What was taken in since the start.
+    IntakeCounters, IntakeCounts {
+        /// Provisional sightings stored.
+        provisional,
+        /// Final sightings stored.
+        finals,
+        /// Alerts logged.
+        alerts,
+        /// Pictures stored.
+        pictures,
+    }
+}
+
+/// The parts that sightings go through.
+#[derive(Clone)]
+pub struct IntakeParts {
+    /// Keeps sightings.
+    pub store: Arc<dyn SightingStore>,
+    /// Keeps alerts; the same store.
+    pub alerts: Arc<dyn AlertLog>,
+    /// The watch-list in force.
+    pub watchbook: Arc<WatchBook>,
+    /// Tells when an alert is raised.
+    pub clock: Arc<dyn Clock>,
+    /// Most sightings a slow live listener may be behind before it misses some (it is told).
+    pub live_queue: usize,
+}
+
+/// Matches, stores, and only then announces. May be called from any thread.
+pub struct Intake {
+    parts: IntakeParts,
+    cells: Arc<Cells>,
+    counters: IntakeCounters,
+    alert_wake: latest::Sender<u64>,
+    live: broadcast::Sender<Arc<Sighting>>,
+}
+
+impl Intake {
+    /// An intake that belongs to no running camera.
+    ///
+    /// # Errors
+    /// When the alert log cannot be read.
+    pub fn new(parts: IntakeParts) -> Result<Self, StoreError> {
+        Self::with_cells(parts, Arc::default())
+    }
+
+    pub(crate) fn with_cells(parts: IntakeParts, cells: Arc<Cells>) -> Result<Self, StoreError> {
+        Ok(Self {
+            cells,
+            counters: IntakeCounters::default(),
+            alert_wake: latest::Sender::new(parts.alerts.last_cursor()?),
+            live: broadcast::Sender::new(parts.live_queue.max(1)),
+            parts,
+        })
+    }
+
+    /// Shows the cursor of the last alert, whenever there is a new one.
+    pub fn alert_wake(&self) -> latest::Receiver<u64> {
+        self.alert_wake.subscribe()
+    }
+
+    /// Sends every sighting once it is stored.
+    pub fn live(&self) -> broadcast::Sender<Arc<Sighting>> {
+        self.live.clone()
+    }
+
+    /// What was taken in so far.
+    pub fn counts(&self) -> IntakeCounts {
+        self.counters.counts()
+    }
+
+    fn alerts_of(
+        &self,
+        sighting: &Sighting,
+        matches: &[watch::Match<'_>],
+    ) -> Result<Vec<Alert>, StoreError> {
+        let earlier = self.parts.alerts.alerts_of(sighting.id)?;
+        Ok(watch::alerts(sighting, matches, &earlier, self.parts.clock.now()))
+    }
+
+    fn announce(&self, records: &[Recorded], receipt: &Receipt) {
+        for (record, kept) in records.iter().zip(&receipt.kept) {
+            if *kept == Kept::Present {
+                continue;
+            }
+            self.counters.pictures.fetch_add(record.pictures.len() as u64, Relaxed);
+            match record.sighting.stage {
+                SightingStage::Provisional => self.counters.provisional.fetch_add(1, Relaxed),
+                SightingStage::Final => {
+                    if let Some(cell) = self.cells.get(&record.sighting.camera) {
+                        cell.sighted(record.sighting.captured.at);
+                    }
+                    self.counters.finals.fetch_add(1, Relaxed)
+                }
+            };
+            // Nobody listening is the normal case.
+            drop(self.live.send(record.sighting.clone()));
+        }
+        self.counters.alerts.fetch_add(receipt.alerts.len() as u64, Relaxed);
+        if let Some(last) = receipt.alerts.iter().map(|alert| alert.cursor).max() {
+            // Two callers may get here in either order.
+            self.alert_wake.send_modify(|cursor| *cursor = last.max(*cursor));
+        }
+    }
+}
+
+impl SightingIntake for Intake {
+    /// Alerts are worked out anew at each call: the log may have changed under one that failed half-way.
+    fn take_in(&self, records: &mut [Recorded]) -> Result<Receipt, StoreError> {
+        let matcher = self.parts.watchbook.matcher();
+        for record in records.iter_mut() {
+            let matches = matcher.matches(&record.sighting, record.sighting.captured.at);
+            record.alerts = self.alerts_of(&record.sighting, &matches)?;
+        }
+        let receipt = self.parts.store.record(records)?;
+        self.announce(records, &receipt);
+        Ok(receipt)
+    }
+}
