@@ -345,7 +345,7 @@ mod tests {
         let cases: &[(Change, &str, &str)] = &[
             (|s| s.name.clear(), "name", "sightings/ID"),
             (|s| s.name = "sightings/12".into(), "name", "32 hexadecimal"),
-            (|s| s.name = format!("sightings/{:032x}", 7), "name", "98e9136f37b28d15"),
+            (|s| s.name = format!("sightings/{:032x}", 7), "name", "98e91efd632f4d15"),
             (|s| s.stage = 9, "stage", "Provisional Final"),
             (|s| s.camera.clear(), "camera", "cameras/ID"),
             (|s| s.camera = format!("cameras/{}", "x".repeat(65)), "camera", "1 to 64"),
