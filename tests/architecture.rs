@@ -11,6 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("guiji-vision", &["guiji-domain"]),
     ("guiji-store", &["guiji-domain"]),
     ("guiji-scenes", &["guiji-domain"]),
+    ("guiji-county", &["guiji-domain"]),
     ("guiji-engine", &["guiji-domain", "guiji-analysis"]),
     ("guiji-api", &["guiji-domain", "guiji-analysis"]),
     (
@@ -23,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "guiji-store",
             "guiji-engine",
             "guiji-api",
+            "guiji-county",
         ],
     ),
 ];

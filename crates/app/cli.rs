@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{demo, doctor, eval, query, run, watch};
+use crate::{bench, demo, doctor, eval, query, run, simulate, watch};
 
 /// 轨迹: vehicles from camera streams to trajectories and alerts.
 #[derive(Debug, Parser)]
@@ -29,6 +29,10 @@ enum Command {
     Doctor(doctor::DoctorArguments),
     /// Play a made-up county of six cameras through the whole system and keep the score.
     Demo(demo::DemoArguments),
+    /// Measure this machine.
+    Bench(bench::BenchArguments),
+    /// Make up sightings of a whole county, with the truth about them.
+    Simulate(simulate::SimulateArguments),
 }
 
 /// Runs the command.
@@ -40,6 +44,8 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Command::Eval(arguments) => eval::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
+        Command::Simulate(arguments) => simulate::run(arguments),
     }
 }
 
