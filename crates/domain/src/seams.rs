@@ -225,11 +225,12 @@ pub trait AlertLog: Send + Sync {
     /// When the medium fails.
     fn last_cursor(&self) -> Result<u64, StoreError>;
 
-    /// The latest logged alert of each entry that this sighting rang.
+    /// The latest logged alert of each entry that each of these sightings rang; of one sighting, in the order of the
+    /// entries.
     ///
     /// # Errors
     /// When the medium fails.
-    fn alerts_of(&self, sighting: SightingId) -> Result<Vec<Alert>, StoreError>;
+    fn alerts_of(&self, sightings: &[SightingId]) -> Result<Vec<Alert>, StoreError>;
 }
 
 /// Keeps the watch-list.

@@ -1,12 +1,13 @@
 //! The one way into the store, for what cameras saw here and for what comes from elsewhere.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use guiji_analysis::watch;
 use guiji_domain::{
-    Alert, AlertLog, Clock, Kept, Receipt, Recorded, Sighting, SightingIntake, SightingStage,
-    SightingStore, StoreError,
+    Alert, AlertLog, Clock, Kept, Receipt, Recorded, Sighting, SightingId, SightingIntake,
+    SightingStage, SightingStore, StoreError,
 };
 use tokio::sync::{broadcast, watch as latest};
 
@@ -86,15 +87,6 @@ impl Intake {
         self.counters.counts()
     }
 
-    fn alerts_of(
-        &self,
-        sighting: &Sighting,
-        matches: &[watch::Match<'_>],
-    ) -> Result<Vec<Alert>, StoreError> {
-        let earlier = self.parts.alerts.alerts_of(sighting.id)?;
-        Ok(watch::alerts(sighting, matches, &earlier, self.parts.clock.now()))
-    }
-
     fn announce(&self, records: &[Recorded], receipt: &Receipt) {
         for (record, kept) in records.iter().zip(&receipt.kept) {
             if *kept == Kept::Present {
@@ -125,9 +117,17 @@ impl SightingIntake for Intake {
     /// Alerts are worked out anew at each call: the log may have changed under one that failed half-way.
     fn take_in(&self, records: &mut [Recorded]) -> Result<Receipt, StoreError> {
         let matcher = self.parts.watchbook.matcher();
+        let ids: Vec<_> = records.iter().map(|record| record.sighting.id).collect();
+        let mut earlier: HashMap<SightingId, Vec<Alert>> = HashMap::new();
+        for alert in self.parts.alerts.alerts_of(&ids)? {
+            earlier.entry(alert.id.sighting).or_default().push(alert);
+        }
+        let now = self.parts.clock.now();
         for record in records.iter_mut() {
-            let matches = matcher.matches(&record.sighting, record.sighting.captured.at);
-            record.alerts = self.alerts_of(&record.sighting, &matches)?;
+            let sighting = &record.sighting;
+            let matches = matcher.matches(sighting, sighting.captured.at);
+            let earlier = earlier.get(&sighting.id).map_or(&[][..], Vec::as_slice);
+            record.alerts = watch::alerts(sighting, &matches, earlier, now);
         }
         let receipt = self.parts.store.record(records)?;
         self.announce(records, &receipt);

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use guiji_domain::{
@@ -100,13 +100,14 @@ impl AlertLog for MemoryStore {
         Ok(self.contents().alerts.last().map_or(0, |a| a.cursor))
     }
 
-    fn alerts_of(&self, sighting: SightingId) -> Result<Vec<Alert>, StoreError> {
+    fn alerts_of(&self, sightings: &[SightingId]) -> Result<Vec<Alert>, StoreError> {
         let contents = self.contents();
+        let sightings: HashSet<_> = sightings.iter().collect();
         let latest: BTreeMap<_, _> = contents
             .alerts
             .iter()
-            .filter(|a| a.id.sighting == sighting)
-            .map(|a| (&a.id.entry, a)) // the later replaces the earlier
+            .filter(|a| sightings.contains(&a.id.sighting))
+            .map(|a| (&a.id, a)) // the later replaces the earlier
             .collect();
         Ok(latest.into_values().cloned().collect())
     }

@@ -160,19 +160,26 @@ pub(crate) fn alerts_between(
     )
 }
 
-/// The latest alert of each entry that the sighting rang, up to a cursor, ordered by entry.
+/// The latest alert of each entry that each of the sightings rang, up to a cursor, ordered by entry.
 pub(crate) fn latest_alerts(
     connection: &Connection,
-    sighting: SightingId,
+    sightings: &[SightingId],
     until: u64,
 ) -> Result<Vec<Alert>, StoreError> {
-    // With a bare max(), SQLite takes the other columns from the row of the maximum.
-    read_alerts(
-        connection,
-        "SELECT max(cursor), checksum, record FROM alert WHERE sighting = ?1 AND cursor <= ?2 \
-         GROUP BY entry ORDER BY entry",
-        params![id_key(sighting), sql_number(until)],
-    )
+    // One snapshot for all: beginning to read costs more than what is read.
+    let snapshot = connection.unchecked_transaction().map_err(sql("read alerts"))?;
+    let mut alerts = Vec::new();
+    for sighting in sightings {
+        // With a bare max(), SQLite takes the other columns from the row of the maximum.
+        alerts.extend(read_alerts(
+            &snapshot,
+            "SELECT max(cursor), checksum, record FROM alert WHERE sighting = ?1 AND cursor <= ?2 \
+             GROUP BY entry ORDER BY entry",
+            params![id_key(*sighting), sql_number(until)],
+        )?);
+    }
+    snapshot.commit().map_err(sql("read alerts"))?;
+    Ok(alerts)
 }
 
 fn read_alerts(

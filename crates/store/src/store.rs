@@ -194,10 +194,23 @@ impl AlertLog for Store {
         Ok(self.shared.published_cursor.load(Ordering::SeqCst))
     }
 
-    fn alerts_of(&self, sighting: SightingId) -> Result<Vec<Alert>, StoreError> {
+    fn alerts_of(&self, sightings: &[SightingId]) -> Result<Vec<Alert>, StoreError> {
         let published = self.last_cursor()?;
-        let Some(connection) = self.shared.reader_of(sighting)? else { return Ok(Vec::new()) };
-        latest_alerts(&connection, sighting, published)
+        let mut by_day: BTreeMap<Day, Vec<SightingId>> = BTreeMap::new();
+        for sighting in sightings {
+            by_day.entry(Day::of(sighting.started())).or_default().push(*sighting);
+        }
+        let mut alerts = Vec::new();
+        for (day, sightings) in by_day {
+            let Some(partition) = self.shared.find_partition(day) else { continue };
+            // Most days have no alert, and most batches are of such a day.
+            if partition.summary().last_cursor > 0
+                && let Some(connection) = self.shared.reader(&partition)?
+            {
+                alerts.extend(latest_alerts(&connection, &sightings, published)?);
+            }
+        }
+        Ok(alerts)
     }
 }
 

@@ -372,10 +372,23 @@ fn the_latest_alert_of_each_entry_is_known(store: &dyn AnyStore) {
         let alerts = vec![alert(sighting, entry, stage)];
         store.record(&[Recorded { alerts, ..plain(provisional(sighting)) }]).unwrap();
     }
-    let latest = store.alerts_of(one.id).unwrap();
-    let shown: Vec<_> = latest.iter().map(|a| (a.id.entry.as_str(), a.stage)).collect();
-    assert_eq!(shown, [("w1", AlertStage::Provisional), ("w2", AlertStage::Withdrawn)]);
-    assert_eq!(store.alerts_of(SightingId::from_u128(0)).unwrap(), []);
+    let silent = sighting("k1", 3, at(10), plate("浙J12345"));
+    let later = sighting("k1", 4, at(90_000), plate("浙J12345"));
+    let alerts = vec![alert(&later, "w1", AlertStage::Confirmed)];
+    store.record(&[plain(silent.clone()), Recorded { alerts, ..plain(later.clone()) }]).unwrap();
+    let latest = |sightings: &[SightingId]| {
+        let alerts = store.alerts_of(sightings).unwrap();
+        alerts.iter().map(|a| (a.id.entry.to_string(), a.stage)).collect::<Vec<_>>()
+    };
+    let of_one = [("w1".into(), AlertStage::Provisional), ("w2".into(), AlertStage::Withdrawn)];
+    assert_eq!(latest(&[one.id]), of_one);
+    assert_eq!(latest(&[silent.id, SightingId::from_u128(0)]), []);
+    assert_eq!(latest(&[]), []);
+    let both = store.alerts_of(&[later.id, one.id, silent.id, one.id]).unwrap();
+    let mut ids: Vec<_> = both.iter().map(|a| (a.id.sighting, a.id.entry.as_str())).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids, [(one.id, "w1"), (one.id, "w2"), (later.id, "w1")]);
 }
 
 fn alerts_of_different_days_stand_in_the_order_of_logging(store: &dyn AnyStore) {

@@ -100,9 +100,9 @@ impl AlertLog for Scripted {
         Ok(self.alerts.lock().unwrap().last().map_or(0, |a| a.cursor))
     }
 
-    fn alerts_of(&self, sighting: SightingId) -> Result<Vec<Alert>, StoreError> {
+    fn alerts_of(&self, sightings: &[SightingId]) -> Result<Vec<Alert>, StoreError> {
         let alerts = self.alerts.lock().unwrap();
-        Ok(alerts.iter().filter(|a| a.id.sighting == sighting).cloned().collect())
+        Ok(alerts.iter().filter(|a| sightings.contains(&a.id.sighting)).cloned().collect())
     }
 }
 
