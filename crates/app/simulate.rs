@@ -125,7 +125,9 @@ const CHUNKS_AHEAD: usize = 4;
 const STREAM_MAX: Duration = Duration::from_secs(5);
 
 async fn import(county: County, server: &str, authority: &Authority) -> Result<ExitCode> {
-    let client = Client::connect(server, authority).await?;
+    // People paste URLs.
+    let address = server.trim_start_matches("http://").trim_end_matches('/');
+    let client = Client::connect(address, authority).await?;
     let cameras = county.cameras().iter().map(pb::Camera::from).collect();
     let answer = client.import_cameras(cameras).await.context("import the cameras")?;
     if let Some(refusal) = answer.refusals.first() {

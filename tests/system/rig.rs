@@ -166,9 +166,7 @@ impl Rig {
         let scenes =
             SceneServer::start(clips, &options, Arc::new(SystemClock)).expect("scenes are served");
 
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-        let api = format!("127.0.0.1:{port}");
+        let api = free_address();
         let mut text = header(&api);
         for camera in &truth.cameras {
             let id = camera_id(&camera.id);
@@ -234,6 +232,18 @@ fn header(api: &str) -> String {
     )
 }
 
+/// The program without cameras, and where it answers. Call again to start it anew over the same store.
+pub(crate) fn serve_without_cameras(dir: &Path, api: &str) -> Server {
+    let config = dir.join("guiji.toml");
+    fs::write(&config, header(api)).expect("a configuration");
+    Server::start(dir, &config)
+}
+
+pub(crate) fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").to_string()
+}
+
 pub(crate) fn config_without_cameras(dir: &Path) -> PathBuf {
     let config = dir.join("guiji.toml");
     fs::write(&config, header("127.0.0.1:0")).expect("a configuration");
@@ -245,12 +255,16 @@ pub(crate) fn camera_id(id: &str) -> CameraId {
 }
 
 pub(crate) async fn connect(rig: &Rig) -> Client {
+    connect_to(&rig.api, &rig.server).await
+}
+
+pub(crate) async fn connect_to(api: &str, server: &Server) -> Client {
     let authority = Authority::new("system test", "T-1", "tester").expect("an authority");
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        match Client::connect(&rig.api, &authority).await {
+        match Client::connect(api, &authority).await {
             Ok(client) => return client,
-            Err(error) => assert!(Instant::now() < deadline, "{error}\n{}", rig.server.log()),
+            Err(error) => assert!(Instant::now() < deadline, "{error}\n{}", server.log()),
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -80,11 +80,11 @@ pub(crate) struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     pub(crate) fn new(world: World<'a>) -> Self {
-        use Habit::{Commuter, Errands, Line, Lorry, Trade, Visitor};
+        use Habit::{Bus, Commuter, Errands, Lorry, Trade, Visitor};
         let members = (0..).zip(world.convoys);
         Self {
             towns: Towns::new(world.roads),
-            curves: [Commuter, Errands, Trade, Lorry, Line, Visitor]
+            curves: [Commuter, Errands, Trade, Lorry, Bus, Visitor]
                 .map(|habit| (habit, Weighted::new(*habit.day_curve())))
                 .into(),
             convoy_of: members
@@ -175,8 +175,8 @@ impl<'a> Planner<'a> {
         let at = self.stands[id as usize].0;
         match vehicle.habit {
             Habit::Commuter if works && at == vehicle.home => vehicle.work,
-            Habit::Line if at == vehicle.home => vehicle.work,
-            Habit::Line => vehicle.home,
+            Habit::Bus if at == vehicle.home => vehicle.work,
+            Habit::Bus => vehicle.home,
             Habit::Lorry if rng.random_bool(0.4) => self.towns.gate(rng),
             Habit::Visitor if at == vehicle.home && rng.random_bool(0.5) => self.towns.gate(rng),
             _ if last => vehicle.home,

@@ -45,8 +45,8 @@ pub enum Habit {
     Trade,
     /// Between the gates and the villages, much of it at night.
     Lorry,
-    /// Bus: by day, between two ends.
-    Line,
+    /// By day, between two ends.
+    Bus,
     /// In by a gate, and out again.
     Visitor,
 }
@@ -71,7 +71,7 @@ impl Habit {
                 4.0, 4.0, 4.0, 4.0, 4.0, 3.0, 2.0, 1.0, 1.5, 2.5, 3.0, 3.0, 2.5, 3.0, 3.0, 2.5,
                 1.5, 1.0, 1.5, 2.5, 3.5, 4.0, 4.0, 4.0,
             ],
-            Self::Line => &[
+            Self::Bus => &[
                 0.0, 0.0, 0.0, 0.0, 0.0, 2.0, 4.0, 5.0, 5.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0,
                 5.0, 5.0, 4.0, 2.0, 1.0, 0.5, 0.0, 0.0,
             ],
@@ -222,7 +222,7 @@ fn habit_of(kind: PlateKind, class: VehicleClass, plate: &PlateText, random: &mu
     let local = plate.as_str().starts_with("浙J");
     match (kind, class) {
         (PlateKind::Large | PlateKind::Trailer, VehicleClass::Truck) => Habit::Lorry,
-        (_, VehicleClass::Bus) => Habit::Line,
+        (_, VehicleClass::Bus) => Habit::Bus,
         (PlateKind::Small | PlateKind::NewEnergySmall, _) if !local => {
             if random.random_bool(0.6) {
                 Habit::Visitor
@@ -242,7 +242,7 @@ fn habit_of(kind: PlateKind, class: VehicleClass, plate: &PlateText, random: &mu
 fn colour_of(habit: Habit, random: &mut Random) -> VehicleColour {
     use VehicleColour::{Black, Blue, Brown, Green, Grey, Red, Silver, White, Yellow};
     match (habit, random.random_range(0..100)) {
-        (Habit::Line, 0..50) => Green,
+        (Habit::Bus, 0..50) => Green,
         (Habit::Lorry, 0..25) => Red,
         (Habit::Lorry, 25..45) => Blue,
         (_, 0..38) => White,

@@ -17,8 +17,8 @@ use crate::violations::{Violations, camera_id};
 
 /// Most sightings of a message. Their transaction must not keep the cameras' own sightings waiting for long.
 const SIGHTINGS_MAX: usize = 1000;
-/// Most refusals told of a stream.
-const REFUSALS_MAX: usize = 1000;
+/// Most refusals told: an answer has its limit too.
+const REFUSALS_MAX: usize = 500;
 /// How far in the future a capture may lie: beyond it a clock is wrong.
 const AHEAD_MAX: Duration = Duration::from_secs(86_400);
 
@@ -109,6 +109,7 @@ impl Services {
             }
             refusals.sort_by_key(|refusal| refusal.index);
             answer.refused_count = refusals.len() as u64;
+            refusals.truncate(REFUSALS_MAX);
             answer.refusals = refusals;
             Ok(answer)
         };
