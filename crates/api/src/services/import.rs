@@ -195,13 +195,19 @@ impl SightingImport {
         let mut looked_again = false;
         for (index, given) in (self.index..).zip(sightings) {
             let mut wrong = Violations::default();
-            let sighting = sighting_from_pb(&mut wrong, given).filter(|sighting| {
-                wrong.take("capture.time", not_after(sighting.captured.at, latest));
-                let known = self.knows(parts, &sighting.camera, &mut looked_again);
-                wrong.take("camera", known);
-                wrong.is_empty()
-            });
-            match sighting {
+            let sighting = sighting_from_pb(&mut wrong, given);
+            // Whatever else is wrong, an unknown camera is told in the same go.
+            let camera = match &sighting {
+                Some(sighting) => {
+                    wrong.take("capture.time", not_after(sighting.captured.at, latest));
+                    Some(sighting.camera.clone())
+                }
+                None => camera_id(&given.camera).ok(),
+            };
+            if let Some(camera) = camera {
+                wrong.take("camera", self.knows(parts, &camera, &mut looked_again));
+            }
+            match sighting.filter(|_| wrong.is_empty()) {
                 Some(sighting) => records.push(Recorded {
                     sighting: Arc::new(sighting),
                     pictures: Vec::new(),

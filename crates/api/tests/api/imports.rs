@@ -144,7 +144,7 @@ async fn what_cannot_be_taken_is_told_by_its_place_and_the_rest_is_stored() {
         vec![
             with(3, |s| s.camera = "cameras/nowhere".into()),
             pb::Sighting::from(&sighting("k1", "浙J12345", 400_000)),
-            with(5, |s| s.name = "x".repeat(100_000)),
+            with(5, |s| (s.name, s.camera) = ("x".repeat(100_000), "cameras/nowhere".into())),
             good(6),
         ],
     ];
@@ -168,6 +168,10 @@ async fn what_cannot_be_taken_is_told_by_its_place_and_the_rest_is_stored() {
         assert!(description.contains(fix), "{description} lacks {fix}");
     }
     assert_eq!(answer.refusals[3].name, "x".repeat(64));
+    assert_eq!(
+        answer.refusals[3].violations[1].field, "camera",
+        "all that is wrong is told at once"
+    );
     assert_eq!(rig.stored().len(), 3);
     // A camera that is registered while a client imports is known from then on.
     rig.server.register([camera("nowhere", 29.0, 121.0)]);
