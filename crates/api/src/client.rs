@@ -169,7 +169,7 @@ impl Client {
         Ok(client.import_cameras(request).await?.into_inner())
     }
 
-    /// Begins a stream of sightings to import; it may last 30 s.
+    /// Begins a stream of sightings to import; it may last an hour and be silent for 30 s.
     pub fn import_sightings(&self) -> SightingImport {
         let (chunks, waiting) = mpsc::channel(IMPORT_AHEAD);
         let mut client = ImportServiceClient::new(self.channel.clone());
@@ -380,7 +380,7 @@ pub struct SightingImport {
 }
 
 impl SightingImport {
-    /// Sends at most 1000 sightings; waits while the server is busy. False when the server takes no more:
+    /// Sends at most 10,000 sightings; waits while the server is busy. False when the server takes no more:
     /// [`Self::finish`] says why.
     pub async fn send(&mut self, sightings: Vec<pb::Sighting>) -> bool {
         let authority = self.authority.take(); // the first message has it

@@ -84,7 +84,7 @@ impl ApiServer {
         let router = Server::builder()
             // The calls keep the deadline themselves, with a proper status; this is for what they might forget.
             // A client's shorter `grpc-timeout` is honoured here.
-            .timeout(settings.deadline_max.saturating_mul(2))
+            .timeout(settings.call_max)
             .http2_keepalive_interval(Some(settings.keepalive_interval))
             .http2_keepalive_timeout(Some(settings.keepalive_timeout))
             .add_service(health_service)

@@ -19,6 +19,9 @@ pub struct ApiSettings {
     /// Longest time for the parts to answer a unary call, or each question of a stream. A client's shorter
     /// `grpc-timeout` is honoured, a longer one is cut.
     pub deadline_max: Duration,
+    /// Longest time for a call from its beginning to its end, streams of imports included. Streams of answers may last
+    /// longer.
+    pub call_max: Duration,
     /// After the shutdown signal: how long open calls may take before they are cut off.
     pub drain_max: Duration,
     /// HTTP/2 pings on quiet connections, so that a vanished peer is noticed.
@@ -42,6 +45,7 @@ impl Default for ApiSettings {
             streams_max: 256,
             store_calls_max: 8,
             deadline_max: Duration::from_secs(30),
+            call_max: Duration::from_secs(3600),
             drain_max: Duration::from_secs(10),
             keepalive_interval: Duration::from_secs(20),
             keepalive_timeout: Duration::from_secs(10),

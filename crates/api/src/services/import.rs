@@ -3,8 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guiji_domain::{CameraId, ControlError, InvalidValue, Kept, Recorded, Registered, Timestamp};
-use tokio::time::Instant;
-use tonic::{Request, Streaming, async_trait};
+use tonic::{Request, Status, Streaming, async_trait};
 
 use super::{Answer, Services};
 use crate::ApiParts;
@@ -15,8 +14,13 @@ use crate::filter::CAMERAS_MAX;
 use crate::pb;
 use crate::violations::{Violations, camera_id};
 
-/// Most sightings of a message. Their transaction must not keep the cameras' own sightings waiting for long.
-const SIGHTINGS_MAX: usize = 1000;
+/// Most sightings of a message.
+const SIGHTINGS_MAX: usize = 10_000;
+/// Most sightings of a transaction, which must not keep the cameras' own sightings waiting for long. Small messages
+/// that have arrived already share one, so that one sighting a message is no slow import.
+const TRANSACTION_MAX: usize = 1000;
+/// Most days of a transaction: each is a file that is written and synced.
+const TRANSACTION_DAYS_MAX: usize = 32;
 /// Most refusals told: an answer has its limit too.
 const REFUSALS_MAX: usize = 500;
 /// How far in the future a capture may lie: beyond it a clock is wrong.
@@ -49,21 +53,35 @@ impl Services {
         call: &mut Call,
         stream: Streaming<pb::ImportSightingsRequest>,
     ) -> Result<pb::ImportSightingsResponse, Problem> {
-        let until = Instant::now() + self.core.settings.deadline_max;
-        let mut incoming = Incoming { core: Arc::clone(&self.core), stream, until };
+        let mut incoming = Incoming { core: Arc::clone(&self.core), stream, authority: None };
         let mut next = incoming.next().await?;
-        let authority = next.as_ref().and_then(|first| first.authority.clone());
-        call.admit(CallKind::Stream, authority.as_ref())?;
+        incoming.authority = next.as_ref().and_then(|first| first.authority.clone());
+        call.admit(CallKind::Stream, incoming.authority.as_ref())?;
         call.asks("a stream of sightings");
         let mut import = SightingImport::default();
         while let Some(message) = next {
-            check_message(&message, authority.as_ref())?;
+            let mut sightings = message.sightings;
+            let known = loop {
+                if sightings.len() >= TRANSACTION_MAX {
+                    break None;
+                }
+                match incoming.arrived().await {
+                    Some(Ok(Some(message))) => sightings.extend(message.sightings),
+                    end_or_nothing => break end_or_nothing,
+                }
+            };
             let taking = self.core.blocking("import sightings", move |parts| {
-                import.take(parts, &message.sightings)?;
+                import.take(parts, &sightings)?;
                 Ok(import)
             });
-            // The next message arrives while this one is stored.
-            let (taken, received) = tokio::join!(taking, incoming.next());
+            // The next message arrives while these are stored.
+            let receiving = async {
+                match known {
+                    Some(known) => known,
+                    None => incoming.next().await,
+                }
+            };
+            let (taken, received) = tokio::join!(taking, receiving);
             import = taken?;
             call.found(usize::try_from(import.answer.stored_count).unwrap_or(usize::MAX));
             next = received?;
@@ -130,34 +148,49 @@ fn not_registered(error: ControlError) -> Result<String, Problem> {
     }
 }
 
-/// The messages of a stream, as long as it may last.
+/// The messages of a stream, each within the limits.
 struct Incoming {
     core: Arc<Core>,
     stream: Streaming<pb::ImportSightingsRequest>,
-    until: Instant,
+    /// By what right, once the first message has said it.
+    authority: Option<pb::Authority>,
 }
 
+/// The next message; `None` at the end of the stream.
+type Next = Result<Option<pb::ImportSightingsRequest>, Problem>;
+
 impl Incoming {
-    async fn next(&mut self) -> Result<Option<pb::ImportSightingsRequest>, Problem> {
+    /// Waits for the next message. A client that is silent for longer than a call may take has gone astray.
+    async fn next(&mut self) -> Next {
+        let silent_max = self.core.settings.deadline_max;
         tokio::select! {
-            message = self.stream.message() => message.map_err(Problem::broken),
+            message = self.stream.message() => self.checked(message),
             () = self.core.drain_begun() => Err(Problem::Draining),
-            () = tokio::time::sleep_until(self.until) => {
-                Err(Problem::TooLate { doing: "receive sightings" })
+            () = tokio::time::sleep(silent_max) => {
+                Err(Problem::TooLate { doing: "wait for more sightings" })
             }
         }
     }
-}
 
-fn check_message(
-    message: &pb::ImportSightingsRequest,
-    authority: Option<&pb::Authority>,
-) -> Result<(), Problem> {
-    if message.authority.is_some() && message.authority.as_ref() != authority {
-        let fix = "differs from that of the stream's first message: begin another stream";
-        return Err(Problem::field("authority", fix));
+    /// The next message if it is there already; `None` when it would have to be waited for.
+    async fn arrived(&mut self) -> Option<Next> {
+        tokio::select! {
+            biased;
+            message = self.stream.message() => Some(self.checked(message)),
+            () = std::future::ready(()) => None,
+        }
     }
-    limited("sightings", message.sightings.len(), SIGHTINGS_MAX)
+
+    fn checked(&self, message: Result<Option<pb::ImportSightingsRequest>, Status>) -> Next {
+        let Some(message) = message.map_err(Problem::broken)? else { return Ok(None) };
+        let other = self.authority.is_some() && message.authority.is_some();
+        if other && message.authority != self.authority {
+            let fix = "differs from that of the stream's first message: begin another stream";
+            return Err(Problem::field("authority", fix));
+        }
+        limited("sightings", message.sightings.len(), SIGHTINGS_MAX)?;
+        Ok(Some(message))
+    }
 }
 
 fn limited(field: &str, count: usize, limit: usize) -> Result<(), Problem> {
@@ -188,7 +221,7 @@ struct SightingImport {
 }
 
 impl SightingImport {
-    /// Takes the sightings of a message in, in one transaction; blocking.
+    /// Takes sightings in, in transactions of bounded size; blocking.
     fn take(&mut self, parts: &ApiParts, sightings: &[pb::Sighting]) -> Result<(), Problem> {
         let latest = parts.clock.now().plus(AHEAD_MAX);
         let mut records = Vec::with_capacity(sightings.len());
@@ -222,11 +255,16 @@ impl SightingImport {
             }
         }
         self.index += sightings.len() as u64;
-        for kept in parts.intake.take_in(&mut records)?.kept {
-            match kept {
-                Kept::New | Kept::Replaced => self.answer.stored_count += 1,
-                Kept::Present => self.answer.present_count += 1,
+        let mut left = &mut records[..];
+        while !left.is_empty() {
+            let (transaction, later) = left.split_at_mut(transaction_len(left));
+            for kept in parts.intake.take_in(transaction)?.kept {
+                match kept {
+                    Kept::New | Kept::Replaced => self.answer.stored_count += 1,
+                    Kept::Present => self.answer.present_count += 1,
+                }
             }
+            left = later;
         }
         Ok(())
     }
@@ -248,6 +286,16 @@ impl SightingImport {
             Err(InvalidValue::new("camera", camera, "is not registered: ImportCameras first"))
         }
     }
+}
+
+/// How many of the sightings, from the first on, go into one transaction.
+fn transaction_len(records: &[Recorded]) -> usize {
+    let mut days = HashSet::new();
+    let fits = |record: &&Recorded| {
+        days.insert(record.sighting.span.first().utc_day());
+        days.len() <= TRANSACTION_DAYS_MAX
+    };
+    records.iter().take(TRANSACTION_MAX).take_while(fits).count()
 }
 
 fn not_after(at: Timestamp, latest: Timestamp) -> Result<(), InvalidValue> {
