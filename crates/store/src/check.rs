@@ -1,6 +1,6 @@
 //! Whether everything on disk is what was written.
 
-use guiji_domain::{Digest, SightingId, SortOrder, StoreError};
+use guiji_domain::{Digest, Sighting, SightingId, SightingStage, SortOrder, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::codes::{Coded, NONE};
@@ -8,6 +8,7 @@ use crate::day::Day;
 use crate::errors::sql;
 use crate::pack::{place, read_picture};
 use crate::partition::{RawSighting, checked_alert};
+use crate::segment::{self, Segment};
 use crate::store::Shared;
 
 const DOING: &str = "check the store";
@@ -79,11 +80,12 @@ pub(crate) fn run(shared: &Shared) -> Result<CheckReport, StoreError> {
     report.accept(entries)?;
     for partition in shared.partitions_by(SortOrder::OldestFirst) {
         // A file whose header is damaged cannot even be opened.
-        let opened = shared.reader(&partition);
-        let Some(Some(connection)) = report.accept(opened)? else { continue };
+        let opened = shared.view(&partition, true);
+        let Some(Some(view)) = report.accept(opened)? else { continue };
+        let Some(connection) = view.database() else { continue };
         report.partitions += 1;
         let mut inner = CheckReport::default();
-        let checked = check_partition(shared, &connection, partition.day, &mut inner);
+        let checked = check_partition(shared, connection, partition.day, &mut inner);
         report.add(inner);
         // SQLite may give up halfway through a damaged file; what it says then is the finding.
         match checked {
@@ -91,6 +93,9 @@ pub(crate) fn run(shared: &Shared) -> Result<CheckReport, StoreError> {
                 report.found(partition.path.display(), reason)
             }
             other => other?,
+        }
+        if let Some(segment) = view.segment() {
+            check_segment(connection, segment, partition.day, &mut report)?;
         }
     }
     Ok(report)
@@ -175,21 +180,55 @@ fn check_sightings(
         if Day::of(sighting.id.started()) != day {
             report.found(format!("sighting {}", sighting.id), "it lies in another day's file");
         }
-        for evidence in &sighting.evidence {
-            let known = connection
-                .prepare_cached("SELECT 1 FROM picture WHERE digest = ?1 AND kind = ?2")
-                .and_then(|mut statement| {
-                    statement
-                        .query_row(params![evidence.digest.0, evidence.kind.code()], |_| Ok(()))
-                        .optional()
-                })
-                .map_err(&failed)?;
-            if known.is_none() {
-                report.found(
-                    format!("picture {} of sighting {}", evidence.digest, sighting.id),
-                    "no row says where it lies",
-                );
-            }
+        check_evidence(connection, &sighting, report)?;
+    }
+    Ok(())
+}
+
+fn check_segment(
+    connection: &Connection,
+    segment: &Segment,
+    day: Day,
+    report: &mut CheckReport,
+) -> Result<(), StoreError> {
+    report.sightings += u64::from(segment.rows());
+    let (mut findings, mut damages) = (CheckReport::default(), CheckReport::default());
+    let mut each = |sighting: Sighting| {
+        if sighting.stage != SightingStage::Final || Day::of(sighting.id.started()) != day {
+            findings.found(format!("sighting {}", sighting.id), "it lies in another day's segment");
+        }
+        check_evidence(connection, &sighting, &mut findings)
+    };
+    let mut found = |error: StoreError| match error {
+        StoreError::Damaged { what, reason } => damages.found(what, reason),
+        error => damages.found(segment.path().display(), error),
+    };
+    segment::check(segment, &mut each, &mut found)?;
+    report.add(damages);
+    report.add(findings);
+    Ok(())
+}
+
+/// Whether a row says where each picture lies.
+fn check_evidence(
+    connection: &Connection,
+    sighting: &Sighting,
+    report: &mut CheckReport,
+) -> Result<(), StoreError> {
+    for evidence in &sighting.evidence {
+        let known = connection
+            .prepare_cached("SELECT 1 FROM picture WHERE digest = ?1 AND kind = ?2")
+            .and_then(|mut statement| {
+                statement
+                    .query_row(params![evidence.digest.0, evidence.kind.code()], |_| Ok(()))
+                    .optional()
+            })
+            .map_err(sql(DOING))?;
+        if known.is_none() {
+            report.found(
+                format!("picture {} of sighting {}", evidence.digest, sighting.id),
+                "no row says where it lies",
+            );
         }
     }
     Ok(())

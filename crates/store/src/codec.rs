@@ -193,7 +193,7 @@ impl Writer {
         self.bytes(&number.to_le_bytes());
     }
 
-    fn f32(&mut self, number: f32) {
+    pub(crate) fn f32(&mut self, number: f32) {
         self.bytes(&number.to_le_bytes());
     }
 
@@ -205,7 +205,7 @@ impl Writer {
         self.byte(number as u8);
     }
 
-    fn str(&mut self, text: &str) {
+    pub(crate) fn str(&mut self, text: &str) {
         self.blob(text.as_bytes());
     }
 
@@ -214,7 +214,7 @@ impl Writer {
         self.bytes(bytes);
     }
 
-    fn time(&mut self, time: &CaptureTime) {
+    pub(crate) fn time(&mut self, time: &CaptureTime) {
         self.i64(time.at.as_nanos());
         self.var(time.uncertainty.as_secs());
         self.var(u64::from(time.uncertainty.subsec_nanos()));
@@ -275,7 +275,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (taken, rest) = self.0.split_first_chunk().ok_or(Malformed("length"))?;
         self.0 = rest;
         Ok(*taken)
@@ -293,7 +293,7 @@ impl<'a> Reader<'a> {
         self.array().map(i64::from_le_bytes)
     }
 
-    fn f32(&mut self) -> Result<f32, Malformed> {
+    pub(crate) fn f32(&mut self) -> Result<f32, Malformed> {
         self.array().map(f32::from_le_bytes)
     }
 
@@ -313,7 +313,7 @@ impl<'a> Reader<'a> {
         Err(Malformed("number"))
     }
 
-    fn var_u32(&mut self, what: &'static str) -> Result<u32, Malformed> {
+    pub(crate) fn var_u32(&mut self, what: &'static str) -> Result<u32, Malformed> {
         u32::try_from(self.var()?).map_err(|_| Malformed(what))
     }
 
@@ -322,7 +322,7 @@ impl<'a> Reader<'a> {
         self.take(length)
     }
 
-    fn str(&mut self) -> Result<&'a str, Malformed> {
+    pub(crate) fn str(&mut self) -> Result<&'a str, Malformed> {
         std::str::from_utf8(self.blob()?).map_err(|_| Malformed("text"))
     }
 
@@ -330,22 +330,28 @@ impl<'a> Reader<'a> {
         CameraId::new(self.str()?).map_err(|_| Malformed("camera"))
     }
 
-    fn coded<T: Coded>(&mut self, what: &'static str) -> Result<T, Malformed> {
+    pub(crate) fn coded<T: Coded>(&mut self, what: &'static str) -> Result<T, Malformed> {
         T::from_code(self.byte()?).ok_or(Malformed(what))
     }
 
-    fn optional<T: Coded>(&mut self, what: &'static str) -> Result<Option<T>, Malformed> {
+    pub(crate) fn optional<T: Coded>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<Option<T>, Malformed> {
         match self.byte()? {
             NONE => Ok(None),
             code => T::from_code(code).map(Some).ok_or(Malformed(what)),
         }
     }
 
-    fn shared<T: Coded>(&mut self, what: &'static str) -> Result<Option<(T, f32)>, Malformed> {
+    pub(crate) fn shared<T: Coded>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<Option<(T, f32)>, Malformed> {
         self.optional(what)?.map(|choice| Ok((choice, self.f32()?))).transpose()
     }
 
-    fn time(&mut self) -> Result<CaptureTime, Malformed> {
+    pub(crate) fn time(&mut self) -> Result<CaptureTime, Malformed> {
         let at = Timestamp::from_nanos(self.i64()?);
         let secs = self.var()?;
         let nanos = self.var_u32("uncertainty")?;

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use guiji_domain::{Alert, Sighting, SightingId, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -8,18 +8,21 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::codec::{decode_alert, decode_sighting};
 use crate::day::Day;
 use crate::errors::{damaged, sql, sql_at};
+use crate::segment::Segment;
 
-/// The file of one day, and what is known of it without opening it.
+/// The files of one day, and what is known of them without opening them: its database, and once it is sealed, the
+/// segment with what was final then.
 #[derive(Debug)]
 pub(crate) struct Partition {
     pub(crate) day: Day,
     pub(crate) path: PathBuf,
     summary: Mutex<Summary>,
+    segment: RwLock<Option<Arc<Segment>>>,
     deleted: AtomicBool,
 }
 
-/// Bounds that let a query pass a partition over. They only ever widen, and do so before a commit, so that no
-/// committed row lies outside.
+/// Bounds of what is in the database, that let a query pass it over. They widen before a commit, so that no committed
+/// row lies outside, and narrow only when rows have gone into a segment.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Summary {
     /// Earliest and latest capture time, nanoseconds.
@@ -40,13 +43,54 @@ impl Summary {
 }
 
 impl Partition {
-    pub(crate) fn new(day: Day, path: PathBuf, summary: Summary) -> Self {
-        Self { day, path, summary: Mutex::new(summary), deleted: AtomicBool::new(false) }
+    pub(crate) fn new(
+        day: Day,
+        path: PathBuf,
+        summary: Summary,
+        segment: Option<Arc<Segment>>,
+    ) -> Self {
+        Self {
+            day,
+            path,
+            summary: Mutex::new(summary),
+            segment: RwLock::new(segment),
+            deleted: AtomicBool::new(false),
+        }
     }
 
     /// The path of a day's file in the folder of partitions.
     pub(crate) fn path_in(folder: &Path, day: Day) -> PathBuf {
         folder.join(format!("{day}.db"))
+    }
+
+    /// The path of a day's segment of that number.
+    pub(crate) fn segment_path(&self, number: u32) -> PathBuf {
+        self.path.with_extension(format!("{number:04}.seg"))
+    }
+
+    /// What was sealed.
+    pub(crate) fn segment(&self) -> Option<Arc<Segment>> {
+        self.hold_segment().clone()
+    }
+
+    /// While this is held, no sealing commits: what a transaction on the database sees that begins meanwhile goes
+    /// with this segment.
+    pub(crate) fn hold_segment(&self) -> RwLockReadGuard<'_, Option<Arc<Segment>>> {
+        self.segment.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commits a sealing: `commit` makes it durable and gives the bounds of what stays in the database. No reader
+    /// sees rows in both places or in neither.
+    pub(crate) fn seal(
+        &self,
+        segment: Arc<Segment>,
+        commit: impl FnOnce() -> Result<Summary, StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut held = self.segment.write().unwrap_or_else(PoisonError::into_inner);
+        let summary = commit()?;
+        *self.lock() = summary;
+        *held = Some(segment);
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Summary> {
@@ -73,6 +117,14 @@ impl Partition {
     pub(crate) fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::SeqCst)
     }
+}
+
+/// The number of the segment that belongs to a database.
+pub(crate) fn sealed_number(connection: &Connection) -> Result<Option<u32>, StoreError> {
+    connection
+        .prepare_cached("SELECT segment FROM sealed")
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)).optional())
+        .map_err(sql("find a sealed day"))
 }
 
 /// The bounds of a partition, from its indexes.

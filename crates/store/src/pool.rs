@@ -1,13 +1,16 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use guiji_domain::StoreError;
 use rusqlite::Connection;
+use tracing::debug;
 
 use crate::day::Day;
-use crate::partition::Partition;
+use crate::errors::sql;
+use crate::partition::{Partition, sealed_number};
 use crate::schema;
+use crate::segment::Segment;
 
 /// Read connections of all partitions: opened when needed, kept for the next query, closed least recently used
 /// first. Never more than a fixed number are open; who needs one more waits.
@@ -95,6 +98,48 @@ impl ReadPool {
     pub(crate) fn release(&self, day: Day) {
         self.lock().retiring.remove(&day);
         self.changed.notify_all();
+    }
+}
+
+/// What a day holds, as it was at one moment.
+pub(crate) struct View<'a> {
+    /// Inside a transaction.
+    database: Option<Lent<'a>>,
+    segment: Option<Arc<Segment>>,
+}
+
+impl<'a> View<'a> {
+    /// Takes a connection's present state. No sealing may commit meanwhile.
+    pub(crate) fn begin(
+        database: Option<Lent<'a>>,
+        segment: Option<Arc<Segment>>,
+    ) -> Result<Self, StoreError> {
+        if let Some(connection) = &database {
+            // A transaction sees what is there at its first read.
+            let begun = connection.execute_batch("BEGIN");
+            begun.map_err(sql("read a partition"))?;
+            sealed_number(connection)?;
+        }
+        Ok(Self { database, segment })
+    }
+
+    pub(crate) fn database(&self) -> Option<&Connection> {
+        self.database.as_deref()
+    }
+
+    pub(crate) fn segment(&self) -> Option<&Arc<Segment>> {
+        self.segment.as_ref()
+    }
+}
+
+impl Drop for View<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.database
+            && let Err(error) = connection.execute_batch("COMMIT")
+        {
+            // It is closed then when it is given back.
+            debug!(%error, "a transaction that only read does not end");
+        }
     }
 }
 

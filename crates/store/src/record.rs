@@ -8,6 +8,7 @@ use crate::codec::{decode_alert, decode_sighting, encode_alert, encode_sighting}
 use crate::codes::{Coded, NONE};
 use crate::errors::sql;
 use crate::partition::{Summary, checksum, id_key, sql_number};
+use crate::segment::Segment;
 
 const DOING: &str = "append sightings";
 
@@ -22,15 +23,22 @@ pub(crate) enum Prior {
     Final,
 }
 
-/// Enters a sighting or replaces its provisional form.
+/// Enters a sighting or replaces its provisional form, unless it is final already: here, or in what was sealed.
 pub(crate) fn put_sighting(
     connection: &Connection,
+    sealed: Option<&Segment>,
     sighting: &Sighting,
     summary: &mut Summary,
 ) -> Result<Prior, StoreError> {
     let prior = find_prior(connection, sighting.id)?;
     if prior == Prior::Final {
         return Ok(prior);
+    }
+    if let Some(segment) = sealed
+        && prior == Prior::None
+        && segment.find(sighting.id)?.is_some()
+    {
+        return Ok(Prior::Final);
     }
     let record = encode_sighting(sighting);
     // A value that cannot be read back must not be acknowledged.

@@ -7,7 +7,9 @@ use tracing::info;
 
 use crate::errors::io_at;
 use crate::pack::PackName;
+use crate::partition::Partition;
 use crate::schema::sync_folder_of;
+use crate::seal::segment_files;
 use crate::store::{Shared, files_in};
 use crate::writer::Writer;
 
@@ -62,11 +64,17 @@ pub(crate) fn enforce(
         writer.close_day(day);
         shared.pool.retire(day);
         shared.remove_partition(day);
-        let deleted = delete_partition(&partition.path);
+        let deleted = delete_partition(shared, &partition);
         shared.pool.release(day);
         report.bytes += deleted?;
         report.partitions += 1;
         info!(%day, "deleted a day of sightings");
+    }
+    // What a crash left of a day that was being deleted.
+    for (day, path) in segment_files(&shared.sightings_folder())? {
+        if day.is_past(shared.settings.sightings_days, now) && shared.partition(day).is_err() {
+            report.bytes += delete(&path)?;
+        }
     }
     for kind in EvidenceKind::ALL {
         delete_packs(shared, writer, *kind, now, &mut report)?;
@@ -74,13 +82,20 @@ pub(crate) fn enforce(
     Ok(report)
 }
 
-/// The log goes before the file: a log without its file would be played into a later file of the same name.
-fn delete_partition(path: &Path) -> Result<u64, StoreError> {
+/// The log goes before the file: a log without its file would be played into a later file of the same name. Segments
+/// go last: without the database nothing takes them for the day's.
+fn delete_partition(shared: &Shared, partition: &Partition) -> Result<u64, StoreError> {
+    let path = &partition.path;
     let mut bytes = 0;
     for suffix in ["-wal", "-shm", ""] {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         bytes += delete(Path::new(&name))?;
+    }
+    sync_folder_of(path)?;
+    let segments = segment_files(&shared.sightings_folder())?;
+    for (_, path) in segments.iter().filter(|(day, _)| *day == partition.day) {
+        bytes += delete(path)?;
     }
     sync_folder_of(path)?;
     Ok(bytes)

@@ -31,7 +31,7 @@ impl FileKind {
     fn migrations(self) -> &'static [&'static str] {
         match self {
             Self::Registry => &[REGISTRY_V1],
-            Self::Partition => &[PARTITION_V1],
+            Self::Partition => &[PARTITION_V1, PARTITION_V2],
         }
     }
 }
@@ -85,6 +85,11 @@ CREATE TABLE picture (
     start INTEGER NOT NULL, length INTEGER NOT NULL,
     PRIMARY KEY (digest, kind)
 ) STRICT, WITHOUT ROWID;
+";
+
+const PARTITION_V2: &str = "
+-- Which segment holds what was sealed: the number in its file's name. No row, no segment.
+CREATE TABLE sealed (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL) STRICT;
 ";
 
 /// How long a connection waits for a lock: only recovery and checkpoints of another connection hold one.

@@ -1,17 +1,20 @@
 //! Answers to queries, equal to filtering everything by [`SightingQuery::accepts`].
 //!
-//! A day's file is searched along *lanes*: ranges of an index whose rows come in the order asked for, by
-//! `(captured, id)`. One lane a matching plate or camera, or one over time. All lanes of all days feed one heap
-//! that keeps the best page; a lane ends as soon as its next row could not enter the page.
+//! A day's database is searched along *lanes*: ranges of an index whose rows come in the order asked for, by
+//! `(captured, id)`. One lane a matching plate or camera, or one over time. A segment is one lane. All lanes of all
+//! days feed one heap that keeps the best page; a lane ends as soon as its next row could not enter the page.
 
 use std::collections::{BinaryHeap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use guiji_domain::{PlatePattern, Sighting, SightingPage, SightingQuery, SortOrder, StoreError};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::codes::Coded;
 use crate::errors::sql;
-use crate::partition::{RawSighting, Summary, id_key};
+use crate::partition::{RawSighting, id_key};
+use crate::segment::{self, Segment};
 use crate::validate;
 
 const DOING: &str = "search sightings";
@@ -40,7 +43,14 @@ struct Bound(i64, Vec<u8>);
 #[derive(Debug)]
 struct Found {
     rank: Rank,
-    row: RawSighting,
+    row: Row,
+}
+
+/// Where the record of a row is. Only those of the page are read.
+#[derive(Debug)]
+enum Row {
+    Loose(RawSighting),
+    Sealed(Arc<Segment>, u32),
 }
 
 /// Orders rows by the order asked for: the first wanted is the least.
@@ -112,9 +122,9 @@ impl<'a> Search<'a> {
         self.bounds.0 >= self.bounds.1 || self.query.cameras.as_ref().is_some_and(Vec::is_empty)
     }
 
-    /// Whether a partition with these bounds may hold a row that enters the page.
-    pub(crate) fn wants(&self, summary: Summary) -> bool {
-        let Some((first, last)) = summary.captured else { return false };
+    /// Whether what was captured within these bounds may enter the page.
+    pub(crate) fn wants(&self, captured: Option<(i64, i64)>) -> bool {
+        let Some((first, last)) = captured else { return false };
         let (low, high) = &self.bounds;
         if last < low.0 || first > high.0 {
             return false;
@@ -131,15 +141,47 @@ impl<'a> Search<'a> {
         self.page.len() <= self.length || self.page.peek().is_some_and(|worst| rank <= worst.rank)
     }
 
-    /// Searches one day.
+    /// Searches the database of one day. It must be inside a transaction, one for all lanes: a sighting made final in
+    /// between must not be met twice or missed.
     pub(crate) fn visit(&mut self, connection: &Connection) -> Result<(), StoreError> {
-        // One snapshot for all lanes: a sighting made final in between must not be met twice or missed.
-        let snapshot = connection.unchecked_transaction().map_err(sql(DOING))?;
-        let Some((lanes, filter)) = self.plan(&snapshot)? else { return Ok(()) };
+        let Some((lanes, filter)) = self.plan(connection)? else { return Ok(()) };
         for lane in lanes {
-            self.walk(&snapshot, lane, &filter)?;
+            self.walk(connection, lane, &filter)?;
         }
-        snapshot.commit().map_err(sql(DOING))
+        Ok(())
+    }
+
+    /// Searches the segment of one day.
+    pub(crate) fn visit_segment(&mut self, segment: &Arc<Segment>) -> Result<(), StoreError> {
+        let query = self.query;
+        let (low, high) = self.bounds.clone();
+        let bound = |(captured, id): segment::Key| Bound(captured, id_key(id).to_vec());
+        let request = segment::Request {
+            begins: &|key| bound(key) > low,
+            ended: &|key| bound(key) >= high,
+            span: (low.0, high.0),
+            order: query.order,
+            plate: query.plate.as_ref(),
+            cameras: query.cameras.as_deref(),
+            classes: mask(&query.classes),
+            colours: mask(&query.colours),
+            enough: self.length + 1,
+        };
+        segment.rows_wanted(&request, |(captured, id), row| {
+            let rank = Rank((captured, id_key(id)), query.order);
+            if !self.has_room_for(rank) {
+                return ControlFlow::Break(());
+            }
+            self.put(Found { rank, row: Row::Sealed(Arc::clone(segment), row) });
+            ControlFlow::Continue(())
+        })
+    }
+
+    fn put(&mut self, found: Found) {
+        self.page.push(found);
+        if self.page.len() > self.length + 1 {
+            self.page.pop();
+        }
     }
 
     /// The lanes to walk and what to look at in their rows; `None` when the day cannot match.
@@ -228,10 +270,7 @@ impl<'a> Search<'a> {
                 checksum: row.get(4).map_err(&failed)?,
                 record: row.get(5).map_err(&failed)?,
             };
-            self.page.push(Found { rank, row });
-            if self.page.len() > self.length + 1 {
-                self.page.pop();
-            }
+            self.put(Found { rank, row: Row::Loose(row) });
         }
         Ok(())
     }
@@ -244,7 +283,10 @@ impl<'a> Search<'a> {
             .into_sorted_vec()
             .into_iter()
             .take(self.length)
-            .map(|found| found.row.checked())
+            .map(|found| match found.row {
+                Row::Loose(raw) => raw.checked(),
+                Row::Sealed(segment, row) => segment.sighting(row),
+            })
             .collect::<Result<_, _>>()?;
         Ok(SightingPage { sightings, more })
     }

@@ -9,6 +9,10 @@ pub struct StoreSettings {
     pub dir: PathBuf,
     /// Sightings and their alerts are deleted when their day is more than this many days before today (UTC).
     pub sightings_days: u32,
+    /// A day is sealed when it is more than this many days before today (UTC).
+    pub seal_days: u32,
+    /// Most bytes of sealed days kept in memory, as they are used.
+    pub segment_cache_bytes: usize,
     /// How long and how much evidence is kept.
     pub evidence: EvidenceLimits,
     /// A pack that has reached this size in bytes is followed by a new one: the grain of the evidence quota.
@@ -20,13 +24,15 @@ pub struct StoreSettings {
 }
 
 impl StoreSettings {
-    /// The defaults: sightings for a year, plates for a year and 50 GB, vehicles for 90 days and 200 GB, whole
+    /// The defaults: sightings for a year and sealed when their day has been over for a day, plates for a year and 50 GB, vehicles for 90 days and 200 GB, whole
     /// frames for 30 days and 200 GB.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         const GB: u64 = 1_000_000_000;
         Self {
             dir: dir.into(),
             sightings_days: 365,
+            seal_days: 1,
+            segment_cache_bytes: 256 * 1024 * 1024,
             evidence: EvidenceLimits {
                 plate: KeepLimit { days: 365, bytes: 50 * GB },
                 vehicle: KeepLimit { days: 90, bytes: 200 * GB },

@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use guiji_domain::{Alert, Kept, Receipt, Recorded, StoreError};
 use rusqlite::Connection;
@@ -10,6 +11,7 @@ use crate::pack::{PackName, PackWriter};
 use crate::partition::Summary;
 use crate::record::{Prior, put_alerts, put_sighting};
 use crate::schema::{self, FileKind};
+use crate::segment::Segment;
 use crate::store::Shared;
 use crate::undo::{self, DayUndo};
 
@@ -50,6 +52,8 @@ pub(crate) enum Fault {
 struct DayWriter {
     day: Day,
     connection: Connection,
+    /// What was sealed before it was opened; sealing closes the day.
+    sealed: Option<Arc<Segment>>,
     packs: PackWriter,
 }
 
@@ -204,9 +208,10 @@ impl Writer {
         let settings = &shared.settings;
         let connection =
             schema::open_writer(&partition.path, FileKind::Partition, settings.durability)?;
+        let sealed = partition.segment();
         shared.add_partition(partition);
         let packs = pack_writer(shared, day);
-        self.days.push(DayWriter { day, connection, packs });
+        self.days.push(DayWriter { day, connection, sealed, packs });
         Ok(())
     }
 
@@ -235,7 +240,7 @@ impl Writer {
         });
     }
 
-    /// Closes a day, since its file is about to be deleted.
+    /// Closes a day, since its file is about to be deleted or was rewritten.
     pub(crate) fn close_day(&mut self, day: Day) {
         self.days.retain(|open| open.day != day);
     }
@@ -285,7 +290,8 @@ impl DayWriter {
         prepared: &mut Prepared,
     ) -> Result<(Kept, Vec<Alert>), StoreError> {
         let sighting = &item.sighting;
-        let prior = put_sighting(&self.connection, sighting, &mut prepared.summary)?;
+        let sealed = self.sealed.as_deref();
+        let prior = put_sighting(&self.connection, sealed, sighting, &mut prepared.summary)?;
         if prior != Prior::Final {
             for (evidence, picture) in sighting.evidence.iter().zip(&item.pictures) {
                 self.packs.put(&self.connection, evidence.kind, &evidence.digest, picture)?;

@@ -1,9 +1,11 @@
-//! One contract for every store, run against the durable one and the one in memory.
+//! One contract for every store, run against the durable one, the durable one with every day sealed after each write,
+//! and the one in memory.
 
 #![allow(clippy::unwrap_used)] // helpers of tests are not seen as tests
 
 mod common;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use common::*;
@@ -14,6 +16,70 @@ use proptest::prelude::*;
 /// Everything that a store is.
 trait AnyStore: SightingStore + AlertLog + Watchlist + CameraRegistry {}
 impl<T: SightingStore + AlertLog + Watchlist + CameraRegistry> AnyStore for T {}
+
+/// The durable store, in which every day is sealed after each write.
+struct Sealing(Store);
+
+impl Sealing {
+    fn open(folder: &Path) -> Self {
+        let settings =
+            StoreSettings { seal_days: 0, segment_cache_bytes: 20_000, ..settings(folder) };
+        Self(Store::open(settings).unwrap())
+    }
+}
+
+impl SightingStore for Sealing {
+    fn record(&self, batch: &[Recorded]) -> Result<Receipt, StoreError> {
+        let receipt = self.0.record(batch)?;
+        self.0.seal_days(at(1000 * 86_400))?;
+        Ok(receipt)
+    }
+    fn get(&self, id: SightingId) -> Result<Option<Sighting>, StoreError> {
+        self.0.get(id)
+    }
+    fn search(&self, query: &SightingQuery) -> Result<SightingPage, StoreError> {
+        self.0.search(query)
+    }
+    fn evidence(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        self.0.evidence(digest)
+    }
+}
+
+impl AlertLog for Sealing {
+    fn alerts_after(&self, cursor: u64, limit: usize) -> Result<Vec<Alert>, StoreError> {
+        self.0.alerts_after(cursor, limit)
+    }
+    fn last_cursor(&self) -> Result<u64, StoreError> {
+        self.0.last_cursor()
+    }
+    fn alerts_of(&self, sighting: SightingId) -> Result<Vec<Alert>, StoreError> {
+        self.0.alerts_of(sighting)
+    }
+}
+
+impl Watchlist for Sealing {
+    fn put_entry(&self, entry: &WatchEntry) -> Result<(), StoreError> {
+        self.0.put_entry(entry)
+    }
+    fn remove_entry(&self, id: &WatchEntryId) -> Result<bool, StoreError> {
+        self.0.remove_entry(id)
+    }
+    fn entries(&self) -> Result<Vec<WatchEntry>, StoreError> {
+        self.0.entries()
+    }
+}
+
+impl CameraRegistry for Sealing {
+    fn put_cameras(&self, cameras: &[Camera]) -> Result<(), StoreError> {
+        self.0.put_cameras(cameras)
+    }
+    fn remove_camera(&self, id: &CameraId) -> Result<bool, StoreError> {
+        self.0.remove_camera(id)
+    }
+    fn cameras(&self) -> Result<Vec<Camera>, StoreError> {
+        self.0.cameras()
+    }
+}
 
 macro_rules! contract_suite {
     ($name:ident, $factory:expr) => {
@@ -41,6 +107,7 @@ macro_rules! contract_suite {
                 the_cameras_are_kept_in_order,
                 many_cameras_are_kept_at_once_or_none,
                 what_is_not_a_number_is_refused,
+                a_lattice_is_kept_nearly,
                 an_empty_store_answers,
             );
         }
@@ -57,6 +124,10 @@ macro_rules! contract_suite {
 contract_suite!(durable, {
     let folder = tempfile::tempdir().unwrap();
     (guiji_store::Store::open(crate::common::settings(folder.path())).unwrap(), folder)
+});
+contract_suite!(sealed, {
+    let folder = tempfile::tempdir().unwrap();
+    (crate::Sealing::open(folder.path()), folder)
 });
 contract_suite!(in_memory, (guiji_store::MemoryStore::new(), ()));
 
@@ -467,6 +538,24 @@ fn what_is_not_a_number_is_refused(store: &dyn AnyStore) {
     assert!(store.cameras().unwrap().is_empty() && store.entries().unwrap().is_empty());
 }
 
+/// Whatever the probabilities: a candidate loses at most a sixteenth of what it or its position has left.
+fn a_lattice_is_kept_nearly(store: &dyn AnyStore) {
+    let state = plate_with("浙J12345", [0.83, 0.111, 0.0317, 0.0009]);
+    let sighting = sighting("k1", 1, at(10), state);
+    store.record(&[plain(sighting.clone())]).unwrap();
+    let kept = store.get(sighting.id).unwrap().unwrap();
+    let (PlateState::Read(was), PlateState::Read(is)) = (&sighting.plate, &kept.plate) else {
+        panic!("{kept:?}");
+    };
+    assert_eq!((&is.text, is.confidence, is.reads), (&was.text, was.confidence, was.reads));
+    for (was, is) in was.lattice.positions().iter().zip(is.lattice.positions()) {
+        for candidate in was.candidates() {
+            let (p, q) = (candidate.probability, is.probability(candidate.character));
+            assert!((p - q).abs() <= p.min(1.0 - p) / 16.0, "{p} {q}");
+        }
+    }
+}
+
 fn an_empty_store_answers(store: &dyn AnyStore) {
     assert_eq!(store.record(&[]).unwrap(), Receipt::default());
     assert_eq!(store.get(SightingId::from_u128(u128::MAX)).unwrap(), None);
@@ -532,7 +621,7 @@ proptest! {
 
     /// The indexes change nothing: every page of every query is what filtering everything gives.
     #[test]
-    fn the_durable_store_answers_as_the_one_in_memory(
+    fn the_durable_stores_answer_as_the_one_in_memory(
         batches in prop::collection::vec(prop::collection::vec(any_sighting(), 1..30), 1..5),
         queries in prop::collection::vec(any_query(), 20),
     ) {
@@ -540,19 +629,30 @@ proptest! {
         // One read connection: days take it from each other all the time.
         let settings = StoreSettings { readers_max: 1, ..settings(folder.path()) };
         let (durable, memory) = (Store::open(settings).unwrap(), MemoryStore::new());
+        let folder = tempfile::tempdir().unwrap();
+        let sealed = Sealing::open(folder.path());
         for batch in batches {
             let batch: Vec<_> = batch.into_iter().map(plain).collect();
-            durable.record(&batch).unwrap();
-            memory.record(&batch).unwrap();
+            let receipt = memory.record(&batch).unwrap();
+            prop_assert_eq!(&durable.record(&batch).unwrap(), &receipt);
+            prop_assert_eq!(&sealed.record(&batch).unwrap(), &receipt);
         }
         for mut query in queries {
             for _ in 0..6 {
                 let page = memory.search(&query).unwrap();
                 prop_assert_eq!(&durable.search(&query).unwrap(), &page, "{:?}", query);
+                prop_assert_eq!(&sealed.search(&query).unwrap(), &page, "sealed {:?}", query);
                 let Some(last) = page.sightings.last() else { break };
                 query.after = Some((last.captured.at, last.id));
             }
         }
-        prop_assert!(durable.check().unwrap().is_sound());
+        for store in [&durable, &sealed.0] {
+            prop_assert!(store.check().unwrap().is_sound());
+        }
+        // What is opened again is the same.
+        drop(sealed);
+        let sealed = Sealing::open(folder.path());
+        let query = SightingQuery { provisional: true, ..SightingQuery::all_in(TimeSpan::ALL, 1000) };
+        prop_assert_eq!(sealed.search(&query).unwrap(), memory.search(&query).unwrap());
     }
 }

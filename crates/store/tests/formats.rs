@@ -14,9 +14,13 @@ fn fixture(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(version)
 }
 
+fn plate_v1(text: &str) -> PlateState {
+    plate_with(text, [0.9, 0.05, 0.02, 0.01])
+}
+
 /// What the store of version 1 holds.
 fn contents_v1() -> Vec<Recorded> {
-    let read = sighting("k1", 1, at(10), plate("浙J12345"));
+    let read = sighting("k1", 1, at(10), plate_v1("浙J12345"));
     let mut first = with_pictures(
         read,
         &[(EvidenceKind::Plate, noise(1, 60)), (EvidenceKind::Frame, noise(2, 90))],
@@ -25,7 +29,7 @@ fn contents_v1() -> Vec<Recorded> {
     let mut plateless = sighting("k2", 2, at(20), PlateState::NotRead);
     plateless.vehicle = Vehicle { class: None, colour: None };
     plateless.direction = None;
-    let open = provisional(&sighting("k2", 3, at(30), plate("浙JD12345")));
+    let open = provisional(&sighting("k2", 3, at(30), plate_v1("浙JD12345")));
     vec![
         first,
         plain(plateless),

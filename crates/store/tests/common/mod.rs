@@ -18,18 +18,24 @@ pub(crate) fn time(at: Timestamp) -> CaptureTime {
     CaptureTime { at, uncertainty: Duration::from_millis(40), source: ClockSource::Rtcp }
 }
 
+/// A plate whose probabilities a sealed day keeps exactly, which it does not do with all.
 pub(crate) fn plate(text: &str) -> PlateState {
+    plate_with(text, [0.875, 0.0625, 0.03125, 0.015625])
+}
+
+pub(crate) fn plate_with(text: &str, probabilities: [f32; 4]) -> PlateState {
     let text = PlateText::parse(text).unwrap();
     // A lattice as a reader gives it: the character and a few that look like it.
     let positions = text
         .chars()
         .map(|c| {
             let other = |k: usize| PlateChar::from_index((c.index() + k) % PlateChar::COUNT);
-            let candidates = [(Some(c), 0.9), (other(1), 0.05), (other(2), 0.02), (other(3), 0.01)];
+            let characters = [Some(c), other(1), other(2), other(3)];
+            let candidates = characters.into_iter().zip(probabilities);
             Position::new(
                 candidates
                     .map(|(character, probability)| Candidate { character, probability })
-                    .to_vec(),
+                    .collect(),
             )
             .unwrap()
         })

@@ -1,0 +1,332 @@
+//! Which rows of a segment a query wants, by the columns alone.
+//!
+//! Row numbers stand in the order of answers, so that a query is first a range of rows, then a way through them: the
+//! rows of the matching plates or of the cameras, gathered and sorted, or all of them one after the other, whichever
+//! is likely to be the shortest.
+
+use std::ops::{ControlFlow, Range};
+
+use guiji_domain::{CameraId, PlatePattern, SightingId, SortOrder, StoreError};
+
+use super::directory::Column;
+use super::packed::{BLOCK_LEN, Packed};
+use super::plates::{self, Matcher};
+use super::read::{Segment, id_from};
+use super::{ordered, unordered};
+
+/// Gathering and sorting a row costs about as much as passing over this many.
+const GATHERING: u64 = 4;
+
+/// Place in time order: capture time in nanoseconds, then the id.
+pub(crate) type Key = (i64, SightingId);
+
+/// What is wanted of a segment.
+pub(crate) struct Request<'a> {
+    /// Of a range of keys: those for which this is false, then those for which it is true.
+    pub(crate) begins: &'a dyn Fn(Key) -> bool,
+    /// Likewise, those before and those behind the end of the range.
+    pub(crate) ended: &'a dyn Fn(Key) -> bool,
+    /// A span of capture times in which the range lies, both ends included.
+    pub(crate) span: (i64, i64),
+    pub(crate) order: SortOrder,
+    pub(crate) plate: Option<&'a PlatePattern>,
+    pub(crate) cameras: Option<&'a [CameraId]>,
+    /// A bit for each code; all bits for any, not known included.
+    pub(crate) classes: i64,
+    pub(crate) colours: i64,
+    /// About how many rows will be taken.
+    pub(crate) enough: usize,
+}
+
+impl Segment {
+    /// Calls `visit` with the rows that are wanted, in the order asked for, until it breaks.
+    pub(crate) fn rows_wanted(
+        &self,
+        request: &Request<'_>,
+        mut visit: impl FnMut(Key, u32) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let rows = self.rows_between(request)?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let plates = match request.plate {
+            None => None,
+            Some(pattern) => Some(Wanted::new(
+                self.plates_matching(pattern)?,
+                Column::PlateEnds,
+                Column::ByPlate,
+            )),
+        };
+        let cameras = request.cameras.map(|names| {
+            let numbers = names
+                .iter()
+                .filter_map(|name| self.directory.cameras.binary_search(name).ok())
+                .map(|number| number as u32);
+            let mut numbers: Vec<_> = numbers.collect();
+            numbers.sort_unstable();
+            numbers.dedup();
+            Wanted::new(numbers, Column::CameraEnds, Column::ByCamera)
+        });
+        if [&plates, &cameras].iter().any(|set| set.as_ref().is_some_and(Wanted::is_empty)) {
+            return Ok(());
+        }
+
+        // By plate, by camera, or one after the other until there are enough.
+        let mut shortest = (u64::from(rows.end - rows.start), None);
+        for set in [&plates, &cameras].into_iter().flatten() {
+            let count = set.count(self)?;
+            let passing = u64::from(self.rows()) / count.max(1) * request.enough as u64;
+            shortest.0 = shortest.0.min(passing.max(request.enough as u64));
+        }
+        for set in [&plates, &cameras].into_iter().flatten() {
+            let cost = set.count(self)?.saturating_mul(GATHERING);
+            if cost < shortest.0 {
+                shortest = (cost, Some(set));
+            }
+        }
+        let filter = Filter {
+            plates: plates.as_ref().map(|set| set.bits(self.directory.plates)),
+            cameras: cameras.as_ref().map(|set| set.bits(self.directory.cameras.len() as u32)),
+            request,
+        };
+        let mut looker = Looker { segment: self, filter, memo: Default::default() };
+        let mut look = |row| match looker.key_if_wanted(row)? {
+            Some(key) => Ok(visit(key, row)),
+            None => Ok::<_, StoreError>(ControlFlow::Continue(())),
+        };
+        match (shortest.1, request.order) {
+            (Some(set), order) => {
+                let mut gathered = set.rows(self, &rows)?;
+                gathered.sort_unstable();
+                if order == SortOrder::NewestFirst {
+                    gathered.reverse();
+                }
+                until_break(gathered.into_iter(), &mut look)
+            }
+            (None, SortOrder::OldestFirst) => until_break(rows, &mut look),
+            (None, SortOrder::NewestFirst) => until_break(rows.rev(), &mut look),
+        }
+    }
+
+    fn rows_between(&self, request: &Request<'_>) -> Result<Range<u32>, StoreError> {
+        let (first, last) = request.span;
+        let start = self.first_captured_from(first)?;
+        let end = match last.checked_add(1) {
+            Some(after) => self.first_captured_from(after)?,
+            None => self.rows(),
+        };
+        let key = |row| Ok::<Key, StoreError>((self.captured_of(row)?, self.id_of(row)?));
+        let start = partition_point(start..end, |row| Ok(!(request.begins)(key(row)?)))?;
+        let end = partition_point(start..end, |row| Ok(!(request.ended)(key(row)?)))?;
+        Ok(start..end)
+    }
+
+    /// The first row captured at that time or later.
+    fn first_captured_from(&self, at: i64) -> Result<u32, StoreError> {
+        self.first_not_below(Column::Captured, ordered(at))
+    }
+
+    /// The first place of a rising column whose number is not below a bound.
+    fn first_not_below(&self, column: Column, bound: u64) -> Result<u32, StoreError> {
+        // The least number of a block is its first.
+        let frames = &self.directory.blocks(column).frames;
+        let block = frames.partition_point(|frame| frame.min < bound);
+        let Some(before) = block.checked_sub(1) else { return Ok(0) };
+        let numbers = self.block(column, before)?;
+        let count = self.directory.block_len(column, before) as u32;
+        let at = partition_point(0..count, |at| Ok(numbers.get(at as usize) < bound))?;
+        Ok((before * BLOCK_LEN) as u32 + at)
+    }
+
+    /// The numbers of the plates that match, rising.
+    pub(super) fn plates_matching(&self, pattern: &PlatePattern) -> Result<Vec<u32>, StoreError> {
+        if let Some(text) = pattern.exact() {
+            let number = plates::pack(&text);
+            let at = self.first_not_below(Column::Plates, number)?;
+            let found = at < self.directory.plates && self.value(Column::Plates, at)? == number;
+            return Ok(if found { vec![at] } else { Vec::new() });
+        }
+        let matcher = Matcher::new(pattern);
+        let first = self.first_not_below(Column::Plates, *matcher.range().start())?;
+        let end = match matcher.range().end().checked_add(1) {
+            Some(after) => self.first_not_below(Column::Plates, after)?,
+            None => self.directory.plates,
+        };
+        let mut found = Vec::new();
+        let mut at = first as usize;
+        while at < end as usize {
+            let block = self.block(Column::Plates, at / BLOCK_LEN)?;
+            let stop = (end as usize).min((at / BLOCK_LEN + 1) * BLOCK_LEN);
+            for place in at..stop {
+                if matcher.matches(block.get(place % BLOCK_LEN)) {
+                    found.push(place as u32);
+                }
+            }
+            at = stop;
+        }
+        Ok(found)
+    }
+}
+
+/// Keys of an index that are wanted, with their rows.
+#[derive(Debug)]
+struct Wanted {
+    /// Rising.
+    keys: Vec<u32>,
+    ends: Column,
+    rows: Column,
+}
+
+impl Wanted {
+    fn new(keys: Vec<u32>, ends: Column, rows: Column) -> Self {
+        Self { keys, ends, rows }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Where the rows of a key stand in the index.
+    fn range(&self, segment: &Segment, key: u32) -> Result<Range<u32>, StoreError> {
+        let start = match key.checked_sub(1) {
+            Some(before) => segment.value(self.ends, before)?,
+            None => 0,
+        };
+        Ok(start as u32..segment.value(self.ends, key)? as u32)
+    }
+
+    /// How many rows there are, in all.
+    fn count(&self, segment: &Segment) -> Result<u64, StoreError> {
+        let mut count = 0;
+        for key in &self.keys {
+            count += self.range(segment, *key)?.len() as u64;
+        }
+        Ok(count)
+    }
+
+    /// The rows within a range, in no order.
+    fn rows(&self, segment: &Segment, within: &Range<u32>) -> Result<Vec<u32>, StoreError> {
+        let mut rows = Vec::new();
+        for key in &self.keys {
+            let range = self.range(segment, *key)?;
+            let end = range.end;
+            let below = |at| Ok(segment.value(self.rows, at)? < u64::from(within.start));
+            for at in partition_point(range, below)?..end {
+                let row = segment.value(self.rows, at)? as u32;
+                if row >= within.end {
+                    break;
+                }
+                rows.push(row);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// As a set of keys below a count.
+    fn bits(&self, count: u32) -> Bits {
+        let mut bits = Bits(vec![0; (count as usize).div_ceil(64)]);
+        for key in &self.keys {
+            bits.0[*key as usize / 64] |= 1 << (key % 64);
+        }
+        bits
+    }
+}
+
+#[derive(Debug)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn contains(&self, key: u64) -> bool {
+        self.0.get((key / 64) as usize).is_some_and(|word| word >> (key % 64) & 1 == 1)
+    }
+}
+
+struct Filter<'a> {
+    plates: Option<Bits>,
+    cameras: Option<Bits>,
+    request: &'a Request<'a>,
+}
+
+/// Looks at rows by their columns; keeps the last block of each column at hand.
+struct Looker<'a> {
+    segment: &'a Segment,
+    filter: Filter<'a>,
+    memo: [Option<(usize, Packed)>; 6],
+}
+
+impl Looker<'_> {
+    fn value(&mut self, column: Column, row: u32) -> Result<u64, StoreError> {
+        let (block, at) = (row as usize / BLOCK_LEN, row as usize % BLOCK_LEN);
+        let memo = &mut self.memo[column as usize];
+        if let Some((kept, packed)) = memo
+            && *kept == block
+        {
+            return Ok(packed.get(at));
+        }
+        let packed = self.segment.block(column, block)?;
+        let value = packed.get(at);
+        *memo = Some((block, packed));
+        Ok(value)
+    }
+
+    fn key_if_wanted(&mut self, row: u32) -> Result<Option<Key>, StoreError> {
+        if self.filter.plates.is_some() {
+            let plate = self.value(Column::Plate, row)?;
+            let wanted = plate.checked_sub(1);
+            let plates = &self.filter.plates;
+            if !plates.as_ref().is_some_and(|set| wanted.is_some_and(|p| set.contains(p))) {
+                return Ok(None);
+            }
+        }
+        if self.filter.cameras.is_some() {
+            let camera = self.value(Column::Camera, row)?;
+            if !self.filter.cameras.as_ref().is_some_and(|set| set.contains(camera)) {
+                return Ok(None);
+            }
+        }
+        let (classes, colours) = (self.filter.request.classes, self.filter.request.colours);
+        if (classes, colours) != (-1, -1) {
+            let traits = self.value(Column::Traits, row)?;
+            let among = |mask: i64, code: u64| match code.checked_sub(1) {
+                None => mask == -1,
+                Some(code) => mask >> code & 1 == 1,
+            };
+            if !among(classes, traits & 15) || !among(colours, traits >> 4) {
+                return Ok(None);
+            }
+        }
+        let captured = unordered(self.value(Column::Captured, row)?);
+        let lag = unordered(self.value(Column::Lag, row)?);
+        let tail = self.value(Column::Tail, row)?;
+        Ok(Some((captured, id_from(captured.wrapping_sub(lag), tail))))
+    }
+}
+
+fn until_break(
+    rows: impl Iterator<Item = u32>,
+    look: &mut impl FnMut(u32) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    for row in rows {
+        if look(row)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The first of a range for which `before` is false; it must be true for all before.
+fn partition_point(
+    range: Range<u32>,
+    mut before: impl FnMut(u32) -> Result<bool, StoreError>,
+) -> Result<u32, StoreError> {
+    let (mut low, mut high) = (range.start, range.end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(middle)? {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}

@@ -1,0 +1,196 @@
+//! Plate texts as numbers, and patterns over them.
+//!
+//! A text is nine places of 7 bits, the first the most significant: place in the alphabet plus one, 0 behind the end.
+//! So numbers sort as texts do by the alphabet, and all texts with a prefix are one range.
+
+use std::ops::RangeInclusive;
+
+use guiji_domain::{PlateChar, PlatePattern, PlateText};
+
+const BITS: u32 = 7;
+const PLACES: usize = PlateText::CHARS_MAX;
+const _: () = assert!(PlateChar::COUNT < 1 << BITS && PLACES * BITS as usize <= 64);
+
+fn shift(place: usize) -> u32 {
+    BITS * (PLACES - 1 - place) as u32
+}
+
+/// What stands at a place of every number: 0 behind the end.
+fn at(number: u64, place: usize) -> usize {
+    (number >> shift(place)) as usize & ((1 << BITS) - 1)
+}
+
+fn code(c: PlateChar) -> u64 {
+    c.index() as u64 + 1
+}
+
+/// The text as a number.
+pub(super) fn pack(text: &PlateText) -> u64 {
+    text.chars().enumerate().fold(0, |number, (place, c)| number | code(c) << shift(place))
+}
+
+/// The text that a number says; `None` when it says none.
+pub(super) fn unpack(number: u64) -> Option<PlateText> {
+    let chars: Option<Vec<_>> = (0..PLACES)
+        .map(|place| at(number, place))
+        .take_while(|code| *code > 0)
+        .map(|code| PlateChar::from_index(code - 1))
+        .collect();
+    PlateText::from_chars(&chars?).filter(|text| pack(text) == number)
+}
+
+/// A pattern made ready for many numbers: most fail one comparison under a mask, the rest is run through the
+/// elements, all states of the match in one word.
+#[derive(Debug)]
+pub(super) struct Matcher {
+    range: RangeInclusive<u64>,
+    mask: u64,
+    value: u64,
+    /// A place that must not be empty, as a mask.
+    filled: u64,
+    /// Whether the comparisons decide alone.
+    decided: bool,
+    /// For each code of a character, the elements that take it, a bit each.
+    takes: [u32; 1 << BITS],
+    /// The elements that take any number of characters.
+    many: u32,
+    accept: u32,
+}
+
+impl Matcher {
+    pub(super) fn new(pattern: &PlatePattern) -> Self {
+        let mut matcher = Self {
+            range: 0..=u64::MAX,
+            mask: 0,
+            value: 0,
+            filled: 0,
+            decided: true,
+            takes: [0; 1 << BITS],
+            many: 0,
+            accept: 0,
+        };
+        // The normal form: one character an element, but for a bracket.
+        let (mut chars, mut element, mut open) = (pattern.as_str().chars(), 0_u32, false);
+        let mut prefix = (0, 0); // the number so far, and how many places
+        while let Some(c) = chars.next() {
+            let bit = 1 << element;
+            let place = element as usize;
+            match c {
+                '*' => {
+                    matcher.many |= bit;
+                    matcher.takes.iter_mut().skip(1).for_each(|takes| *takes |= bit);
+                    matcher.decided &= chars.as_str().is_empty();
+                    open = true;
+                }
+                '?' => {
+                    matcher.takes.iter_mut().skip(1).for_each(|takes| *takes |= bit);
+                }
+                '[' => {
+                    for c in chars.by_ref().take_while(|c| *c != ']').filter_map(PlateChar::new) {
+                        matcher.takes[code(c) as usize] |= bit;
+                    }
+                    matcher.decided = false;
+                }
+                c => {
+                    let code = PlateChar::new(c).map_or(0, code);
+                    matcher.takes[code as usize] |= bit;
+                    if !open {
+                        matcher.mask |= ((1 << BITS) - 1) << shift(place);
+                        matcher.value |= code << shift(place);
+                        if prefix.1 == place {
+                            prefix = (prefix.0 | code << shift(place), place + 1);
+                        }
+                    }
+                }
+            }
+            if !open {
+                matcher.filled = ((1 << BITS) - 1) << shift(place);
+            }
+            element += 1;
+        }
+        let fixed = element as usize;
+        if !open && fixed < PLACES {
+            matcher.mask |= ((1 << BITS) - 1) << shift(fixed); // nothing may follow
+        }
+        let below = if prefix.1 == 0 { u64::MAX } else { (1 << shift(prefix.1 - 1)) - 1 };
+        matcher.range = prefix.0..=prefix.0 | below;
+        matcher.accept = 1 << element;
+        matcher
+    }
+
+    /// Every number that matches lies in here.
+    pub(super) fn range(&self) -> RangeInclusive<u64> {
+        self.range.clone()
+    }
+
+    pub(super) fn matches(&self, number: u64) -> bool {
+        number & self.mask == self.value
+            && (self.filled == 0 || number & self.filled != 0)
+            && (self.decided || self.run(number))
+    }
+
+    fn run(&self, number: u64) -> bool {
+        // Normal forms never have one * after another, so that one step skips all that may be empty.
+        let skip = |reached: u32| reached | (reached & self.many) << 1;
+        let mut reached = skip(1);
+        for place in 0..PLACES {
+            let code = at(number, place);
+            if code == 0 {
+                break;
+            }
+            let moved = reached & self.takes[code];
+            reached = skip((moved & !self.many) << 1 | (moved & self.many));
+        }
+        reached & self.accept != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(text: &str) -> PlateText {
+        PlateText::parse(text).unwrap()
+    }
+
+    #[test]
+    fn numbers_sort_by_the_alphabet() {
+        let sorted = ["浙J12345", "浙J1234A", "浙JD1234", "浙JD12345", "浙JD2345"].map(text);
+        assert!(sorted.windows(2).all(|pair| pack(&pair[0]) < pack(&pair[1])));
+        for number in [0, 1, u64::MAX, pack(&sorted[0]) | 1, 0x7f << shift(0)] {
+            assert_eq!(unpack(number), None, "{number:x}");
+        }
+    }
+
+    fn any_plate() -> impl Strategy<Value = PlateText> {
+        prop_oneof![
+            "[浙苏][JA][0-3]{5,6}".prop_map(|t| text(&t)),
+            prop::collection::vec(0..PlateChar::COUNT, 6..=9).prop_map(|chars| {
+                let chars: Vec<_> = chars.into_iter().filter_map(PlateChar::from_index).collect();
+                PlateText::from_chars(&chars).unwrap()
+            }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn texts_round_trip(plate in any_plate()) {
+            prop_assert_eq!(unpack(pack(&plate)), Some(plate));
+        }
+
+        #[test]
+        fn patterns_match_as_the_domain_says(
+            pattern in "(浙|\\?|\\*|\\[浙苏\\])?[JA?*]?([0-3?*]|\\[12\\]){0,7}[0-3?*]?", plate in any_plate(),
+        ) {
+            let Ok(pattern) = PlatePattern::parse(&pattern) else { return Ok(()) };
+            let (matcher, number) = (Matcher::new(&pattern), pack(&plate));
+            prop_assert_eq!(matcher.matches(number), pattern.matches(&plate), "{:?} {}", pattern, plate);
+            if pattern.matches(&plate) {
+                prop_assert!(matcher.range().contains(&number));
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Lattices in few bytes: probabilities as a byte each.
+//!
+//! A byte is a number of 4 bits of mantissa between 2^-16 and 1; 0 is zero. A probability is rounded down, so that it
+//! loses less than a seventeenth of itself. Where the best candidate of a position has at least a half, its own is not
+//! kept but what no candidate has: the best has what the others leave, so that the surer the read, the smaller the
+//! error. Candidates below [`KEPT_MIN`] join the rest, which is everybody else's in equal shares.
+//!
+//! # Layout
+//! ```text
+//! lattice   positions u8, position...
+//! position  head u8: candidates in bits 0-2, bit 3: the best is the text's character here, bit 4: the best has at
+//!           least a half
+//!           then, with any candidate: character u8 unless bit 3, byte of the rest (bit 4) or of the best, and for
+//!           each other candidate: character u8, byte
+//! character place in the alphabet, 255 for nothing
+//! ```
+
+use guiji_domain::{Candidate, Lattice, PlateChar, PlateText, Position};
+
+use crate::codec::{Malformed, Reader, Writer};
+use crate::codes::NONE;
+
+/// The least probability that a candidate other than the best keeps for itself.
+pub(super) const KEPT_MIN: f32 = 1.0 / 4096.0;
+
+const WRONG: Malformed = Malformed("lattice");
+const BEST_IS_TEXT: u8 = 8;
+const BEST_IS_SURE: u8 = 16;
+
+/// The greatest byte whose value is at most `p`.
+fn code(p: f32) -> u8 {
+    if p >= 1.0 {
+        return u8::MAX;
+    }
+    let bits = p.to_bits();
+    let exponent = (bits >> 23) as i32 - 127; // p is not negative
+    if exponent < -16 || !p.is_normal() {
+        return 0;
+    }
+    ((exponent + 16) as u8) << 4 | (bits >> 19) as u8 & 15
+}
+
+/// The probability that a byte stands for: a multiple of 2^-20, so that sums of them are exact.
+fn value(code: u8) -> f32 {
+    if code == 0 {
+        return 0.0;
+    }
+    f32::from(16 + (code & 15)) * f32::from(1_u16 << (code >> 4)) / (1 << 20) as f32
+}
+
+fn char_code(c: Option<PlateChar>) -> u8 {
+    c.map_or(NONE, |c| c.index() as u8) // the alphabet is shorter than NONE
+}
+
+pub(super) fn encode(lattice: &Lattice, text: &PlateText, out: &mut Writer) {
+    let chars: Vec<_> = text.chars().collect();
+    out.byte(lattice.positions().len() as u8); // at most PlateText::CHARS_MAX
+    for (i, position) in lattice.positions().iter().enumerate() {
+        let Some((best, others)) = position.candidates().split_first() else {
+            out.byte(0);
+            continue;
+        };
+        let others: Vec<_> = others.iter().filter(|c| c.probability >= KEPT_MIN).collect();
+        let sure = best.probability >= 0.5;
+        let is_text = best.character == chars.get(i).copied();
+        // At most Position::CANDIDATES_MAX, which is below 8.
+        let mut head = 1 + others.len() as u8;
+        head |= if is_text { BEST_IS_TEXT } else { 0 };
+        head |= if sure { BEST_IS_SURE } else { 0 };
+        out.byte(head);
+        if !is_text {
+            out.byte(char_code(best.character));
+        }
+        if sure {
+            let listed = best.probability + others.iter().map(|c| c.probability).sum::<f32>();
+            out.byte(code((1.0 - listed).max(0.0)));
+        } else {
+            out.byte(code(best.probability));
+        }
+        for other in others {
+            out.byte(char_code(other.character));
+            out.byte(code(other.probability));
+        }
+    }
+}
+
+pub(super) fn decode(input: &mut Reader<'_>, text: &PlateText) -> Result<Lattice, Malformed> {
+    let chars: Vec<_> = text.chars().collect();
+    let mut positions = Vec::new();
+    for i in 0..usize::from(input.byte()?) {
+        positions.push(decode_position(input, chars.get(i).copied())?);
+    }
+    Lattice::new(positions).map_err(|_| WRONG)
+}
+
+fn decode_position(input: &mut Reader<'_>, text: Option<PlateChar>) -> Result<Position, Malformed> {
+    let head = input.byte()?;
+    let count = head & 7;
+    let mut candidates = Vec::with_capacity(usize::from(count));
+    if count > 0 {
+        let character = if head & BEST_IS_TEXT > 0 { text } else { character(input)? };
+        let first = value(input.byte()?);
+        for _ in 1..count {
+            candidates.push(Candidate {
+                character: character_of(input.byte()?)?,
+                probability: value(input.byte()?),
+            });
+        }
+        let probability = if head & BEST_IS_SURE > 0 {
+            1.0 - first - candidates.iter().map(|c| c.probability).sum::<f32>()
+        } else {
+            first
+        };
+        candidates.insert(0, Candidate { character, probability });
+    }
+    Position::new(candidates).map_err(|_| WRONG)
+}
+
+fn character(input: &mut Reader<'_>) -> Result<Option<PlateChar>, Malformed> {
+    character_of(input.byte()?)
+}
+
+fn character_of(code: u8) -> Result<Option<PlateChar>, Malformed> {
+    match code {
+        NONE => Ok(None),
+        code => PlateChar::from_index(usize::from(code)).map(Some).ok_or(WRONG),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    pub(in crate::segment) fn any_lattice() -> impl Strategy<Value = Lattice> {
+        let position = (
+            prop::collection::vec((0.0f32..1.0, 0usize..=PlateChar::COUNT), 0..=6),
+            0.0f32..=1.0,
+            prop::sample::select(vec![1.0f32, 8.0, 40.0]),
+        )
+            .prop_map(|(mut weights, rest, power)| {
+                weights.sort_by_key(|(_, character)| *character);
+                weights.dedup_by_key(|(_, character)| *character);
+                let sum: f32 = weights.iter().map(|(w, _)| w.powf(power)).sum::<f32>();
+                let sum = (sum + rest).max(1e-30) * 1.00001;
+                let candidates = weights.iter().map(|(w, character)| Candidate {
+                    character: PlateChar::from_index(*character),
+                    probability: w.powf(power) / sum,
+                });
+                Position::new(candidates.collect()).unwrap()
+            });
+        prop::collection::vec(position, 0..=PlateText::CHARS_MAX)
+            .prop_map(|positions| Lattice::new(positions).unwrap())
+    }
+
+    #[test]
+    fn bytes_are_rounded_down_and_rise() {
+        assert_eq!((code(0.0), code(0.5), code(1.0), code(f32::MIN_POSITIVE)), (0, 0xf0, 0xff, 0));
+        for byte in 1..=u8::MAX {
+            assert_eq!(code(value(byte)), byte);
+            assert_eq!(code(value(byte) * 1.001), byte);
+            assert!(value(byte - 1) < value(byte));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_byte_loses_less_than_a_seventeenth(p in 2e-5f32..1.0) {
+            let kept = value(code(p));
+            prop_assert!(kept <= p && kept > p * (16.0 / 17.0 - 1e-6), "{p} {kept}");
+        }
+
+        #[test]
+        fn every_candidate_keeps_its_probability_nearly(lattice in any_lattice()) {
+            let text = PlateText::parse("浙J12345").unwrap();
+            let mut out = Writer::default();
+            encode(&lattice, &text, &mut out);
+            let mut input = Reader(&out.0);
+            let kept = decode(&mut input, &text).unwrap();
+            prop_assert!(input.end().is_ok());
+            prop_assert_eq!(kept.positions().len(), lattice.positions().len());
+            for (was, is) in lattice.positions().iter().zip(kept.positions()) {
+                for c in was.candidates() {
+                    let (p, q) = (c.probability, is.probability(c.character));
+                    if p >= 0.5 {
+                        prop_assert!((p - q).abs() <= (1.0 - p) / 16.0 + 2e-5, "{p} {q}");
+                    } else if p >= KEPT_MIN {
+                        prop_assert!(q <= p * 1.00001 && q >= p * 16.0 / 17.0 * 0.9999, "{p} {q}");
+                    }
+                }
+                // Nothing is made up.
+                for c in is.candidates() {
+                    prop_assert!(was.candidates().iter().any(|w| w.character == c.character));
+                }
+            }
+            // Keeping what was kept changes nothing any more.
+            let mut again = Writer::default();
+            encode(&kept, &text, &mut again);
+            prop_assert_eq!(decode(&mut Reader(&again.0), &text).unwrap(), kept);
+        }
+    }
+}
