@@ -47,21 +47,38 @@ fn child_process() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
     match std::env::var(TASK).unwrap().as_str() {
         "append" => append(&folder, Durability::Full),
+        "append-and-seal" => append_and_seal(&folder),
         "append-unsafely" => append(&folder, Durability::UnsafeNoSync),
         "fill" => fill_the_disk(&folder, Path::new(&std::env::var_os(FULL).unwrap())),
         task => panic!("unknown task {task}"),
     }
 }
 
+/// Appends for ever, while days are sealed again and again.
+fn append_and_seal(folder: &Path) {
+    let settings = StoreSettings { pack_bytes_max: 20_000, seal_days: 0, ..settings(folder) };
+    let store = Store::open(settings).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| append_to(&store));
+        loop {
+            store.seal_days(at(30 * 86_400)).unwrap();
+        }
+    });
+}
+
 /// Appends for ever, three final sightings and a provisional one a batch, and says what was acknowledged.
 fn append(folder: &Path, durability: Durability) {
-    let mut n: u64 = std::env::var(FROM).unwrap().parse().unwrap();
     let store = Store::open(StoreSettings {
         durability,
         pack_bytes_max: 20_000, // so that packs follow each other
         ..settings(folder)
     })
     .unwrap();
+    append_to(&store);
+}
+
+fn append_to(store: &Store) {
+    let mut n: u64 = std::env::var(FROM).unwrap().parse().unwrap();
     loop {
         let mut batch: Vec<_> = (n..n + 3).map(item).collect();
         batch.push(plain(provisional(&item(n + 3).sighting)));
@@ -208,6 +225,29 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
     assert!(acknowledged.batches.len() >= 10, "{}", acknowledged.batches.len());
 }
 
+#[test]
+fn nothing_acknowledged_is_lost_by_kill_9_while_days_are_sealed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut acknowledged = Acknowledged::default();
+    let mut sealed = 0;
+    for _ in 0..rounds(20) {
+        let mut command = child(folder.path(), "append-and-seal", acknowledged.next());
+        kill_at_random(&mut command, &mut acknowledged);
+        assert_kept(folder.path(), &acknowledged);
+        sealed = sealed.max(segments(folder.path()));
+    }
+    assert!(acknowledged.batches.len() >= 10, "{}", acknowledged.batches.len());
+    assert!(sealed >= 2, "{sealed} days were sealed");
+}
+
+/// How many days have a segment.
+fn segments(folder: &Path) -> usize {
+    let files = std::fs::read_dir(folder.join("sightings")).unwrap();
+    files
+        .filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|e| e == "seg"))
+        .count()
+}
+
 /// The library that `cargo test` builds from examples/powerloss.rs.
 fn powerloss() -> PathBuf {
     let deps = std::env::current_exe().unwrap();
@@ -260,6 +300,22 @@ fn nothing_acknowledged_is_lost_by_a_power_cut() {
         assert_kept(&root, &acknowledged);
     }
     assert!(acknowledged.batches.len() >= 5, "{}", acknowledged.batches.len());
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_a_power_cut_while_days_are_sealed() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap().join("store");
+    std::fs::create_dir(&root).unwrap();
+    let mut acknowledged = Acknowledged::default();
+    let mut sealed = 0;
+    for _ in 0..rounds(10) {
+        cut_power(&root, "append-and-seal", &mut acknowledged);
+        assert_kept(&root, &acknowledged);
+        sealed = sealed.max(segments(&root));
+    }
+    assert!(acknowledged.batches.len() >= 5, "{}", acknowledged.batches.len());
+    assert!(sealed >= 1, "no day was sealed");
 }
 
 /// The layer can tell: a store that does not sync loses what it acknowledged.

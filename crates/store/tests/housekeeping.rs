@@ -321,3 +321,141 @@ fn a_batch_of_too_many_days_is_refused() {
     assert!(matches!(store.record(&batch), Err(StoreError::Invalid(_))));
     assert_eq!(store.record(&batch[..64]).unwrap().kept.len(), 64);
 }
+
+/// A store of which every day is sealed when [`Store::seal_days`] is called with this.
+fn sealing(folder: &Path) -> StoreSettings {
+    StoreSettings { seal_days: 0, ..settings(folder) }
+}
+const LATER: i64 = 100 * 86_400;
+
+#[test]
+fn a_sealed_day_is_small_and_gone_when_retention_takes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = StoreSettings { sightings_days: 10, ..sealing(folder.path()) };
+    let store = Store::open(settings.clone()).unwrap();
+    let items: Vec<_> =
+        (0..20_000).map(|n| plain(sighting("k1", n, at(n as i64), plate("浙J12345")))).collect();
+    store.record(&items).unwrap();
+    drop(store);
+    let store = Store::open(settings.clone()).unwrap();
+    let loose = store.disk_usage().unwrap().sightings;
+    let report = store.seal_days(at(LATER)).unwrap();
+    assert_eq!((report.days, report.sightings), (1, 20_000));
+    let sealed = store.disk_usage().unwrap().sightings;
+    assert!(sealed * 5 < loose && report.bytes < sealed, "{loose} {sealed} {report:?}");
+    // Once more there is nothing to do.
+    assert_eq!(store.seal_days(at(LATER)).unwrap().days, 0);
+    // A few late ones do not make the whole day be written again; many do.
+    let late = |n: u64| plain(sighting("k2", n, at(n as i64), PlateState::NotRead));
+    store.record(&[late(1)]).unwrap();
+    assert_eq!(store.seal_days(at(LATER)).unwrap().days, 0);
+    store.record(&(2..1000).map(late).collect::<Vec<_>>()).unwrap();
+    assert_eq!(store.seal_days(at(LATER)).unwrap().sightings, 20_999);
+    assert_eq!(files(folder.path(), "sightings").iter().filter(|n| n.ends_with(".seg")).count(), 1);
+    assert!(store.check().unwrap().is_sound());
+
+    let taken = store.enforce_retention(at(12 * 86_400)).unwrap();
+    assert_eq!((taken.partitions, store.disk_usage().unwrap().sightings), (1, 0));
+    assert!(taken.bytes >= report.bytes);
+    assert_eq!(files(folder.path(), "sightings"), Vec::<String>::new());
+    assert_eq!(store.get(items[0].sighting.id).unwrap(), None);
+    // And a day of that name can come and be sealed again.
+    store.record(&items[..1]).unwrap();
+    assert_eq!(store.seal_days(at(LATER)).unwrap().sightings, 1);
+    drop(store);
+    let store = Store::open(settings).unwrap();
+    assert_eq!(store.get(items[0].sighting.id).unwrap().as_ref(), Some(&*items[0].sighting));
+}
+
+#[test]
+fn flipped_bits_of_a_sealed_day_are_found_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(sealing(folder.path())).unwrap();
+    let items: Vec<_> = (0..3).map(|n| on_day(0, n)).collect();
+    store.record(&items).unwrap();
+    store.seal_days(at(LATER)).unwrap();
+    let report = store.check().unwrap();
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!((report.sightings, report.alerts, report.pictures), (3, 3, 9));
+
+    let segment = only_file(folder.path(), "sightings", ".seg");
+    let digest = items[1].sighting.evidence[0].digest;
+    spoil(&segment, &digest.0[..8]); // incompressible, so that it stands there as it is
+    let report = store.check().unwrap();
+    assert_eq!(report.damage_count, 1, "{report:?}");
+    assert!(report.damages[0].what.contains("2026-11-24.0001.seg at 8"), "{report:?}");
+    drop(store);
+    let store = Store::open(sealing(folder.path())).unwrap();
+    for error in [
+        store.get(items[1].sighting.id).unwrap_err(),
+        store.search(&SightingQuery::all_in(TimeSpan::ALL, 9)).unwrap_err(),
+    ] {
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    }
+    // What does not need the damaged block is still given.
+    assert_eq!(store.evidence(&digest).unwrap().as_deref(), Some(&*items[1].pictures[0]));
+    assert_eq!(store.alerts_after(0, 9).unwrap().len(), 3);
+    assert_eq!(store.record(&items[..1]).unwrap().kept, [Kept::Present]);
+    drop(store);
+
+    std::fs::remove_file(&segment).unwrap();
+    let error = Store::open(sealing(folder.path())).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("2026-11-24.0001.seg"), "{error}");
+}
+
+#[test]
+fn a_segment_that_no_database_names_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(sealing(folder.path())).unwrap();
+    store.record(&[on_day(0, 1)]).unwrap();
+    store.seal_days(at(LATER)).unwrap();
+    drop(store);
+    let [left, kept] = ["2026-11-24.0002.seg", "2026-11-24.0001.seg"]
+        .map(|name| folder.path().join("sightings").join(name));
+    std::fs::write(&left, b"half a segment").unwrap();
+    let store = Store::open(sealing(folder.path())).unwrap();
+    assert!(!left.exists() && kept.exists());
+    assert!(store.check().unwrap().is_sound());
+}
+
+/// While days are sealed under them, readers see each sighting once, and the same ones.
+#[test]
+fn readers_see_the_same_while_days_are_sealed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(StoreSettings { readers_max: 3, ..sealing(folder.path()) }).unwrap();
+    let item = |n: u64| plain(sighting("k1", n, at(n as i64 * 600), plate("浙J12345")));
+    let done = AtomicBool::new(false);
+    let written = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(Ordering::SeqCst) {
+                    let before = written.load(Ordering::SeqCst);
+                    let mut query = SightingQuery::all_in(TimeSpan::ALL, 10_000);
+                    query.plate = Some(PlatePattern::parse("浙J*").unwrap());
+                    let found = store.search(&query).unwrap().sightings;
+                    assert!(found.len() as u64 >= before, "{} of {before}", found.len());
+                    assert!(found.windows(2).all(|pair| pair[0].id < pair[1].id));
+                    if let Some(last) = before.checked_sub(1) {
+                        assert!(store.get(item(last).sighting.id).unwrap().is_some());
+                    }
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                store.seal_days(at(LATER)).unwrap();
+            }
+        });
+        // Over more than two days, each written again and again.
+        for n in 0..300 {
+            store.record(&[item(n)]).unwrap();
+            written.store(n + 1, Ordering::SeqCst);
+        }
+        done.store(true, Ordering::SeqCst);
+    });
+    store.seal_days(at(LATER)).unwrap();
+    let report = store.check().unwrap();
+    assert!(report.is_sound() && report.sightings == 300, "{report:?}");
+}
