@@ -378,14 +378,6 @@ impl Shared {
         View::begin(connection, segment.clone()).map(Some)
     }
 
-    /// A connection to the partition that a sighting belongs to, if there is one.
-    fn reader_of(&self, id: SightingId) -> Result<Option<Lent<'_>>, StoreError> {
-        match self.find_partition(Day::of(id.started())) {
-            Some(partition) => self.reader(&partition),
-            None => Ok(None),
-        }
-    }
-
     fn last_cursor_of(&self, partition: &Partition) -> Result<u64, StoreError> {
         match self.reader(partition)? {
             Some(connection) => Ok(read_summary(&connection, &partition.path)?.last_cursor),

@@ -52,8 +52,8 @@ impl AlertLog for Sealing {
     fn last_cursor(&self) -> Result<u64, StoreError> {
         self.0.last_cursor()
     }
-    fn alerts_of(&self, sighting: SightingId) -> Result<Vec<Alert>, StoreError> {
-        self.0.alerts_of(sighting)
+    fn alerts_of(&self, sightings: &[SightingId]) -> Result<Vec<Alert>, StoreError> {
+        self.0.alerts_of(sightings)
     }
 }
 
