@@ -43,8 +43,8 @@ pub use picture::{OwnedPicture, Picture, PixelFormat, SharedPicture};
 pub use plate::{PlateChar, PlateColour, PlateKind, PlateRead, PlateRows, PlateText};
 pub use seams::{
     AlertLog, CameraControl, CameraRegistry, Clock, ControlError, Detector, FrameSink, FrameSource,
-    Kept, OpenStream, PictureEncoder, PlateReader, Receipt, Registered, SightingIntake,
-    SightingStore, SimulatedClock, StoreError, VisionError, Watchlist,
+    Kept, Likely, LikelyQuery, LikelySearch, OpenStream, PictureEncoder, PlateReader, Receipt,
+    Registered, SightingIntake, SightingStore, SimulatedClock, StoreError, VisionError, Watchlist,
 };
 pub use sighting::{
     Direction, Evidence, EvidenceKind, FusedPlate, Heading, PlateState, Recorded, Sighting,

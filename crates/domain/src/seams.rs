@@ -6,8 +6,9 @@ use thiserror::Error;
 
 use crate::{
     Alert, BBox, Camera, CameraHealth, CameraId, CameraStatus, Detection, Digest, Frame,
-    InvalidValue, Picture, PlateRead, Recorded, SharedPicture, Sighting, SightingId, SightingPage,
-    SightingQuery, StreamCounters, Timestamp, VehicleColour, WatchEntry, WatchEntryId,
+    InvalidValue, Picture, PlateRead, PlateState, PlateText, Recorded, SharedPicture, Sighting,
+    SightingId, SightingPage, SightingQuery, SightingStage, StreamCounters, TimeSpan, Timestamp,
+    VehicleColour, WatchEntry, WatchEntryId,
 };
 
 /// The only source of the present.
@@ -198,6 +199,69 @@ pub trait SightingStore: Send + Sync {
     /// # Errors
     /// When the medium fails or the bytes no longer have this digest.
     fn evidence(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError>;
+}
+
+/// A plate that may have been read wrongly, to be found all the same.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LikelyQuery {
+    /// The plate that is sought.
+    pub plate: PlateText,
+    /// When it was captured.
+    pub span: TimeSpan,
+    /// At most this many.
+    pub limit: usize,
+}
+
+impl LikelyQuery {
+    /// As many answers as a person looks through.
+    pub const LIMIT_DEFAULT: usize = 50;
+    /// Most places in which the text that was read may differ from the plate; a missing character at the end is a
+    /// place as well.
+    pub const PLACES_MAX: usize = 2;
+    /// The least probability of an answer.
+    pub const PROBABILITY_MIN: f32 = 1e-3;
+
+    /// The probability that the sighting is of the plate, given its reads: by its lattice, not by its text. `None`
+    /// when it is no answer. Stores may answer by indexes; this is what they must equal.
+    pub fn probability(&self, sighting: &Sighting) -> Option<f32> {
+        let PlateState::Read(read) = &sighting.plate else { return None };
+        let near = Self::places_apart(&self.plate, &read.text) <= Self::PLACES_MAX;
+        if sighting.stage != SightingStage::Final
+            || !self.span.contains(sighting.captured.at)
+            || !near
+        {
+            return None;
+        }
+        let probability = read.lattice.probability(&self.plate);
+        (probability >= Self::PROBABILITY_MIN).then_some(probability)
+    }
+
+    /// In how many places two texts differ, the places behind their ends included.
+    pub fn places_apart(one: &PlateText, other: &PlateText) -> usize {
+        let (mut one, mut other) = (one.chars(), other.chars());
+        (0..PlateText::CHARS_MAX).filter(|_| one.next() != other.next()).count()
+    }
+}
+
+/// A sighting that may be of the plate that was sought.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Likely {
+    /// The sighting.
+    pub sighting: Sighting,
+    /// The probability that it is of the plate, given its reads, 0 to 1.
+    pub probability: f32,
+    /// Whether another text was read: if it is of the plate, that was a misread.
+    pub misread: bool,
+}
+
+/// Finds a plate among what may have been read wrongly. Every implementation passes the same contract suite.
+pub trait LikelySearch: Send + Sync {
+    /// The likeliest sightings of a plate, equal to filtering everything by [`LikelyQuery::probability`]: the most
+    /// probable first, of equal ones the latest.
+    ///
+    /// # Errors
+    /// When the medium fails or a record is damaged.
+    fn likely(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError>;
 }
 
 /// The one way in for sightings, whether they were seen here or come from elsewhere: matched against the watch-list,

@@ -40,6 +40,7 @@ mod codec;
 mod codes;
 mod day;
 mod errors;
+mod likely;
 mod memory;
 mod pack;
 mod partition;

@@ -2,11 +2,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use guiji_domain::{
-    Alert, AlertLog, Camera, CameraId, CameraRegistry, Digest, Kept, Receipt, Recorded, Sighting,
-    SightingId, SightingPage, SightingQuery, SightingStage, SightingStore, SortOrder, StoreError,
-    WatchEntry, WatchEntryId, Watchlist,
+    Alert, AlertLog, Camera, CameraId, CameraRegistry, Digest, Kept, Likely, LikelyQuery,
+    LikelySearch, Receipt, Recorded, Sighting, SightingId, SightingPage, SightingQuery,
+    SightingStage, SightingStore, SortOrder, StoreError, WatchEntry, WatchEntryId, Watchlist,
 };
 
+use crate::likely::Likeliest;
 use crate::validate;
 
 /// A store in memory, gone with the process: for tests, and the plain statement of what [`crate::Store`] must do.
@@ -86,6 +87,15 @@ impl SightingStore for MemoryStore {
 
     fn evidence(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.contents().pictures.get(digest).map(|bytes| bytes.to_vec()))
+    }
+}
+
+impl LikelySearch for MemoryStore {
+    fn likely(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
+        let contents = self.contents();
+        let mut best = Likeliest::new(query);
+        contents.sightings.values().for_each(|sighting| best.consider(sighting));
+        Ok(best.finish())
     }
 }
 

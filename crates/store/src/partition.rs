@@ -79,15 +79,16 @@ impl Partition {
         self.segment.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Commits a sealing: `commit` makes it durable and gives the bounds of what stays in the database. No reader
-    /// sees rows in both places or in neither.
+    /// Commits a sealing, after which `summary` is what stays in the database. No reader sees rows in both places or
+    /// in neither.
     pub(crate) fn seal(
         &self,
         segment: Arc<Segment>,
-        commit: impl FnOnce() -> Result<Summary, StoreError>,
+        summary: Summary,
+        commit: impl FnOnce() -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let mut held = self.segment.write().unwrap_or_else(PoisonError::into_inner);
-        let summary = commit()?;
+        commit()?;
         *self.lock() = summary;
         *held = Some(segment);
         Ok(())

@@ -192,7 +192,7 @@ impl<'a> Sealing<'a> {
         if self.partition.is_deleted() {
             return Ok(None);
         }
-        let committed = self.partition.seal(Arc::clone(&segment), || {
+        let prepare = || {
             self.connection.execute_batch("BEGIN IMMEDIATE").map_err(&failed)?;
             drop_rows(&self.connection, stays).map_err(&failed)?;
             self.connection
@@ -201,9 +201,12 @@ impl<'a> Sealing<'a> {
                     [self.number],
                 )
                 .map_err(&failed)?;
-            let summary = read_summary(&self.connection, &self.partition.path)?;
-            self.connection.execute_batch("COMMIT").map_err(&failed)?;
-            Ok(summary)
+            read_summary(&self.connection, &self.partition.path)
+        };
+        let committed = prepare().and_then(|summary| {
+            self.partition.seal(Arc::clone(&segment), summary, || {
+                self.connection.execute_batch("COMMIT").map_err(&failed)
+            })
         });
         if let Err(error) = committed {
             if !self.connection.is_autocommit()

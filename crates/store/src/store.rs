@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use guiji_domain::{
-    Alert, AlertLog, Camera, CameraId, CameraRegistry, Digest, Receipt, Recorded, Sighting,
-    SightingId, SightingPage, SightingQuery, SightingStore, SortOrder, StoreError, Timestamp,
-    WatchEntry, WatchEntryId, Watchlist,
+    Alert, AlertLog, Camera, CameraId, CameraRegistry, Digest, Likely, LikelyQuery, LikelySearch,
+    Receipt, Recorded, Sighting, SightingId, SightingPage, SightingQuery, SightingStore, SortOrder,
+    StoreError, Timestamp, WatchEntry, WatchEntryId, Watchlist,
 };
 use tracing::warn;
 
 use crate::check::{self, CheckReport};
 use crate::day::Day;
 use crate::errors::io_at;
+use crate::likely::Likeliest;
 use crate::pack;
 use crate::partition::{
     Partition, Summary, alerts_between, find_sighting, latest_alerts, read_summary, sealed_number,
@@ -209,6 +210,25 @@ impl SightingStore for Store {
             }
         }
         failure.map_or(Ok(None), Err)
+    }
+}
+
+impl LikelySearch for Store {
+    fn likely(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
+        let mut best = Likeliest::new(query);
+        for partition in self.shared.partitions_by(SortOrder::NewestFirst) {
+            let loose = best.wants(partition.summary().captured);
+            let Some(view) = self.shared.view(&partition, loose)? else { continue };
+            if let Some(connection) = view.database() {
+                best.visit(connection)?;
+            }
+            if let Some(segment) = view.segment()
+                && best.wants(segment.captured())
+            {
+                best.visit_segment(segment)?;
+            }
+        }
+        Ok(best.finish())
     }
 }
 

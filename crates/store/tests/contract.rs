@@ -14,8 +14,8 @@ use guiji_store::{MemoryStore, Store, StoreSettings};
 use proptest::prelude::*;
 
 /// Everything that a store is.
-trait AnyStore: SightingStore + AlertLog + Watchlist + CameraRegistry {}
-impl<T: SightingStore + AlertLog + Watchlist + CameraRegistry> AnyStore for T {}
+trait AnyStore: SightingStore + LikelySearch + AlertLog + Watchlist + CameraRegistry {}
+impl<T: SightingStore + LikelySearch + AlertLog + Watchlist + CameraRegistry> AnyStore for T {}
 
 /// The durable store, in which every day is sealed after each write.
 struct Sealing(Store);
@@ -42,6 +42,12 @@ impl SightingStore for Sealing {
     }
     fn evidence(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         self.0.evidence(digest)
+    }
+}
+
+impl LikelySearch for Sealing {
+    fn likely(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
+        self.0.likely(query)
     }
 }
 
@@ -108,6 +114,7 @@ macro_rules! contract_suite {
                 many_cameras_are_kept_at_once_or_none,
                 what_is_not_a_number_is_refused,
                 a_lattice_is_kept_nearly,
+                a_misread_plate_is_found_and_said_to_be_one,
                 an_empty_store_answers,
             );
         }
@@ -538,6 +545,45 @@ fn what_is_not_a_number_is_refused(store: &dyn AnyStore) {
     assert!(store.cameras().unwrap().is_empty() && store.entries().unwrap().is_empty());
 }
 
+fn a_misread_plate_is_found_and_said_to_be_one(store: &dyn AnyStore) {
+    let certain = |text: &str| match plate(text) {
+        PlateState::Read(read) => {
+            let lattice = Lattice::certain(&read.text);
+            PlateState::Read(FusedPlate { lattice, ..read })
+        }
+        state => state,
+    };
+    // The lattice of `plate` gives each next character of the alphabet 0.0625, so that this may have been 浙J12345.
+    let misread = sighting("k1", 1, at(10), plate("浙J12344"));
+    let right = sighting("k1", 2, at(20), plate("浙J12345"));
+    let again = sighting("k2", 3, at(86_400), plate("浙J12345"));
+    let others = [
+        sighting("k1", 4, at(30), certain("浙J12344")), // read without a doubt
+        sighting("k1", 5, at(40), plate("浙J11234")),   // in too many places
+        provisional(&sighting("k1", 6, at(50), plate("浙J12345"))),
+        sighting("k1", 7, at(60), PlateState::Unreadable),
+        sighting("k1", 8, at(20 * 86_400), plate("浙J12345")), // too late
+    ];
+    let all = [&misread, &right, &again].into_iter().chain(&others);
+    store.record(&all.cloned().map(plain).collect::<Vec<_>>()).unwrap();
+    let mut query = LikelyQuery {
+        plate: PlateText::parse("浙J12345").unwrap(),
+        span: TimeSpan::new(at(0), at(10 * 86_400)).unwrap(),
+        limit: LikelyQuery::LIMIT_DEFAULT,
+    };
+    let likely = store.likely(&query).unwrap();
+    let shown: Vec<_> = likely.iter().map(|l| (l.sighting.id, l.misread)).collect();
+    assert_eq!(shown, [(again.id, false), (right.id, false), (misread.id, true)]);
+    assert_eq!(likely[2].sighting, misread);
+    let (sure, unsure) = (0.875_f32.powi(7), 0.875_f32.powi(6) * 0.0625);
+    assert!((likely[0].probability - sure).abs() < 1e-5, "{likely:?}");
+    assert!((likely[2].probability - unsure).abs() < 1e-5, "{likely:?}");
+    query.limit = 1;
+    assert_eq!(store.likely(&query).unwrap(), likely[..1]);
+    query.limit = 0;
+    assert_eq!(store.likely(&query).unwrap(), []);
+}
+
 /// Whatever the probabilities: a candidate loses at most a sixteenth of what it or its position has left.
 fn a_lattice_is_kept_nearly(store: &dyn AnyStore) {
     let state = plate_with("浙J12345", [0.83, 0.111, 0.0317, 0.0009]);
@@ -616,6 +662,18 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn any_likely_query()(
+        text in prop::sample::select(vec!["浙J12345", "浙J12346", "浙J12347", "浙JD12345", "浙J12355", "粤B12345"]),
+        a in -150_000i64..150_000, b in -150_000i64..150_000, all: bool, limit in 0usize..9,
+    ) -> LikelyQuery {
+        let span = TimeSpan::new(at(a.min(b)), at(a.max(b))).unwrap();
+        LikelyQuery {
+            plate: PlateText::parse(text).unwrap(), span: if all { TimeSpan::ALL } else { span }, limit,
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -624,6 +682,7 @@ proptest! {
     fn the_durable_stores_answer_as_the_one_in_memory(
         batches in prop::collection::vec(prop::collection::vec(any_sighting(), 1..30), 1..5),
         queries in prop::collection::vec(any_query(), 20),
+        sought in prop::collection::vec(any_likely_query(), 10),
     ) {
         let folder = tempfile::tempdir().unwrap();
         // One read connection: days take it from each other all the time.
@@ -645,6 +704,11 @@ proptest! {
                 let Some(last) = page.sightings.last() else { break };
                 query.after = Some((last.captured.at, last.id));
             }
+        }
+        for query in sought {
+            let likely = memory.likely(&query).unwrap();
+            prop_assert_eq!(&durable.likely(&query).unwrap(), &likely, "{:?}", query);
+            prop_assert_eq!(&sealed.likely(&query).unwrap(), &likely, "sealed {:?}", query);
         }
         for store in [&durable, &sealed.0] {
             prop_assert!(store.check().unwrap().is_sound());

@@ -23,6 +23,7 @@ pub(super) enum Column {
     Plate,
     Camera,
     Traits,
+    Doubt,
     ById,
     ByCamera,
     ByPlate,
@@ -32,13 +33,14 @@ pub(super) enum Column {
 }
 
 impl Column {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Captured,
         Self::Lag,
         Self::Tail,
         Self::Plate,
         Self::Camera,
         Self::Traits,
+        Self::Doubt,
         Self::ById,
         Self::ByCamera,
         Self::ByPlate,
@@ -82,6 +84,7 @@ impl Directory {
             | Column::Plate
             | Column::Camera
             | Column::Traits
+            | Column::Doubt
             | Column::ById
             | Column::ByCamera => self.rows,
             Column::ByPlate => self.plated_rows,

@@ -6,13 +6,13 @@
 
 use std::ops::{ControlFlow, Range};
 
-use guiji_domain::{CameraId, PlatePattern, SightingId, SortOrder, StoreError};
+use guiji_domain::{CameraId, PlatePattern, PlateText, SightingId, SortOrder, StoreError};
 
 use super::directory::Column;
 use super::packed::{BLOCK_LEN, Packed};
 use super::plates::{self, Matcher};
 use super::read::{Segment, id_from};
-use super::{ordered, unordered};
+use super::{ordered, probability, unordered};
 
 /// Gathering and sorting a row costs about as much as passing over this many.
 const GATHERING: u64 = 4;
@@ -165,6 +165,43 @@ impl Segment {
             at = stop;
         }
         Ok(found)
+    }
+}
+
+impl Segment {
+    /// Calls `visit` with the rows of plates at most so many places from one, captured in a span, both ends included:
+    /// nearer plates first. With each comes what the row's probability of that plate is at most.
+    pub(crate) fn rows_like(
+        &self,
+        plate: &PlateText,
+        places_max: usize,
+        (first, last): (i64, i64),
+        mut visit: impl FnMut(u32, f32) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let end = match last.checked_add(1) {
+            Some(after) => self.first_captured_from(after)?,
+            None => self.rows(),
+        };
+        let within = self.first_captured_from(first)?..end;
+        let number = plates::pack(plate);
+        let mut near = vec![Vec::new(); places_max + 1];
+        for block in 0..self.directory.blocks(Column::Plates).frames.len() {
+            let numbers = self.block(Column::Plates, block)?;
+            for at in 0..self.directory.block_len(Column::Plates, block) {
+                let apart = plates::places_apart(number, numbers.get(at));
+                if let Some(near) = near.get_mut(apart) {
+                    near.push((block * BLOCK_LEN + at) as u32);
+                }
+            }
+        }
+        for (apart, keys) in near.into_iter().enumerate() {
+            let set = Wanted::new(keys, Column::PlateEnds, Column::ByPlate);
+            for row in set.rows(self, &within)? {
+                let doubt = self.value(Column::Doubt, row)?;
+                visit(row, probability::probability_max(doubt, apart))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -31,12 +31,28 @@ pub(super) fn pack(text: &PlateText) -> u64 {
 
 /// The text that a number says; `None` when it says none.
 pub(super) fn unpack(number: u64) -> Option<PlateText> {
-    let chars: Option<Vec<_>> = (0..PLACES)
-        .map(|place| at(number, place))
-        .take_while(|code| *code > 0)
-        .map(|code| PlateChar::from_index(code - 1))
-        .collect();
-    PlateText::from_chars(&chars?).filter(|text| pack(text) == number)
+    let chars = chars(number).collect::<Option<Vec<_>>>()?;
+    // Nothing may stand behind the end, nor above the first place.
+    let used = chars.iter().zip(0..).fold(0, |used, (c, place)| used | code(*c) << shift(place));
+    PlateText::from_chars(&chars).filter(|_| used == number)
+}
+
+/// The characters of a number; `None` for what is none.
+pub(super) fn chars(number: u64) -> impl Iterator<Item = Option<PlateChar>> {
+    let codes = (0..PLACES).map(move |place| at(number, place)).take_while(|code| *code > 0);
+    codes.map(|code| PlateChar::from_index(code - 1))
+}
+
+/// In how many places two numbers differ.
+pub(super) fn places_apart(one: u64, other: u64) -> usize {
+    let (mut apart, mut differ) = (0, one ^ other);
+    while differ != 0 {
+        // The most significant place that differs is counted and cleared.
+        let place = (differ.leading_zeros() - (64 - BITS * PLACES as u32)) / BITS;
+        differ &= (1_u64 << shift(place as usize)) - 1;
+        apart += 1;
+    }
+    apart
 }
 
 /// A pattern made ready for many numbers: most fail one comparison under a mask, the rest is run through the
@@ -148,6 +164,7 @@ impl Matcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use guiji_domain::LikelyQuery;
     use proptest::prelude::*;
 
     fn text(text: &str) -> PlateText {
@@ -179,6 +196,11 @@ mod tests {
         #[test]
         fn texts_round_trip(plate in any_plate()) {
             prop_assert_eq!(unpack(pack(&plate)), Some(plate));
+        }
+
+        #[test]
+        fn places_are_counted_as_the_domain_does(one in any_plate(), other in any_plate()) {
+            prop_assert_eq!(places_apart(pack(&one), pack(&other)), LikelyQuery::places_apart(&one, &other));
         }
 
         #[test]

@@ -93,6 +93,33 @@ pub(super) fn decode(input: &mut Reader<'_>, text: &PlateText) -> Result<Lattice
     Lattice::new(positions).map_err(|_| WRONG)
 }
 
+/// The greatest probability that any other character than the text's has at any position, as a byte: rounded up.
+pub(super) fn doubt(kept: &Lattice, text: &PlateText) -> u8 {
+    let mut chars = text.chars();
+    let doubt = kept.positions().iter().map(|position| {
+        let own = chars.next();
+        let listed = position.candidates().iter().map(|c| c.character);
+        let unlisted = PlateChar::all().find(|c| {
+            Some(*c) != own && position.candidates().iter().all(|l| l.character != Some(*c))
+        });
+        let others = listed.filter(|c| *c != own).chain([unlisted]);
+        others.map(|c| position.probability(c)).fold(0.0, f32::max)
+    });
+    let doubt = doubt.fold(Position::FLOOR, f32::max);
+    let code = code(doubt);
+    if value(code) < doubt { code.saturating_add(1) } else { code }
+}
+
+/// No text that differs in so many places has more than this, by the byte that [`doubt`] gave.
+pub(super) fn probability_max(doubt: u64, places: usize) -> f32 {
+    let doubt = match u8::try_from(doubt) {
+        Ok(u8::MAX) | Err(_) => 1.0,
+        Ok(code) => value(code),
+    };
+    // A little more, since probabilities of texts go through logarithms.
+    doubt.powi(places as i32) * 1.001
+}
+
 fn decode_position(input: &mut Reader<'_>, text: Option<PlateChar>) -> Result<Position, Malformed> {
     let head = input.byte()?;
     let count = head & 7;
@@ -168,6 +195,26 @@ pub(super) mod tests {
         fn a_byte_loses_less_than_a_seventeenth(p in 2e-5f32..1.0) {
             let kept = value(code(p));
             prop_assert!(kept <= p && kept > p * (16.0 / 17.0 - 1e-6), "{p} {kept}");
+        }
+
+        #[test]
+        fn no_other_text_has_more_than_the_doubt_allows(
+            lattice in any_lattice(), changes in prop::collection::vec((0usize..8, 0..PlateChar::COUNT), 1..4),
+        ) {
+            let text = PlateText::parse("浙J12345").unwrap();
+            let mut chars: Vec<_> = text.chars().collect();
+            for (place, c) in changes {
+                let c = PlateChar::from_index(c).unwrap();
+                match chars.get_mut(place) {
+                    Some(changed) => *changed = c,
+                    None => chars.push(c),
+                }
+            }
+            let other = PlateText::from_chars(&chars).unwrap();
+            let places = guiji_domain::LikelyQuery::places_apart(&text, &other);
+            let max = probability_max(u64::from(doubt(&lattice, &text)), places);
+            let p = lattice.probability(&other);
+            prop_assert!(p <= max.max(1e-4), "{p} {max}");
         }
 
         #[test]

@@ -4,12 +4,12 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use guiji_domain::{CameraId, Sighting, SightingId, SightingStage, StoreError};
+use guiji_domain::{CameraId, PlateState, Sighting, SightingId, SightingStage, StoreError};
 
 use super::directory::{Blocks, CHECKSUM_LEN, Column, Directory};
 use super::packed::{BLOCK_LEN, Frame, pack};
-use super::{DETAILS_LEN, END_MAGIC, MAGIC, checksum, details, ordered, plates};
-use crate::codec::Writer;
+use super::{DETAILS_LEN, END_MAGIC, MAGIC, checksum, details, ordered, plates, probability};
+use crate::codec::{Malformed, Reader, Writer};
 use crate::codes::Coded;
 use crate::errors::io_at;
 use crate::schema::sync_folder_of;
@@ -32,6 +32,7 @@ pub(crate) struct SegmentWriter {
     plate: Vec<u32>,
     camera: Vec<u32>,
     traits: Vec<u8>,
+    doubt: Vec<u8>,
     plates: HashMap<u64, u32>,
     cameras: HashMap<CameraId, u32>,
     /// Records that wait to be compressed together, and their lengths.
@@ -64,6 +65,7 @@ impl SegmentWriter {
             plate: Vec::new(),
             camera: Vec::new(),
             traits: Vec::new(),
+            doubt: Vec::new(),
             plates: HashMap::new(),
             cameras: HashMap::new(),
             pending: Writer::default(),
@@ -109,6 +111,7 @@ impl SegmentWriter {
         let next = self.cameras.len() as u32;
         self.camera.push(*self.cameras.entry(sighting.camera.clone()).or_insert(next));
         self.traits.push(traits(sighting));
+        self.doubt.push(doubt(sighting).map_err(|reason| refused(&reason.to_string()))?);
         if self.lengths.len() == DETAILS_LEN {
             self.put_details()?;
         }
@@ -129,13 +132,14 @@ impl SegmentWriter {
         let captured = std::mem::take(&mut self.captured);
         let (lag, tail) = (std::mem::take(&mut self.lag), std::mem::take(&mut self.tail));
         let (plate, camera) = (std::mem::take(&mut self.plate), std::mem::take(&mut self.camera));
-        let traits = std::mem::take(&mut self.traits);
+        let (traits, doubt) = (std::mem::take(&mut self.traits), std::mem::take(&mut self.doubt));
         columns.push(self.put_column(captured.iter().copied())?);
         columns.push(self.put_column(lag.iter().copied())?);
         columns.push(self.put_column(tail.iter().copied())?);
         columns.push(self.put_column(plate.iter().map(|p| u64::from(*p)))?);
         columns.push(self.put_column(camera.iter().map(|c| u64::from(*c)))?);
         columns.push(self.put_column(traits.iter().map(|t| u64::from(*t)))?);
+        columns.push(self.put_column(doubt.iter().map(|d| u64::from(*d)))?);
 
         let mut order: Vec<u32> = (0..rows).collect();
         order.sort_unstable_by_key(|row| {
@@ -258,6 +262,15 @@ fn traits(sighting: &Sighting) -> u8 {
     let class = sighting.vehicle.class.map_or(0, |(class, _)| class.code() + 1);
     let colour = sighting.vehicle.colour.map_or(0, |(colour, _)| colour.code() + 1);
     class | colour << 4
+}
+
+/// The doubt of what is kept of the lattice.
+fn doubt(sighting: &Sighting) -> Result<u8, Malformed> {
+    let PlateState::Read(plate) = &sighting.plate else { return Ok(0) };
+    let mut kept = Writer::default();
+    probability::encode(&plate.lattice, &plate.text, &mut kept);
+    let kept = probability::decode(&mut Reader(&kept.0), &plate.text)?;
+    Ok(probability::doubt(&kept, &plate.text))
 }
 
 /// The rows of each key in their order, and where those of each key end. Keys beyond the count are passed over.

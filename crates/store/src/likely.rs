@@ -1,0 +1,140 @@
+//! The likeliest sightings of a plate, misread ones included.
+//!
+//! Candidates come from the distinct plates of each day that are near in text; their rows are decoded only where they
+//! may still enter the answer.
+
+use std::collections::BinaryHeap;
+
+use guiji_domain::{Likely, LikelyQuery, PlateText, Sighting, StoreError};
+use rusqlite::{Connection, params};
+
+use crate::codes::Coded;
+use crate::errors::{damaged, sql};
+use crate::partition::RawSighting;
+use crate::segment::Segment;
+use crate::validate;
+
+const DOING: &str = "search likely sightings";
+
+/// The best so far.
+#[derive(Debug)]
+pub(crate) struct Likeliest<'a> {
+    query: &'a LikelyQuery,
+    length: usize,
+    /// The greatest is the worst, which a better one displaces.
+    found: BinaryHeap<Found>,
+}
+
+#[derive(Debug)]
+struct Found(Likely);
+
+impl Ord for Found {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let key = |likely: &Likely| (likely.sighting.captured.at, likely.sighting.id);
+        let by_probability = other.0.probability.total_cmp(&self.0.probability);
+        by_probability.then_with(|| key(&other.0).cmp(&key(&self.0)))
+    }
+}
+impl PartialOrd for Found {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl PartialEq for Found {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+impl Eq for Found {}
+
+impl<'a> Likeliest<'a> {
+    pub(crate) fn new(query: &'a LikelyQuery) -> Self {
+        let length = validate::page_length(query.limit);
+        Self { query, length, found: BinaryHeap::new() }
+    }
+
+    fn span(&self) -> (i64, i64) {
+        (self.query.span.first().as_nanos(), self.query.span.last().as_nanos())
+    }
+
+    /// Whether what was captured within these bounds may be an answer.
+    pub(crate) fn wants(&self, captured: Option<(i64, i64)>) -> bool {
+        let (first, last) = self.span();
+        captured.is_some_and(|captured| captured.0 <= last && first <= captured.1)
+    }
+
+    /// Whether one of that probability, if it is the latest, enters the answer.
+    fn has_room_for(&self, probability: f32) -> bool {
+        probability >= LikelyQuery::PROBABILITY_MIN
+            && (self.found.len() < self.length
+                || self.found.peek().is_some_and(|worst| worst.0.probability <= probability))
+    }
+
+    pub(crate) fn consider(&mut self, sighting: &Sighting) {
+        let Some(probability) = self.query.probability(sighting) else { return };
+        if !self.has_room_for(probability) {
+            return;
+        }
+        let misread = sighting.plate_text() != Some(&self.query.plate);
+        self.found.push(Found(Likely { sighting: sighting.clone(), probability, misread }));
+        if self.found.len() > self.length {
+            self.found.pop();
+        }
+    }
+
+    /// Looks through a day's database, inside a transaction.
+    pub(crate) fn visit(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        let failed = sql(DOING);
+        let mut near = Vec::new();
+        let mut statement =
+            connection.prepare_cached("SELECT id, text FROM plate").map_err(&failed)?;
+        let mut rows = statement.query([]).map_err(&failed)?;
+        while let Some(row) = rows.next().map_err(&failed)? {
+            let text: String = row.get(1).map_err(&failed)?;
+            let text = PlateText::parse(&text)
+                .map_err(|reason| damaged("the dictionary of plates", reason))?;
+            let apart = LikelyQuery::places_apart(&self.query.plate, &text);
+            if apart <= LikelyQuery::PLACES_MAX {
+                near.push((apart, row.get::<_, i64>(0).map_err(&failed)?));
+            }
+        }
+        near.sort_unstable();
+        let (first, last) = self.span();
+        let mut statement = connection
+            .prepare_cached(
+                "SELECT id, checksum, record FROM sighting INDEXED BY sighting_by_plate
+                 WHERE plate = ?1 AND captured >= ?2 AND captured <= ?3 AND stage = ?4",
+            )
+            .map_err(&failed)?;
+        let last_stage = guiji_domain::SightingStage::Final.code();
+        for (_, plate) in near {
+            let mut rows =
+                statement.query(params![plate, first, last, last_stage]).map_err(&failed)?;
+            while let Some(row) = rows.next().map_err(&failed)? {
+                let raw = RawSighting {
+                    id: row.get(0).map_err(&failed)?,
+                    checksum: row.get(1).map_err(&failed)?,
+                    record: row.get(2).map_err(&failed)?,
+                };
+                self.consider(&raw.checked()?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks through a segment.
+    pub(crate) fn visit_segment(&mut self, segment: &Segment) -> Result<(), StoreError> {
+        let (query, span) = (self.query, self.span());
+        segment.rows_like(&query.plate, LikelyQuery::PLACES_MAX, span, |row, most| {
+            if self.has_room_for(most) {
+                self.consider(&segment.sighting(row)?);
+            }
+            Ok(())
+        })
+    }
+
+    /// The best, best first.
+    pub(crate) fn finish(self) -> Vec<Likely> {
+        self.found.into_sorted_vec().into_iter().map(|found| found.0).collect()
+    }
+}
