@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use guiji_county::{County, CountySettings};
 use guiji_domain::{
-    CameraId, PlatePattern, PlateText, Recorded, SightingQuery, SightingStore, SortOrder, TimeSpan,
-    Timestamp,
+    CameraId, LikelyQuery, LikelySearch, PlatePattern, PlateText, Recorded, SightingQuery,
+    SightingStore, SortOrder, TimeSpan, Timestamp,
 };
 use guiji_store::{Store, StoreSettings};
 
@@ -123,11 +123,12 @@ fn ask(
     let used = store.disk_usage().unwrap().sightings;
     println!("store         {:8.1} bytes a sighting", used as f64 / rows as f64);
     type Question<'a> = (&'static str, Box<dyn Fn(&Asked) -> usize + 'a>);
-    let questions: [Question<'_>; 5] = [
+    let questions: [Question<'_>; 6] = [
         ("trajectory", Box::new(|asked| trajectory(store, asked))),
         ("two unknown", Box::new(|asked| two_unknown(store, asked))),
         ("浙J?12*", Box::new(|_| pattern(store, "浙J?12*"))),
         ("area, hour", Box::new(|asked| area(store, cameras, asked))),
+        ("likely", Box::new(|asked| likely(store, asked))),
         ("get", Box::new(|asked| get(store, asked))),
     ];
     let mut figures = Vec::new();
@@ -195,6 +196,12 @@ fn area(store: &Store, cameras: &[guiji_domain::Camera], asked: &Asked) -> usize
     let span = TimeSpan::new(asked.at.minus(half), asked.at.plus(half)).unwrap();
     let cameras = Some(near.map(|camera| camera.id.clone()).collect());
     search(store, &SightingQuery { cameras, ..SightingQuery::all_in(span, 100) })
+}
+
+/// The likeliest fifty of a plate, misread ones included.
+fn likely(store: &Store, asked: &Asked) -> usize {
+    let (plate, limit) = (asked.plate.clone(), LikelyQuery::LIMIT_DEFAULT);
+    store.likely(&LikelyQuery { plate, span: TimeSpan::ALL, limit }).unwrap().len()
 }
 
 /// One sighting by its id, found by its camera and time first.

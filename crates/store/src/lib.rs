@@ -1,8 +1,8 @@
 //! The durable, embedded store: sightings, evidence pictures, alerts, watch-list and cameras.
 //!
 //! Owns: everything on disk, its formats and their migrations, indexes, retention and integrity checks.
-//! [`Store`] keeps it in SQLite files and append-only packs; [`MemoryStore`] keeps it in memory, for tests and for
-//! trying things out. Both pass the same contract suite (`tests/contract.rs`).
+//! [`Store`] keeps it in SQLite files, sealed segments and append-only packs; [`MemoryStore`] keeps it in memory, for
+//! tests and for trying things out. Both pass the same contract suite (`tests/contract.rs`).
 //!
 //! Never does: decide what is a sighting or an alert, read a clock, encode pictures, talk to the network, drop
 //! what it was given. It blocks instead; grouping sightings into batches is the caller's part.
@@ -13,6 +13,7 @@
 //! registry.db                             cameras, watch-list, alert cursor, unfinished batches
 //! sightings/2026-11-24.db                 the partition of a UTC day: sightings by start, their alerts, the
 //!                                         plate dictionary, where the pictures lie
+//! sightings/2026-11-24.0001.seg           what was final of a closed day when it was sealed (see `segment/mod.rs`)
 //! evidence/2026-11-24.frame.0001.pack     pictures of one kind of one day, appended
 //! ```
 //!
@@ -21,9 +22,11 @@
 //!   packs are synced before the row that names a picture commits.
 //! * A batch is kept whole or not at all, over several days too (see `undo.rs` for how). While such a batch
 //!   is being committed, a reader may see its earlier day without its later one.
+//! * A day is sealed wholly or not at all ([`Store::seal_days`]; see `seal.rs` for how), and no reader sees a sighting
+//!   twice or not at all meanwhile. A sealed sighting has its lattice at 8 bits a probability, everything else as it was.
 //! * A final sighting never changes. An alert cursor is never given twice, deleted partitions included.
-//! * What is read is proved: each record carries a CRC-32, each picture its SHA-256. Damage is an error that names
-//!   the record; it is never an empty or a wrong answer.
+//! * What is read is proved: each record and each block of a segment carries a CRC-32, each picture its SHA-256.
+//!   Damage is an error that names the record or the place; it is never an empty or a wrong answer.
 //! * Retention deletes whole files. A picture that retention took is `None`, not an error.
 //! * One process at a time. One writer, many readers: readers never wait for the writer.
 //! * A full disk is [`guiji_domain::StoreError::Full`], nothing is acknowledged, and the same call works when space
@@ -33,7 +36,8 @@
 //! # Cost
 //! One sync of the day's log a batch, and one a pack touched. A plate's day is one index range; a pattern runs
 //! over the day's distinct plates, never over its sightings. Memory is bounded by the number of read connections
-//! (8 MB of cache each), not by the size of the store.
+//! (8 MB of cache each) and the cache of segments, apart from some 150 bytes of directory for each thousand
+//! sealed sightings; while a day is sealed, some 100 bytes for each of its sightings.
 
 mod check;
 mod codec;

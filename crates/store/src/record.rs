@@ -1,5 +1,7 @@
 //! The rows of one day, inside a transaction of the writer.
 
+use std::collections::HashMap;
+
 use guiji_domain::{Alert, Recorded, Sighting, SightingId, SightingStage, StoreError};
 use rusqlite::{Connection, OptionalExtension, params};
 use tracing::warn;
@@ -26,6 +28,7 @@ pub(crate) enum Prior {
 /// Enters a sighting or replaces its provisional form, unless it is final already: here, or in what was sealed.
 pub(crate) fn put_sighting(
     connection: &Connection,
+    words: &mut Words,
     sealed: Option<&Segment>,
     sighting: &Sighting,
     summary: &mut Summary,
@@ -45,7 +48,7 @@ pub(crate) fn put_sighting(
     decode_sighting(&record).map_err(|reason| {
         guiji_domain::InvalidValue::new("sighting", sighting.id, reason.to_string())
     })?;
-    write_sighting(connection, sighting, &record)?;
+    write_sighting(connection, words, sighting, &record)?;
     summary.include_captured(sighting.captured.at.as_nanos());
     Ok(prior)
 }
@@ -71,14 +74,15 @@ fn find_prior(connection: &Connection, id: SightingId) -> Result<Prior, StoreErr
 
 fn write_sighting(
     connection: &Connection,
+    words: &mut Words,
     sighting: &Sighting,
     record: &[u8],
 ) -> Result<(), StoreError> {
     let plate = sighting
         .plate_text()
-        .map(|text| word_id(connection, Dictionary::Plates, text.as_str()))
+        .map(|text| words.id(connection, Dictionary::Plates, text.as_str()))
         .transpose()?;
-    let camera = word_id(connection, Dictionary::Cameras, sighting.camera.as_str())?;
+    let camera = words.id(connection, Dictionary::Cameras, sighting.camera.as_str())?;
     let id = id_key(sighting.id);
     connection
         .prepare_cached(
@@ -112,7 +116,9 @@ pub(crate) fn restore_sighting(
     prior: Option<&[u8]>,
 ) -> Result<(), StoreError> {
     match prior.map(|record| (decode_sighting(record), record)) {
-        Some((Ok(sighting), record)) => write_sighting(connection, &sighting, record),
+        Some((Ok(sighting), record)) => {
+            write_sighting(connection, &mut Words::default(), &sighting, record)
+        }
         other => {
             if let Some((Err(reason), _)) = other {
                 warn!(sighting = %id, %reason, "an earlier form was damaged and is not put back");
@@ -170,6 +176,40 @@ pub(crate) fn put_alerts(
 enum Dictionary {
     Plates,
     Cameras,
+}
+
+/// Numbers of texts that were lately looked up in a day. Must be forgotten when a transaction is rolled back, which may
+/// have given some.
+#[derive(Debug, Default)]
+pub(crate) struct Words {
+    plates: HashMap<Box<str>, i64>,
+    cameras: HashMap<Box<str>, i64>,
+}
+
+impl Words {
+    /// So many are kept: some 100 bytes each.
+    const KEPT_MAX: usize = 100_000;
+
+    fn id(
+        &mut self,
+        connection: &Connection,
+        dictionary: Dictionary,
+        text: &str,
+    ) -> Result<i64, StoreError> {
+        let known = match dictionary {
+            Dictionary::Plates => &mut self.plates,
+            Dictionary::Cameras => &mut self.cameras,
+        };
+        if let Some(id) = known.get(text) {
+            return Ok(*id);
+        }
+        let id = word_id(connection, dictionary, text)?;
+        if known.len() >= Self::KEPT_MAX {
+            known.clear();
+        }
+        known.insert(text.into(), id);
+        Ok(id)
+    }
 }
 
 /// The number of a text, given now if it is new.

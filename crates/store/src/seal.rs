@@ -103,7 +103,8 @@ impl<'a> Sealing<'a> {
         guard.settle(shared)?;
         let durability = shared.settings.durability;
         let connection = schema::open_writer(&partition.path, FileKind::Partition, durability)?;
-        connection.execute_batch("BEGIN").map_err(&failed)?;
+        // The log is folded in afterwards, not while the commit keeps readers waiting.
+        connection.execute_batch("PRAGMA wal_autocheckpoint = 0; BEGIN").map_err(&failed)?;
         let number = sealed_number(&connection)?.unwrap_or(0); // the snapshot is taken here
         drop(guard);
         let sealed = partition.segment();
@@ -304,10 +305,9 @@ pub(crate) fn give_space_back(connection: &Connection, path: &Path) {
         if free * 2 < number("page_count")? || free < 16 {
             return Ok(());
         }
-        // Whoever reads may hold up the last step: no reason to wait.
         connection.execute_batch("VACUUM")?;
-        connection.busy_timeout(std::time::Duration::ZERO)?;
-        number("wal_checkpoint(TRUNCATE)").map(drop)
+        // As far as those who read let it, and without holding them up.
+        number("wal_checkpoint(PASSIVE)").map(drop)
     });
     if let Err(error) = shrunk {
         warn!(path = %path.display(), %error, "cannot give back the space of a sealed day");

@@ -9,7 +9,7 @@ use crate::day::Day;
 use crate::errors::sql;
 use crate::pack::{PackName, PackWriter};
 use crate::partition::Summary;
-use crate::record::{Prior, put_alerts, put_sighting};
+use crate::record::{Prior, Words, put_alerts, put_sighting};
 use crate::schema::{self, FileKind};
 use crate::segment::Segment;
 use crate::store::Shared;
@@ -52,6 +52,7 @@ pub(crate) enum Fault {
 struct DayWriter {
     day: Day,
     connection: Connection,
+    words: Words,
     /// What was sealed before it was opened; sealing closes the day.
     sealed: Option<Arc<Segment>>,
     packs: PackWriter,
@@ -211,7 +212,7 @@ impl Writer {
         let sealed = partition.segment();
         shared.add_partition(partition);
         let packs = pack_writer(shared, day);
-        self.days.push(DayWriter { day, connection, sealed, packs });
+        self.days.push(DayWriter { day, connection, words: Words::default(), sealed, packs });
         Ok(())
     }
 
@@ -236,6 +237,7 @@ impl Writer {
                 || open.connection.execute_batch("ROLLBACK").is_ok();
             let fresh = pack_writer(shared, open.day);
             std::mem::replace(&mut open.packs, fresh).abandon();
+            open.words = Words::default();
             rolled_back
         });
     }
@@ -291,7 +293,13 @@ impl DayWriter {
     ) -> Result<(Kept, Vec<Alert>), StoreError> {
         let sighting = &item.sighting;
         let sealed = self.sealed.as_deref();
-        let prior = put_sighting(&self.connection, sealed, sighting, &mut prepared.summary)?;
+        let prior = put_sighting(
+            &self.connection,
+            &mut self.words,
+            sealed,
+            sighting,
+            &mut prepared.summary,
+        )?;
         if prior != Prior::Final {
             for (evidence, picture) in sighting.evidence.iter().zip(&item.pictures) {
                 self.packs.put(&self.connection, evidence.kind, &evidence.digest, picture)?;

@@ -15,9 +15,9 @@
 use std::time::Duration;
 
 use guiji_domain::{
-    CameraId, CaptureTime, ClockSource, Digest, Direction, Evidence, FusedPlate, PlateState,
-    PlateText, Sighting, SightingId, SightingStage, TimeSpan, Timestamp, Vehicle, VehicleClass,
-    VehicleColour,
+    CameraId, CaptureTime, ClockSource, Digest, Direction, Evidence, FusedPlate, PlateChar,
+    PlateState, PlateText, Sighting, SightingId, SightingStage, TimeSpan, Timestamp, Vehicle,
+    VehicleClass, VehicleColour,
 };
 
 use super::probability;
@@ -30,7 +30,7 @@ pub(super) struct Keys {
     pub(super) id: SightingId,
     pub(super) captured: Timestamp,
     pub(super) camera: CameraId,
-    pub(super) plate: Option<PlateText>,
+    pub(super) plate: Option<(PlateText, Vec<PlateChar>)>,
     pub(super) class: Option<VehicleClass>,
     pub(super) colour: Option<VehicleColour>,
 }
@@ -57,7 +57,7 @@ pub(super) fn encode(sighting: &Sighting, out: &mut Writer) {
             out.byte(code_or_none(plate.kind));
             out.byte(code_or_none(plate.colour));
             out.byte(plate.rows.code());
-            probability::encode(&plate.lattice, &plate.text, out);
+            probability::encode(&plate.lattice, &plate.text.chars().collect::<Vec<_>>(), out);
             out.f32(plate.confidence);
             out.var(u64::from(plate.reads));
         }
@@ -97,11 +97,11 @@ pub(super) fn decode(keys: Keys, bytes: &[u8]) -> Result<Sighting, Malformed> {
     let plate = match (input.byte()?, keys.plate) {
         (0, None) => PlateState::NotRead,
         (1, None) => PlateState::Unreadable,
-        (2, Some(text)) => PlateState::Read(FusedPlate {
+        (2, Some((text, chars))) => PlateState::Read(FusedPlate {
             kind: input.optional("plate kind")?,
             colour: input.optional("plate colour")?,
             rows: input.coded("plate rows")?,
-            lattice: probability::decode(&mut input, &text)?,
+            lattice: probability::decode(&mut input, &chars)?,
             confidence: input.f32()?,
             reads: input.var_u32("read count")?,
             text,
@@ -181,7 +181,10 @@ mod tests {
                 id: SightingId::from_u128(1 << 127),
                 captured: Timestamp::EPOCH,
                 camera: CameraId::new("k1").unwrap(),
-                plate: plate.then(|| PlateText::parse("浙J12345").unwrap()),
+                plate: plate.then(|| {
+                    let text = PlateText::parse("浙J12345").unwrap();
+                    (text.clone(), text.chars().collect())
+                }),
                 class: Some(VehicleClass::Car),
                 colour: None,
             };

@@ -29,16 +29,17 @@ pub(super) fn pack(text: &PlateText) -> u64 {
     text.chars().enumerate().fold(0, |number, (place, c)| number | code(c) << shift(place))
 }
 
-/// The text that a number says; `None` when it says none.
-pub(super) fn unpack(number: u64) -> Option<PlateText> {
+/// The text that a number says, with its characters; `None` when it says none.
+pub(super) fn unpack(number: u64) -> Option<(PlateText, Vec<PlateChar>)> {
     let chars = chars(number).collect::<Option<Vec<_>>>()?;
     // Nothing may stand behind the end, nor above the first place.
     let used = chars.iter().zip(0..).fold(0, |used, (c, place)| used | code(*c) << shift(place));
-    PlateText::from_chars(&chars).filter(|_| used == number)
+    let text = PlateText::from_chars(&chars).filter(|_| used == number)?;
+    Some((text, chars))
 }
 
 /// The characters of a number; `None` for what is none.
-pub(super) fn chars(number: u64) -> impl Iterator<Item = Option<PlateChar>> {
+fn chars(number: u64) -> impl Iterator<Item = Option<PlateChar>> {
     let codes = (0..PLACES).map(move |place| at(number, place)).take_while(|code| *code > 0);
     codes.map(|code| PlateChar::from_index(code - 1))
 }
@@ -195,7 +196,8 @@ mod tests {
 
         #[test]
         fn texts_round_trip(plate in any_plate()) {
-            prop_assert_eq!(unpack(pack(&plate)), Some(plate));
+            let chars: Vec<_> = plate.chars().collect();
+            prop_assert_eq!(unpack(pack(&plate)), Some((plate, chars)));
         }
 
         #[test]

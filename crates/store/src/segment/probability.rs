@@ -52,8 +52,8 @@ fn char_code(c: Option<PlateChar>) -> u8 {
     c.map_or(NONE, |c| c.index() as u8) // the alphabet is shorter than NONE
 }
 
-pub(super) fn encode(lattice: &Lattice, text: &PlateText, out: &mut Writer) {
-    let chars: Vec<_> = text.chars().collect();
+/// Puts down a lattice; `text` is what was read.
+pub(super) fn encode(lattice: &Lattice, text: &[PlateChar], out: &mut Writer) {
     out.byte(lattice.positions().len() as u8); // at most PlateText::CHARS_MAX
     for (i, position) in lattice.positions().iter().enumerate() {
         let Some((best, others)) = position.candidates().split_first() else {
@@ -62,7 +62,7 @@ pub(super) fn encode(lattice: &Lattice, text: &PlateText, out: &mut Writer) {
         };
         let others: Vec<_> = others.iter().filter(|c| c.probability >= KEPT_MIN).collect();
         let sure = best.probability >= 0.5;
-        let is_text = best.character == chars.get(i).copied();
+        let is_text = best.character == text.get(i).copied();
         // At most Position::CANDIDATES_MAX, which is below 8.
         let mut head = 1 + others.len() as u8;
         head |= if is_text { BEST_IS_TEXT } else { 0 };
@@ -84,18 +84,18 @@ pub(super) fn encode(lattice: &Lattice, text: &PlateText, out: &mut Writer) {
     }
 }
 
-pub(super) fn decode(input: &mut Reader<'_>, text: &PlateText) -> Result<Lattice, Malformed> {
-    let chars: Vec<_> = text.chars().collect();
-    let mut positions = Vec::new();
+/// The inverse of [`encode`], but for the rounding.
+pub(super) fn decode(input: &mut Reader<'_>, text: &[PlateChar]) -> Result<Lattice, Malformed> {
+    let mut positions = Vec::with_capacity(PlateText::CHARS_MAX);
     for i in 0..usize::from(input.byte()?) {
-        positions.push(decode_position(input, chars.get(i).copied())?);
+        positions.push(decode_position(input, text.get(i).copied())?);
     }
     Lattice::new(positions).map_err(|_| WRONG)
 }
 
 /// The greatest probability that any other character than the text's has at any position, as a byte: rounded up.
-pub(super) fn doubt(kept: &Lattice, text: &PlateText) -> u8 {
-    let mut chars = text.chars();
+pub(super) fn doubt(kept: &Lattice, text: &[PlateChar]) -> u8 {
+    let mut chars = text.iter().copied();
     let doubt = kept.positions().iter().map(|position| {
         let own = chars.next();
         let listed = position.candidates().iter().map(|c| c.character);
@@ -212,14 +212,15 @@ pub(super) mod tests {
             }
             let other = PlateText::from_chars(&chars).unwrap();
             let places = guiji_domain::LikelyQuery::places_apart(&text, &other);
-            let max = probability_max(u64::from(doubt(&lattice, &text)), places);
+            let own: Vec<_> = text.chars().collect();
+            let max = probability_max(u64::from(doubt(&lattice, &own)), places);
             let p = lattice.probability(&other);
             prop_assert!(p <= max.max(1e-4), "{p} {max}");
         }
 
         #[test]
         fn every_candidate_keeps_its_probability_nearly(lattice in any_lattice()) {
-            let text = PlateText::parse("浙J12345").unwrap();
+            let text: Vec<_> = PlateText::parse("浙J12345").unwrap().chars().collect();
             let mut out = Writer::default();
             encode(&lattice, &text, &mut out);
             let mut input = Reader(&out.0);

@@ -267,10 +267,11 @@ fn traits(sighting: &Sighting) -> u8 {
 /// The doubt of what is kept of the lattice.
 fn doubt(sighting: &Sighting) -> Result<u8, Malformed> {
     let PlateState::Read(plate) = &sighting.plate else { return Ok(0) };
+    let text: Vec<_> = plate.text.chars().collect();
     let mut kept = Writer::default();
-    probability::encode(&plate.lattice, &plate.text, &mut kept);
-    let kept = probability::decode(&mut Reader(&kept.0), &plate.text)?;
-    Ok(probability::doubt(&kept, &plate.text))
+    probability::encode(&plate.lattice, &text, &mut kept);
+    let kept = probability::decode(&mut Reader(&kept.0), &text)?;
+    Ok(probability::doubt(&kept, &text))
 }
 
 /// The rows of each key in their order, and where those of each key end. Keys beyond the count are passed over.
