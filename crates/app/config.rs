@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use guiji_api::TokenSettings;
 use guiji_domain::{
     Camera, CameraId, Credentials, EvidenceKind, GeoPoint, SiteId, StreamAddress, Timestamp,
 };
@@ -21,8 +22,12 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     /// Where metrics are served, if anywhere.
     pub(crate) metrics: Option<SocketAddr>,
-    /// Whether listening beyond loopback without TLS is accepted.
+    /// Whether listening beyond loopback without TLS and tokens is accepted.
     pub(crate) insecure: bool,
+    /// Certificate and key of the API.
+    pub(crate) tls: Option<TlsFiles>,
+    /// Which tokens the API believes.
+    pub(crate) tokens: Option<TokenFiles>,
     /// Folder of the store.
     pub(crate) store_dir: PathBuf,
     /// Days that sightings are kept.
@@ -39,6 +44,26 @@ pub(crate) struct Config {
     pub(crate) models_cache: PathBuf,
     /// Cameras named by the file.
     pub(crate) cameras: Vec<Camera>,
+}
+
+/// Where certificate and key of the API are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TlsFiles {
+    /// The certificate, its issuers after it.
+    pub(crate) certificate: PathBuf,
+    /// Its private key.
+    pub(crate) key: PathBuf,
+    /// The authority of the clients' certificates; clients without one are then refused.
+    pub(crate) client_ca: Option<PathBuf>,
+}
+
+/// Which tokens the API believes, and where their keys are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TokenFiles {
+    /// Public keys: PEM files and JSON Web Key Sets.
+    pub(crate) keys: Vec<PathBuf>,
+    /// Issuer, audience, leeway.
+    pub(crate) settings: TokenSettings,
 }
 
 /// How long and how much of a kind of evidence is kept.
@@ -68,11 +93,78 @@ struct RawServer {
     listen: SocketAddr,
     metrics: Option<SocketAddr>,
     insecure: bool,
+    tls: Option<RawTls>,
+    tokens: Option<RawTokens>,
 }
 
 impl Default for RawServer {
     fn default() -> Self {
-        Self { listen: ([127, 0, 0, 1], 7654).into(), metrics: None, insecure: false }
+        Self {
+            listen: ([127, 0, 0, 1], 7654).into(),
+            metrics: None,
+            insecure: false,
+            tls: None,
+            tokens: None,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTls {
+    certificate: PathBuf,
+    key: PathBuf,
+    client_ca: Option<PathBuf>,
+}
+
+impl RawTls {
+    fn resolved(self, base: &Path) -> TlsFiles {
+        TlsFiles {
+            certificate: base.join(self.certificate),
+            key: base.join(self.key),
+            client_ca: self.client_ca.map(|path| base.join(path)),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTokens {
+    keys: Vec<PathBuf>,
+    issuer: String,
+    #[serde(default = "our_name")]
+    audience: String,
+    #[serde(default = "half_a_minute")]
+    leeway_s: u64,
+}
+
+fn our_name() -> String {
+    "guiji".into()
+}
+
+fn half_a_minute() -> u64 {
+    30
+}
+
+impl RawTokens {
+    fn checked(self, base: &Path) -> Result<TokenFiles> {
+        if self.keys.is_empty() {
+            bail!("server.tokens.keys is empty: name at least one public key or JSON Web Key Set");
+        }
+        if self.leeway_s > 300 {
+            bail!(
+                "server.tokens.leeway_s is {}: give at most 300, and mend the clock",
+                self.leeway_s
+            );
+        }
+        Ok(TokenFiles {
+            keys: self.keys.into_iter().map(|path| base.join(path)).collect(),
+            settings: TokenSettings {
+                issuer: self.issuer,
+                audience: self.audience,
+                leeway: Duration::from_secs(self.leeway_s),
+            },
+        })
     }
 }
 
@@ -228,6 +320,8 @@ impl Raw {
             listen: server.listen,
             metrics: server.metrics,
             insecure: server.insecure,
+            tls: server.tls.map(|tls| tls.resolved(base)),
+            tokens: server.tokens.map(|tokens| tokens.checked(base)).transpose()?,
             store_dir: base.join(store.dir),
             sightings_days: store.sightings_days,
             evidence,
@@ -432,6 +526,14 @@ mod tests {
             (&format!("{CAMERA}{CAMERA}"), &["k1", "twice"]),
             (&format!("{CAMERA}recorded_at = \"yesterday\""), &["k1", "yesterday", "RFC 3339"]),
             ("[analysis]\nworkers = \"two\"", &["workers", "whole number"]),
+            ("[server.tls]\ncertificate = \"c.pem\"", &["key"]),
+            ("[server.tokens]\nkeys = []\nissuer = \"x\"", &["keys", "at least one"]),
+            ("[server.tokens]\nkeys = [\"k\"]", &["issuer"]),
+            (
+                "[server.tokens]\nkeys = [\"k\"]\nissuer = \"x\"\nleeway_s = 301",
+                &["leeway_s", "at most 300"],
+            ),
+            ("[server.tokens]\nkey = [\"k\"]\nissuer = \"x\"", &["did you mean `keys`"]),
         ] {
             let error = format!("{:#}", parse(text).unwrap_err());
             for hint in hints {

@@ -3,6 +3,7 @@
 //! Owns no logic of the field: it reads what the user wants, builds the parts of the other crates and joins them at
 //! the seams of `domain`. Exit codes: 0 done, 1 nothing found or a failed check, 2 an error.
 
+mod access;
 mod bench;
 mod cli;
 mod clock;
@@ -15,6 +16,7 @@ mod query;
 mod run;
 mod simulate;
 mod telemetry;
+mod token;
 mod watch;
 
 use std::process::ExitCode;

@@ -15,10 +15,11 @@ use guiji_api::convert::{Word, timestamp_from_pb, timestamp_to_pb};
 use guiji_api::json::{JsonMessage, to_json};
 use guiji_api::pb;
 use guiji_domain::{
-    AlertStage, Authority, Clock as _, EvidenceKind, Heading, PlatePattern, PlateState, PlateText,
-    Sighting, SightingStage, VehicleClass, VehicleColour,
+    AlertStage, Clock as _, EvidenceKind, Heading, PlatePattern, PlateState, PlateText, Sighting,
+    SightingStage, VehicleClass, VehicleColour,
 };
 
+use crate::access::{self, AccessFiles};
 use crate::clock::{SystemClock, local_time, parse_time_or_ago};
 
 /// Arguments of `guiji query`.
@@ -33,12 +34,15 @@ pub(crate) struct QueryArguments {
     question: Question,
 }
 
-/// Where to ask, and by what right. Every data request carries purpose, case and officer.
+/// Where to ask, and by what right. Every data request carries purpose and case; the officer is the token's user
+/// where there is a token.
 #[derive(Debug, Args)]
 pub(crate) struct Connection {
     /// The server, HOST:PORT.
     #[arg(long, env = "GUIJI_SERVER", default_value = "127.0.0.1:7654", global = true)]
     server: String,
+    #[command(flatten)]
+    access: AccessFiles,
     /// Why the question is asked.
     #[arg(long, env = "GUIJI_PURPOSE", default_value = "", global = true)]
     purpose: String,
@@ -56,9 +60,10 @@ impl Connection {
     /// # Errors
     /// When a part of the authority is missing or nobody answers.
     pub(crate) async fn open(&self) -> Result<Client> {
-        let authority = Authority::new(&self.purpose, &self.case_number, &self.officer)
-            .context("say by what right you ask: --purpose, --case and --officer (or GUIJI_PURPOSE, GUIJI_CASE, GUIJI_OFFICER)")?;
-        Ok(Client::connect(&self.server, &authority).await?)
+        let access = self.access.load()?;
+        let authority = access::authority(&self.purpose, &self.case_number, &self.officer, &access)
+            .context("say by what right you ask: --purpose, --case and, without a token, --officer (or GUIJI_PURPOSE, GUIJI_CASE, GUIJI_OFFICER)")?;
+        Ok(Client::connect_with(&self.server, &authority, &access).await?)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use guiji_api::{ApiParts, ApiServer, ApiSettings, Exposure, FileCameras};
+use guiji_api::{ApiParts, ApiServer, ApiSettings, Exposure, FileCameras, Protection};
 use guiji_domain::{
     Camera, CameraControl as _, CameraRegistry as _, CameraState, Clock, Detector as _,
     EvidenceKind, Pace, PixelFormat, Sighting, SightingStage,
@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::SystemClock;
 use crate::config::{Config, DRAIN_PATIENCE, source_camera};
-use crate::{models, query, telemetry};
+use crate::{access, models, query, telemetry};
 
 /// Arguments of `guiji run`.
 #[derive(Debug, Args)]
@@ -95,9 +95,11 @@ struct Running {
 }
 
 async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) -> Result<ExitCode> {
-    let exposure = if config.insecure { Exposure::AnyInsecure } else { Exposure::LoopbackOnly };
-    guiji_api::listen_address_allowed(config.listen, exposure)
-        .context("server.listen (server.insecure = true allows it)")?;
+    let exposure = access::exposure(&config);
+    let protection = Protection { tls: config.tls.is_some(), tokens: config.tokens.is_some() };
+    guiji_api::listen_address_allowed(config.listen, protection, exposure)
+        .context(access::HOW_TO_PROTECT)?;
+    let (tls, tokens) = access::load(&config)?;
     // Ports first: a second server on this machine is told so before a store or a camera is touched.
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await
@@ -129,8 +131,19 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
     };
     let settings =
         ApiSettings { exposure, file_cameras: FileCameras::Refused, ..ApiSettings::default() };
-    let api = ApiServer::new(parts, settings);
-    info!(address = %config.listen, "the API listens");
+    let mut api = ApiServer::new(parts, settings);
+    if let Some(tls) = tls {
+        api = api.with_tls(tls);
+    }
+    if let Some(tokens) = tokens {
+        api = api.with_tokens(tokens);
+    }
+    info!(
+        address = %config.listen,
+        tls = protection.tls,
+        tokens = protection.tokens,
+        "the API listens"
+    );
     tasks.push(tokio::spawn({
         let stopped = stopped.clone();
         async move {
@@ -254,8 +267,9 @@ async fn serve_metrics(
     engine: &Engine,
     stopped: watch::Receiver<bool>,
 ) -> Result<tokio::task::JoinHandle<()>> {
-    guiji_api::listen_address_allowed(address, exposure)
-        .context("server.metrics (server.insecure = true allows it)")?;
+    guiji_api::listen_address_allowed(address, Protection::default(), exposure).context(
+        "server.metrics: the page is plain HTTP, so listen on 127.0.0.1 and let a collector of this machine fetch it",
+    )?;
     let listener = tokio::net::TcpListener::bind(address)
         .await
         .with_context(|| format!("listen on {address} (server.metrics)"))?;

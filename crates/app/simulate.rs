@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
-use guiji_api::client::Client;
+use guiji_api::client::{Access, Client};
 use guiji_api::json::to_json;
 use guiji_api::pb;
 use guiji_county::{County, CountySettings, Passage};
@@ -17,6 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use crate::access::{self, AccessFiles};
 use crate::clock::{SystemClock, parse_time};
 
 /// Arguments of `guiji simulate`.
@@ -40,6 +41,8 @@ pub(crate) struct CountyArguments {
     /// Import cameras and sightings into this running server, HOST:PORT.
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "out", required_unless_present = "out")]
     server: Option<String>,
+    #[command(flatten)]
+    access: AccessFiles,
     /// Write cameras.csv, sightings.jsonl and truth.jsonl into this folder.
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
@@ -49,8 +52,8 @@ pub(crate) struct CountyArguments {
     /// The case that it belongs to.
     #[arg(long = "case", env = "GUIJI_CASE", default_value = "simulation")]
     case_number: String,
-    /// Who tells it.
-    #[arg(long, env = "GUIJI_OFFICER", default_value = "guiji simulate")]
+    /// Who tells it; with a token, its user does.
+    #[arg(long, env = "GUIJI_OFFICER", default_value = "")]
     officer: String,
 }
 
@@ -100,12 +103,13 @@ pub(crate) fn run(arguments: SimulateArguments) -> Result<ExitCode> {
     match (&arguments.server, &arguments.out) {
         (Some(server), _) => {
             let CountyArguments { purpose, case_number, officer, .. } = &arguments;
-            let authority = Authority::new(purpose, case_number, officer)?;
+            let access = arguments.access.load()?;
+            let authority = access::authority(purpose, case_number, officer, &access)?;
             tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()
                 .context("start the runtime")?
-                .block_on(import(county, server, &authority))
+                .block_on(import(county, server, &authority, &access))
         }
         (None, Some(folder)) => write_files(&county, folder).map(|()| ExitCode::SUCCESS),
         (None, None) => bail!("give --server or --out"),
@@ -124,10 +128,16 @@ const CHUNKS_AHEAD: usize = 4;
 /// Each stream is acknowledged after this time at the latest, well before the server ends it.
 const STREAM_MAX: Duration = Duration::from_secs(5);
 
-async fn import(county: County, server: &str, authority: &Authority) -> Result<ExitCode> {
+async fn import(
+    county: County,
+    server: &str,
+    authority: &Authority,
+    access: &Access,
+) -> Result<ExitCode> {
     // People paste URLs.
-    let address = server.trim_start_matches("http://").trim_end_matches('/');
-    let client = Client::connect(address, authority).await?;
+    let address = server.trim_start_matches("http://").trim_start_matches("https://");
+    let address = address.trim_end_matches('/');
+    let client = Client::connect_with(address, authority, access).await?;
     let cameras = county.cameras().iter().map(pb::Camera::from).collect();
     let answer = client.import_cameras(cameras).await.context("import the cameras")?;
     if let Some(refusal) = answer.refusals.first() {

@@ -1,15 +1,16 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use guiji_domain::Authority;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tracing::{error, info};
 
+use crate::auth::{Caller, Method, Reach};
 use crate::error::Problem;
-use crate::violations::check_authority;
+use crate::violations::{Violations, check_authority};
 use crate::{ApiParts, ApiSettings, pb};
 
 /// What all services share: the parts, and the bounds on using them.
@@ -94,8 +95,11 @@ pub(crate) enum CallKind {
 /// one too.
 pub(crate) struct Call {
     core: Arc<Core>,
-    method: &'static str,
+    method: Method,
+    caller: Option<Caller>,
     authority: Option<Authority>,
+    /// Whom the request names as the officer, where its token names another.
+    on_behalf_of: Option<String>,
     question: String,
     results: Arc<AtomicU64>,
     outcome: Option<Code>,
@@ -104,12 +108,14 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Notes the arrival of a call of `Service/Method`.
-    pub(crate) fn new(core: &Arc<Core>, method: &'static str) -> Self {
+    /// Notes the arrival of a call, and whose it is.
+    pub(crate) fn new<T>(core: &Arc<Core>, method: Method, request: &Request<T>) -> Self {
         Self {
             core: Arc::clone(core),
             method,
+            caller: request.extensions().get::<Caller>().cloned(),
             authority: None,
+            on_behalf_of: None,
             question: String::new(),
             results: Arc::default(),
             outcome: None,
@@ -118,14 +124,26 @@ impl Call {
         }
     }
 
-    /// Lets the call in, if it says by what right it asks and the server has room for it.
+    /// Lets the call in, if its caller may make it, it says by what right it asks and the server has room for it.
     pub(crate) fn admit(
         &mut self,
         kind: CallKind,
         authority: Option<&pb::Authority>,
     ) -> Result<Authority, Problem> {
-        let authority = check_authority(authority)?;
+        // Every request comes through the interceptor; should one ever not, it has no rights.
+        let Some(caller) = &self.caller else {
+            return Err(Problem::Panicked { doing: "find out who calls" });
+        };
+        let authority = match caller {
+            Caller::Unnamed => check_authority(authority)?,
+            Caller::Known(identity) => {
+                let (authority, said) = named_authority(authority, &identity.subject)?;
+                self.on_behalf_of = said;
+                authority
+            }
+        };
         self.authority = Some(authority.clone());
+        self.method.permit(caller)?;
         if *self.core.draining.borrow() {
             return Err(Problem::Draining);
         }
@@ -138,9 +156,33 @@ impl Call {
         Ok(authority)
     }
 
+    /// What of the data the caller may see.
+    pub(crate) fn reach(&self) -> Reach {
+        // Only calls that were let in ask for it; they have a caller.
+        let caller = self.caller.as_ref().unwrap_or(&Caller::Unnamed);
+        Reach::of(caller, self.core.parts.clock.now())
+    }
+
+    /// How long the caller's token holds, if there is one.
+    fn token_left(&self) -> Option<Duration> {
+        match &self.caller {
+            Some(Caller::Known(identity)) => {
+                Some(identity.expires.since(self.core.parts.clock.now()))
+            }
+            _ => None,
+        }
+    }
+
     /// Says what was asked, for the audit.
     pub(crate) fn asks(&mut self, question: impl Into<String>) {
         self.question = question.into();
+    }
+
+    fn role(&self) -> Option<&'static str> {
+        match &self.caller {
+            Some(Caller::Known(identity)) => Some(identity.role.as_str()),
+            _ => None,
+        }
     }
 
     /// Says how many results the answer has.
@@ -158,7 +200,7 @@ impl Call {
     /// Turns the call into a stream, made by `produce` as fast as the client takes it, or refuses it.
     ///
     /// The stream ends when `produce` ends, when the client goes (noticed even while `produce` waits for something
-    /// else) and with UNAVAILABLE when the server stops.
+    /// else), with UNAVAILABLE when the server stops and with UNAUTHENTICATED when the client's token ends.
     pub(crate) fn stream<T, P, F>(
         mut self,
         begun: Result<P, Problem>,
@@ -183,6 +225,7 @@ impl Call {
         let (messages, receiver) = mpsc::channel(AHEAD);
         let sink = Sink { messages: messages.clone(), results: Arc::clone(&self.results) };
         let producing = produce(Arc::clone(&self.core), sink);
+        let token_left = self.token_left();
         tokio::spawn(async move {
             // The whole call moves in: its place and its audit line end with the stream.
             let mut call = self;
@@ -190,6 +233,7 @@ impl Call {
                 end = producing => end,
                 () = messages.closed() => Err(StreamEnd::ClientGone),
                 () = call.core.drain_begun() => Err(Problem::Draining.into()),
+                () = end_of_token(token_left) => Err(token_ended().into()),
             };
             call.outcome = match end {
                 Ok(()) => Some(Code::Ok),
@@ -210,16 +254,48 @@ impl Drop for Call {
         let part = |get: fn(&Authority) -> &str| self.authority.as_ref().map(get);
         info!(
             target: "audit",
-            method = self.method,
+            method = self.method.name(),
             purpose = part(Authority::purpose),
             case_number = part(Authority::case_number),
             officer = part(Authority::officer),
+            role = self.role(),
+            on_behalf_of = self.on_behalf_of,
             question = self.question,
             results = self.results.load(Ordering::Relaxed),
             outcome = self.outcome.map_or_else(|| "Cancelled".to_owned(), |code| format!("{code:?}")),
             took_ms = u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX),
             "data call"
         );
+    }
+}
+
+/// The authority of a call with a token: its officer is the token's subject. Second, whom the request says instead.
+fn named_authority(
+    given: Option<&pb::Authority>,
+    subject: &str,
+) -> Result<(Authority, Option<String>), Problem> {
+    let said = given.map(|given| given.officer.trim()).filter(|said| !said.is_empty());
+    let mut wrong = Violations::default();
+    if let Some(said) = said {
+        wrong.check_text("authority.officer", said, 200);
+    }
+    wrong.done()?;
+    let given = given.map(|given| pb::Authority { officer: subject.to_owned(), ..given.clone() });
+    let authority = check_authority(given.as_ref())?;
+    Ok((authority, said.filter(|said| *said != subject).map(str::to_owned)))
+}
+
+async fn end_of_token(left: Option<Duration>) {
+    match left {
+        Some(left) => tokio::time::sleep(left).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn token_ended() -> Problem {
+    Problem::Unauthenticated {
+        reason: "TOKEN_EXPIRED",
+        message: "the token ended while the stream was open: begin again with a new one".into(),
     }
 }
 

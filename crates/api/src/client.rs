@@ -9,8 +9,11 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status, Streaming};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt;
 
 use crate::convert::{duration_to_pb, timestamp_to_pb};
@@ -35,8 +38,69 @@ const IMPORT_AHEAD: usize = 2;
 /// A connection to a server, with the right by which its user asks. Cloning shares the connection.
 #[derive(Debug, Clone)]
 pub struct Client {
-    channel: Channel,
+    channel: Connection,
     authority: pb::Authority,
+}
+
+/// A channel that shows the token with each call.
+type Connection = InterceptedService<Channel, Bearer>;
+
+/// How a client proves who it is, and knows the server.
+#[derive(Clone, Default)]
+pub struct Access {
+    /// The bearer token.
+    pub token: Option<String>,
+    /// Connect with TLS, and believe certificates of this authority; PEM.
+    pub ca_pem: Option<Vec<u8>>,
+    /// The client's own certificate and its private key, for servers that ask for one; PEM.
+    pub certificate_and_key_pem: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl fmt::Debug for Access {
+    /// Shows no secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access")
+            .field("token", &self.token.is_some())
+            .field("tls", &self.ca_pem.is_some())
+            .field("certificate", &self.certificate_and_key_pem.is_some())
+            .finish()
+    }
+}
+
+/// The user that a token names, unchecked: it is the server that checks.
+pub fn subject_of_token(token: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Subject {
+        sub: String,
+    }
+    let claims = jsonwebtoken::dangerous::insecure_decode_claims::<Subject>(token.trim());
+    claims.ok().map(|claims| claims.sub)
+}
+
+#[derive(Debug, Clone)]
+struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl Bearer {
+    fn new(token: Option<&str>) -> Result<Self, ClientError> {
+        let header = |token: &str| {
+            let header = format!("Bearer {}", token.trim()).parse::<MetadataValue<Ascii>>();
+            let mut header = header.map_err(|_| {
+                ClientError::new(ErrorCode::InvalidArgument, "the token is no text of one line")
+            })?;
+            header.set_sensitive(true);
+            Ok(header)
+        };
+        token.map(header).transpose().map(Self)
+    }
 }
 
 /// Where an alert stream begins.
@@ -60,11 +124,24 @@ pub struct EvidencePicture {
 }
 
 impl Client {
-    /// Connects to `HOST:PORT`.
+    /// Connects to `HOST:PORT` without TLS and token: to a server of this machine.
     ///
     /// # Errors
     /// When the address cannot be understood or nobody answers there within 5 seconds.
     pub async fn connect(address: &str, authority: &Authority) -> Result<Self, ClientError> {
+        Self::connect_with(address, authority, &Access::default()).await
+    }
+
+    /// Connects to `HOST:PORT`, with TLS where an authority for certificates is given.
+    ///
+    /// # Errors
+    /// As [`Self::connect`], when the server's certificate is not believed or the client's is not wanted, and when a
+    /// token would travel to another machine in the clear.
+    pub async fn connect_with(
+        address: &str,
+        authority: &Authority,
+        access: &Access,
+    ) -> Result<Self, ClientError> {
         let unreachable = |error: tonic::transport::Error| {
             let mut cause: &dyn std::error::Error = &error;
             while let Some(deeper) = cause.source() {
@@ -72,14 +149,35 @@ impl Client {
             }
             ClientError::new(ErrorCode::Unavailable, format!("connect to {address}: {cause}"))
         };
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        let scheme = if access.ca_pem.is_some() { "https" } else { "http" };
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
             .map_err(unreachable)?
             .connect_timeout(CONNECT_MAX)
             .timeout(ANSWER_MAX)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
+        match &access.ca_pem {
+            Some(ca) => {
+                let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
+                if let Some((certificate, key)) = &access.certificate_and_key_pem {
+                    tls = tls.identity(Identity::from_pem(certificate, key));
+                }
+                endpoint = endpoint.tls_config(tls).map_err(unreachable)?;
+            }
+            None if access.token.is_some() && !is_local(endpoint.uri().host()) => {
+                return Err(ClientError::new(
+                    ErrorCode::InvalidArgument,
+                    format!(
+                        "{address}: a token is not sent to another machine in the clear: give the authority of its certificate"
+                    ),
+                ));
+            }
+            None => {}
+        }
+        let bearer = Bearer::new(access.token.as_deref())?;
+        let channel = endpoint.connect().await.map_err(unreachable)?;
         Ok(Self {
-            channel: endpoint.connect().await.map_err(unreachable)?,
+            channel: InterceptedService::new(channel, bearer),
             authority: pb::Authority {
                 purpose: authority.purpose().to_owned(),
                 case_number: authority.case_number().to_owned(),
@@ -92,19 +190,19 @@ impl Client {
         Some(self.authority.clone())
     }
 
-    fn cameras_client(&self) -> CameraServiceClient<Channel> {
+    fn cameras_client(&self) -> CameraServiceClient<Connection> {
         CameraServiceClient::new(self.channel.clone())
     }
 
-    fn sightings_client(&self) -> SightingServiceClient<Channel> {
+    fn sightings_client(&self) -> SightingServiceClient<Connection> {
         SightingServiceClient::new(self.channel.clone())
     }
 
-    fn watchlist_client(&self) -> WatchlistServiceClient<Channel> {
+    fn watchlist_client(&self) -> WatchlistServiceClient<Connection> {
         WatchlistServiceClient::new(self.channel.clone())
     }
 
-    fn alerts_client(&self) -> AlertServiceClient<Channel> {
+    fn alerts_client(&self) -> AlertServiceClient<Connection> {
         AlertServiceClient::new(self.channel.clone())
     }
 
@@ -461,6 +559,10 @@ pub enum ErrorCode {
     OutOfRange,
     /// A limit is reached, or the server is busy.
     ResourceExhausted,
+    /// The server asks for a token that holds.
+    Unauthenticated,
+    /// The token gives no right to this.
+    PermissionDenied,
     /// Nobody answers, or the server is stopping: connect again.
     Unavailable,
     /// The answer took too long.
@@ -480,6 +582,8 @@ impl ErrorCode {
             Self::AlreadyExists => "ALREADY_EXISTS",
             Self::OutOfRange => "OUT_OF_RANGE",
             Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::PermissionDenied => "PERMISSION_DENIED",
             Self::Unavailable => "UNAVAILABLE",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::DataLoss => "DATA_LOSS",
@@ -506,6 +610,12 @@ impl ClientError {
     }
 }
 
+fn is_local(host: Option<&str>) -> bool {
+    let host = host.unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
 fn incomplete() -> ClientError {
     ClientError::new(ErrorCode::Internal, "the server's answer is incomplete")
 }
@@ -518,6 +628,8 @@ impl From<Status> for ClientError {
             Code::AlreadyExists => ErrorCode::AlreadyExists,
             Code::OutOfRange => ErrorCode::OutOfRange,
             Code::ResourceExhausted => ErrorCode::ResourceExhausted,
+            Code::Unauthenticated => ErrorCode::Unauthenticated,
+            Code::PermissionDenied => ErrorCode::PermissionDenied,
             // A broken connection shows as unknown or cancelled.
             Code::Unavailable | Code::Unknown | Code::Cancelled => ErrorCode::Unavailable,
             Code::DeadlineExceeded => ErrorCode::DeadlineExceeded,

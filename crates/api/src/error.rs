@@ -11,15 +11,17 @@ use tracing::error;
 /// Why the server could not start, or did not end well.
 #[derive(Debug, Error)]
 pub enum ApiError {
-    /// The address is reachable from other machines, and nothing protects the port yet.
-    #[error(
-        "{address} is reachable from other machines and the API has neither TLS nor log-in yet: listen on \
-         127.0.0.1, or allow it explicitly on a network that you trust"
-    )]
+    /// The address is reachable from other machines, and the port is not protected.
+    #[error("{address} is reachable from other machines, and there is no {}", lacking.join(" and no "))]
     Exposed {
         /// The address.
         address: SocketAddr,
+        /// What would protect it.
+        lacking: Vec<&'static str>,
     },
+    /// Certificate or key cannot be used.
+    #[error("TLS: {0}")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The listener is unusable.
     #[error("listener: {0}")]
     Listener(#[source] std::io::Error),
@@ -57,6 +59,10 @@ pub(crate) enum Problem {
     Exists { kind: &'static str, name: String },
     /// A limit on what may be registered is reached.
     LimitReached { what: &'static str, limit: usize },
+    /// The caller did not show who they are.
+    Unauthenticated { reason: &'static str, message: String },
+    /// The caller may not do this, or not see that.
+    Forbidden { reason: &'static str, message: String },
     /// Too many calls or streams at the same time.
     Busy { what: &'static str },
     /// The answer took longer than the server allows.
@@ -163,6 +169,10 @@ impl From<Problem> for Status {
                 details.add_quota_failure_violation(what, message.clone());
                 (Code::ResourceExhausted, "LIMIT_REACHED", message)
             }
+            Problem::Unauthenticated { reason, message } => {
+                (Code::Unauthenticated, reason, message)
+            }
+            Problem::Forbidden { reason, message } => (Code::PermissionDenied, reason, message),
             Problem::Busy { what } => {
                 details.set_retry_info(Some(RETRY_AFTER));
                 let message = format!("too many {what} at the same time: try again in a second");
@@ -225,6 +235,16 @@ mod tests {
                 Problem::LimitReached { what: "cameras", limit: 3 },
                 Code::ResourceExhausted,
                 "LIMIT_REACHED",
+            ),
+            (
+                Problem::Unauthenticated { reason: "TOKEN_MISSING", message: "x".into() },
+                Code::Unauthenticated,
+                "TOKEN_MISSING",
+            ),
+            (
+                Problem::Forbidden { reason: "ROLE_FORBIDS", message: "x".into() },
+                Code::PermissionDenied,
+                "ROLE_FORBIDS",
             ),
             (Problem::Busy { what: "calls" }, Code::ResourceExhausted, "SERVER_BUSY"),
             (Problem::TooLate { doing: "x" }, Code::DeadlineExceeded, "TOO_LATE"),

@@ -6,6 +6,7 @@ use guiji_domain::{
 };
 
 use crate::ApiParts;
+use crate::auth::Reach;
 use crate::convert::{AreaShape, Word, area_from_pb, span_from_pb};
 use crate::error::Problem;
 use crate::pb;
@@ -60,22 +61,26 @@ impl Filter {
         }
     }
 
-    /// The query, its area turned into cameras. May ask the store about cameras that are not registered: blocking.
+    /// The query, its area turned into cameras, and no more of it than its caller may see. May ask the store about
+    /// cameras that are not registered: blocking.
     pub(crate) fn resolve(
         self,
         parts: &ApiParts,
+        reach: &Reach,
         order: SortOrder,
     ) -> Result<SightingQuery, Problem> {
+        let view = reach.view(parts);
+        self.cameras.iter().try_for_each(|id| view.check_camera(id))?;
         let cameras = self.cameras_to_search(parts)?;
-        Ok(SightingQuery {
+        Ok(view.narrow(SightingQuery {
             plate: self.plate,
             cameras,
             classes: self.classes,
             colours: self.colours,
             provisional: self.provisional,
             order,
-            ..SightingQuery::all_in(self.span, 1)
-        })
+            ..SightingQuery::all_in(reach.span("filter.", self.span)?, 1)
+        }))
     }
 
     /// The cameras that area and list leave; `None` when neither was given.

@@ -1,7 +1,7 @@
 //! Guiji's gRPC interface: the contract in `proto/guiji/v1`, a server over the domain's seams, and a client.
 //!
 //! Owns: the messages ([`pb`]), their conversion to and from the domain ([`convert`]), the checking of requests, the
-//! mapping of errors to `google.rpc` details, deadlines and limits, the audit line of each data call, health,
+//! mapping of errors to `google.rpc` details, TLS, tokens and roles, deadlines and limits, the audit line of each data call, health,
 //! reflection, drain ([`ApiServer`]), a client that hides gRPC from the program ([`client`]), the messages as JSON
 //! ([`json`]), and the page of metrics over HTTP ([`serve_metrics`]).
 //!
@@ -17,8 +17,11 @@
 //!   live feed is told how many sightings it missed.
 //! * Credentials go in and never come out, neither in answers nor in logs.
 //! * No path, cause or other secret of the server is in an error sent to a client.
-//! * It listens beyond the loopback interface only when that was allowed explicitly, since there is no TLS yet.
+//! * Beyond the loopback interface it listens only with TLS and tokens, or when that was allowed explicitly.
+//! * With tokens, a data call without one that holds reaches no part, and whose it is decides what it may do and see;
+//!   the officer of the audit is the token's subject, whatever the request says.
 
+mod auth;
 mod call;
 pub mod client;
 pub mod convert;
@@ -34,8 +37,12 @@ mod services;
 mod settings;
 mod violations;
 
+pub use auth::{
+    KeyError, Role, TokenKeys, TokenScope, TokenSettings, TokenSigner, TokenSpec, TokenVerifier,
+    new_signing_key,
+};
 pub use error::ApiError;
 pub use metrics::serve_metrics;
 pub use parts::ApiParts;
-pub use server::ApiServer;
-pub use settings::{ApiSettings, Exposure, FileCameras, listen_address_allowed};
+pub use server::{ApiServer, ServerTls};
+pub use settings::{ApiSettings, Exposure, FileCameras, Protection, listen_address_allowed};

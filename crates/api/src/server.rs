@@ -1,14 +1,17 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::server::NamedService;
-use tonic::transport::Server;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tracing::info;
 
+use crate::auth::{Authenticate, TokenVerifier};
 use crate::call::Core;
 use crate::pb::alert_service_server::AlertServiceServer;
 use crate::pb::camera_service_server::CameraServiceServer;
@@ -17,12 +20,25 @@ use crate::pb::sighting_service_server::SightingServiceServer;
 use crate::pb::trajectory_service_server::TrajectoryServiceServer;
 use crate::pb::watchlist_service_server::WatchlistServiceServer;
 use crate::services::Services;
-use crate::{ApiError, ApiParts, ApiSettings, listen_address_allowed, pb};
+use crate::{ApiError, ApiParts, ApiSettings, Protection, listen_address_allowed, pb};
 
 /// Answers `guiji.v1` over gRPC, with the standard health and reflection services beside it.
 pub struct ApiServer {
     parts: ApiParts,
     settings: ApiSettings,
+    tls: Option<ServerTls>,
+    tokens: Option<Arc<TokenVerifier>>,
+}
+
+/// How the server shows who it is, and whom it lets connect.
+#[derive(Clone)]
+pub struct ServerTls {
+    /// The certificate, those of its issuers after it; PEM.
+    pub certificate_pem: Vec<u8>,
+    /// The certificate's private key; PEM.
+    pub key_pem: Vec<u8>,
+    /// Only clients with a certificate of this authority may connect; PEM.
+    pub client_ca_pem: Option<Vec<u8>>,
 }
 
 /// The names under which health is asked for; the empty one is the whole server.
@@ -39,7 +55,19 @@ const HEALTH_NAMES: [&str; 7] = [
 impl ApiServer {
     /// A server over these parts; nothing runs until [`Self::serve`].
     pub fn new(parts: ApiParts, settings: ApiSettings) -> Self {
-        Self { parts, settings }
+        Self { parts, settings, tls: None, tokens: None }
+    }
+
+    /// Encrypts connections.
+    #[must_use]
+    pub fn with_tls(self, tls: ServerTls) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// Asks every data call for a token that holds. Health and reflection stay open: they tell of no data.
+    #[must_use]
+    pub fn with_tokens(self, tokens: TokenVerifier) -> Self {
+        Self { tokens: Some(Arc::new(tokens)), ..self }
     }
 
     /// Serves until `shutdown` completes, then drains: health says NOT_SERVING, streams end with UNAVAILABLE, no new
@@ -47,15 +75,17 @@ impl ApiServer {
     /// [`ApiSettings::drain_max`] is cut off.
     ///
     /// # Errors
-    /// When the listener is reachable from other machines without leave, the transport fails, or calls had to be
-    /// cut off.
+    /// When the listener is reachable from other machines without leave, certificate or key cannot be used, the
+    /// transport fails, or calls had to be cut off.
     pub async fn serve(
         self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), ApiError> {
         let address = listener.local_addr().map_err(ApiError::Listener)?;
-        listen_address_allowed(address, self.settings.exposure)?;
+        let protection = Protection { tls: self.tls.is_some(), tokens: self.tokens.is_some() };
+        listen_address_allowed(address, protection, self.settings.exposure)?;
+        let authenticate = Authenticate::new(self.tokens, Arc::clone(&self.parts.clock));
         let (drain, draining) = watch::channel(false);
         let settings = self.settings.clone();
         let services = Services::new(Core::new(self.parts, self.settings, draining.clone()));
@@ -76,12 +106,20 @@ impl ApiServer {
                 bounded!($server, settings.request_bytes_max)
             };
             ($server:ident, $reads:expr) => {
-                $server::new(services.clone())
-                    .max_decoding_message_size($reads)
-                    .max_encoding_message_size(writes)
+                InterceptedService::new(
+                    $server::new(services.clone())
+                        .max_decoding_message_size($reads)
+                        .max_encoding_message_size(writes),
+                    authenticate.clone(),
+                )
             };
         }
-        let router = Server::builder()
+        let mut server = Server::builder();
+        if let Some(tls) = self.tls {
+            server =
+                server.tls_config(tls.config()).map_err(|error| ApiError::Tls(error.into()))?;
+        }
+        let router = server
             // The calls keep the deadline themselves, with a proper status; this is for what they might forget.
             // A client's shorter `grpc-timeout` is honoured here.
             .timeout(settings.call_max)
@@ -112,6 +150,20 @@ impl ApiServer {
             () = drain_deadline(draining, settings.drain_max) => {
                 Err(ApiError::CutOff { waited: settings.drain_max })
             }
+        }
+    }
+}
+
+impl ServerTls {
+    fn config(self) -> ServerTlsConfig {
+        /// A client that connects and says nothing holds a place no longer than this.
+        const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+        let config = ServerTlsConfig::new()
+            .identity(Identity::from_pem(self.certificate_pem, self.key_pem))
+            .timeout(HANDSHAKE_MAX);
+        match self.client_ca_pem {
+            Some(pem) => config.client_ca_root(Certificate::from_pem(pem)),
+            None => config,
         }
     }
 }

@@ -39,7 +39,7 @@ pub struct ApiSettings {
 impl Default for ApiSettings {
     fn default() -> Self {
         Self {
-            exposure: Exposure::LoopbackOnly,
+            exposure: Exposure::Protected,
             file_cameras: FileCameras::Refused,
             calls_max: 128,
             streams_max: 256,
@@ -56,13 +56,13 @@ impl Default for ApiSettings {
     }
 }
 
-/// Whom the server may listen to. There is neither TLS nor log-in yet: whoever reaches the port may ask.
+/// Whom the server may listen to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Exposure {
-    /// Programs of this machine only.
+    /// Programs of this machine; others only with both TLS and tokens.
     #[default]
-    LoopbackOnly,
-    /// Anybody who reaches the address; the operator has said that the network is safe.
+    Protected,
+    /// Anybody who reaches the address, whatever protects it: for development.
     AnyInsecure,
 }
 
@@ -76,16 +76,37 @@ pub enum FileCameras {
     Allowed,
 }
 
+/// What stands between a port and those who reach it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Protection {
+    /// Whether connections are encrypted.
+    pub tls: bool,
+    /// Whether callers must show who they are.
+    pub tokens: bool,
+}
+
 /// Checks an address before it is listened on.
 ///
 /// # Errors
-/// [`ApiError::Exposed`] when the address is reachable from other machines and that was not allowed.
-pub fn listen_address_allowed(address: SocketAddr, exposure: Exposure) -> Result<(), ApiError> {
-    match exposure {
-        Exposure::AnyInsecure => Ok(()),
-        Exposure::LoopbackOnly if address.ip().to_canonical().is_loopback() => Ok(()),
-        Exposure::LoopbackOnly => Err(ApiError::Exposed { address }),
+/// [`ApiError::Exposed`] when the address is reachable from other machines, is not protected by both TLS and tokens,
+/// and that was not allowed.
+pub fn listen_address_allowed(
+    address: SocketAddr,
+    protection: Protection,
+    exposure: Exposure,
+) -> Result<(), ApiError> {
+    let mut lacking = Vec::new();
+    if !protection.tls {
+        lacking.push("TLS");
     }
+    if !protection.tokens {
+        lacking.push("authentication by tokens");
+    }
+    let local = address.ip().to_canonical().is_loopback();
+    if local || lacking.is_empty() || exposure == Exposure::AnyInsecure {
+        return Ok(());
+    }
+    Err(ApiError::Exposed { address, lacking })
 }
 
 #[cfg(test)]
@@ -93,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_is_listened_on_unless_allowed() {
+    fn only_loopback_is_listened_on_unless_protected_or_allowed() {
         for (address, loopback) in [
             ("127.0.0.1:1", true),
             ("127.9.9.9:1", true),
@@ -104,8 +125,13 @@ mod tests {
             ("192.168.1.7:1", false),
         ] {
             let address: SocketAddr = address.parse().unwrap();
-            assert_eq!(listen_address_allowed(address, Exposure::LoopbackOnly).is_ok(), loopback);
-            assert!(listen_address_allowed(address, Exposure::AnyInsecure).is_ok());
+            for (tls, tokens) in [(false, false), (true, false), (false, true), (true, true)] {
+                let allowed = |exposure| {
+                    listen_address_allowed(address, Protection { tls, tokens }, exposure).is_ok()
+                };
+                assert_eq!(allowed(Exposure::Protected), loopback || (tls && tokens), "{address}");
+                assert!(allowed(Exposure::AnyInsecure));
+            }
         }
     }
 }

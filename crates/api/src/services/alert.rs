@@ -1,11 +1,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use guiji_domain::InvalidValue;
+use guiji_domain::{Alert, InvalidValue};
 use tonic::{Request, async_trait};
 
 use super::{Answer, Messages, Services};
 use crate::ApiParts;
+use crate::auth::{Method, Reach};
 use crate::call::{Call, CallKind, Core, Sink, StreamEnd};
 use crate::convert::{alert_to_pb, duration_from_pb, timestamp_to_pb};
 use crate::error::Problem;
@@ -20,7 +21,7 @@ impl pb::alert_service_server::AlertService for Services {
         &self,
         request: Request<pb::ListAlertsRequest>,
     ) -> Answer<pb::ListAlertsResponse> {
-        let mut call = Call::new(&self.core, "AlertService/ListAlerts");
+        let mut call = Call::new(&self.core, Method::ListAlerts, &request);
         let answer = self.list_alerts(&mut call, request.into_inner()).await;
         call.end(answer)
     }
@@ -31,10 +32,11 @@ impl pb::alert_service_server::AlertService for Services {
         &self,
         request: Request<pb::StreamAlertsRequest>,
     ) -> Answer<Self::StreamAlertsStream> {
-        let mut call = Call::new(&self.core, "AlertService/StreamAlerts");
+        let mut call = Call::new(&self.core, Method::StreamAlerts, &request);
         let begun = self.begin_alerts(&mut call, request.into_inner()).await;
+        let reach = call.reach();
         call.stream(begun.map(|(cursor, heartbeat)| {
-            move |core, sink| send_alerts(core, sink, cursor, heartbeat)
+            move |core, sink| send_alerts(core, sink, reach, cursor, heartbeat)
         }))
     }
 }
@@ -58,8 +60,9 @@ impl Services {
         wrong.done()?;
         let cursor = cursor.unwrap_or(request.after_cursor);
         call.asks(format!("after {cursor}"));
+        let reach = call.reach();
         // One more than asked for tells whether there is another page.
-        let found = move |parts: &ApiParts| Ok(parts.alerts.alerts_after(cursor, limit + 1)?);
+        let found = move |parts: &ApiParts| seen_alerts(parts, &reach, cursor, limit + 1);
         let mut alerts = self.core.blocking("list alerts", found).await?;
         let more = alerts.len() > limit;
         alerts.truncate(limit);
@@ -107,6 +110,27 @@ impl Services {
     }
 }
 
+/// The first alerts after a cursor that may be seen; blocking.
+fn seen_alerts(
+    parts: &ApiParts,
+    reach: &Reach,
+    mut cursor: u64,
+    limit: usize,
+) -> Result<Vec<Alert>, Problem> {
+    let view = reach.view(parts);
+    let mut seen = Vec::new();
+    loop {
+        let batch = parts.alerts.alerts_after(cursor, limit)?;
+        let ended = batch.len() < limit;
+        cursor = batch.last().map_or(cursor, |last| last.cursor);
+        seen.extend(batch.into_iter().filter(|a| view.sees(&a.camera, a.captured.at)));
+        if ended || seen.len() >= limit {
+            seen.truncate(limit);
+            return Ok(seen);
+        }
+    }
+}
+
 fn heartbeat(interval: &prost_types::Duration) -> Result<Duration, InvalidValue> {
     const SHORTEST: Duration = Duration::from_secs(1);
     const LONGEST: Duration = Duration::from_secs(300);
@@ -122,6 +146,7 @@ fn heartbeat(interval: &prost_types::Duration) -> Result<Duration, InvalidValue>
 async fn send_alerts(
     core: Arc<Core>,
     sink: Sink<pb::StreamAlertsResponse>,
+    reach: Reach,
     mut cursor: u64,
     heartbeat: Option<Duration>,
 ) -> Result<(), StreamEnd> {
@@ -132,15 +157,16 @@ async fn send_alerts(
     loop {
         // Seen before reading, so that what is logged while we read wakes us again.
         wake.borrow_and_update();
-        let after = cursor;
-        let alerts = core
-            .blocking("read the alert log", move |parts| {
-                Ok(parts.alerts.alerts_after(after, BATCH)?)
-            })
-            .await?;
+        let (after, reach) = (cursor, reach.clone());
+        let read = move |parts: &ApiParts| {
+            Ok((parts.alerts.alerts_after(after, BATCH)?, reach.view(parts)))
+        };
+        let (alerts, view) = core.blocking("read the alert log", read).await?;
         for alert in &alerts {
-            let event = Some(Event::Alert(alert_to_pb(alert)));
-            sink.send(pb::StreamAlertsResponse { event }, 1).await?;
+            if view.sees(&alert.camera, alert.captured.at) {
+                let event = Some(Event::Alert(alert_to_pb(alert)));
+                sink.send(pb::StreamAlertsResponse { event }, 1).await?;
+            }
             cursor = alert.cursor;
         }
         if !alerts.is_empty() {

@@ -3,6 +3,7 @@ use tonic::{Request, async_trait};
 
 use super::{Answer, Services};
 use crate::ApiParts;
+use crate::auth::Method;
 use crate::call::{Call, CallKind};
 use crate::convert::{camera_from_pb, camera_to_pb};
 use crate::error::Problem;
@@ -16,7 +17,7 @@ impl pb::camera_service_server::CameraService for Services {
         &self,
         request: Request<pb::ListCamerasRequest>,
     ) -> Answer<pb::ListCamerasResponse> {
-        let mut call = Call::new(&self.core, "CameraService/ListCameras");
+        let mut call = Call::new(&self.core, Method::ListCameras, &request);
         let answer = self.list_cameras(&mut call, request.into_inner()).await;
         call.end(answer)
     }
@@ -25,7 +26,7 @@ impl pb::camera_service_server::CameraService for Services {
         &self,
         request: Request<pb::GetCameraRequest>,
     ) -> Answer<pb::GetCameraResponse> {
-        let mut call = Call::new(&self.core, "CameraService/GetCamera");
+        let mut call = Call::new(&self.core, Method::GetCamera, &request);
         let answer = self.get_camera(&mut call, request.into_inner()).await;
         call.end(answer)
     }
@@ -34,7 +35,7 @@ impl pb::camera_service_server::CameraService for Services {
         &self,
         request: Request<pb::CreateCameraRequest>,
     ) -> Answer<pb::CreateCameraResponse> {
-        let mut call = Call::new(&self.core, "CameraService/CreateCamera");
+        let mut call = Call::new(&self.core, Method::CreateCamera, &request);
         let answer = self.create_camera(&mut call, request.into_inner()).await;
         call.end(answer)
     }
@@ -43,7 +44,7 @@ impl pb::camera_service_server::CameraService for Services {
         &self,
         request: Request<pb::DeleteCameraRequest>,
     ) -> Answer<pb::DeleteCameraResponse> {
-        let mut call = Call::new(&self.core, "CameraService/DeleteCamera");
+        let mut call = Call::new(&self.core, Method::DeleteCamera, &request);
         let answer = self.delete_camera(&mut call, request.into_inner()).await;
         call.end(answer)
     }
@@ -67,7 +68,14 @@ impl Services {
         });
         wrong.done()?;
         call.asks("all");
-        let all = self.core.blocking("list cameras", |parts| Ok(parts.cameras.list())).await?;
+        let reach = call.reach();
+        let seen = move |parts: &ApiParts| {
+            let view = reach.view(parts);
+            let mut all = parts.cameras.list();
+            all.retain(|(camera, _)| view.sees_camera(&camera.id));
+            Ok(all)
+        };
+        let all = self.core.blocking("list cameras", seen).await?;
         let mut rest = all.iter().filter(|(c, _)| after.as_ref().is_none_or(|after| c.id > *after));
         let cameras: Vec<_> = rest.by_ref().take(limit).collect();
         let last = cameras.last().filter(|_| rest.next().is_some());
@@ -87,7 +95,12 @@ impl Services {
         call.admit(CallKind::Unary, request.authority.as_ref())?;
         let id = name_of_camera(&request.name)?;
         call.asks(id.as_str());
-        let found = self.core.blocking("get a camera", move |parts| find(parts, &id)).await?;
+        let reach = call.reach();
+        let found = move |parts: &ApiParts| {
+            reach.view(parts).check_camera(&id)?;
+            find(parts, &id)
+        };
+        let found = self.core.blocking("get a camera", found).await?;
         call.found(1);
         Ok(pb::GetCameraResponse { camera: Some(camera_to_pb(&found.0, &found.1)) })
     }

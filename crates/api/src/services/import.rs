@@ -7,6 +7,7 @@ use tonic::{Request, Status, Streaming, async_trait};
 
 use super::{Answer, Services};
 use crate::ApiParts;
+use crate::auth::Method;
 use crate::call::{Call, CallKind, Core};
 use crate::convert::{registration_from_pb, sighting_from_pb};
 use crate::error::Problem;
@@ -32,7 +33,7 @@ impl pb::import_service_server::ImportService for Services {
         &self,
         request: Request<Streaming<pb::ImportSightingsRequest>>,
     ) -> Answer<pb::ImportSightingsResponse> {
-        let mut call = Call::new(&self.core, "ImportService/ImportSightings");
+        let mut call = Call::new(&self.core, Method::ImportSightings, &request);
         let answer = self.import_sightings(&mut call, request.into_inner()).await;
         call.end(answer)
     }
@@ -41,7 +42,7 @@ impl pb::import_service_server::ImportService for Services {
         &self,
         request: Request<pb::ImportCamerasRequest>,
     ) -> Answer<pb::ImportCamerasResponse> {
-        let mut call = Call::new(&self.core, "ImportService/ImportCameras");
+        let mut call = Call::new(&self.core, Method::ImportCameras, &request);
         let answer = self.import_cameras(&mut call, request.into_inner()).await;
         call.end(answer)
     }

@@ -8,6 +8,7 @@ use tonic::{Request, async_trait};
 
 use super::{Answer, Messages, Services};
 use crate::ApiParts;
+use crate::auth::{Method, Reach};
 use crate::call::{Call, CallKind, Core, Sink, StreamEnd};
 use crate::convert::{View, Word, evidence_to_pb, sighting_to_pb, timestamp_to_pb};
 use crate::error::Problem;
@@ -22,7 +23,7 @@ impl pb::sighting_service_server::SightingService for Services {
         &self,
         request: Request<pb::SearchSightingsRequest>,
     ) -> Answer<pb::SearchSightingsResponse> {
-        let mut call = Call::new(&self.core, "SightingService/SearchSightings");
+        let mut call = Call::new(&self.core, Method::SearchSightings, &request);
         let answer = self.search(&mut call, request.into_inner()).await;
         call.end(answer)
     }
@@ -33,7 +34,7 @@ impl pb::sighting_service_server::SightingService for Services {
         &self,
         request: Request<pb::StreamSightingsRequest>,
     ) -> Answer<Self::StreamSightingsStream> {
-        let mut call = Call::new(&self.core, "SightingService/StreamSightings");
+        let mut call = Call::new(&self.core, Method::StreamSightings, &request);
         let begun = self.begin_stream(&mut call, request.into_inner()).await;
         call.stream(
             begun.map(|(search, query)| move |core, sink| send_pages(core, sink, search, query)),
@@ -46,7 +47,7 @@ impl pb::sighting_service_server::SightingService for Services {
         &self,
         request: Request<pb::WatchSightingsRequest>,
     ) -> Answer<Self::WatchSightingsStream> {
-        let mut call = Call::new(&self.core, "SightingService/WatchSightings");
+        let mut call = Call::new(&self.core, Method::WatchSightings, &request);
         let begun = self.begin_watch(&mut call, request.into_inner()).await;
         call.stream(begun.map(|(query, view)| move |core, sink| send_live(core, sink, query, view)))
     }
@@ -55,7 +56,7 @@ impl pb::sighting_service_server::SightingService for Services {
         &self,
         request: Request<pb::GetSightingRequest>,
     ) -> Answer<pb::GetSightingResponse> {
-        let mut call = Call::new(&self.core, "SightingService/GetSighting");
+        let mut call = Call::new(&self.core, Method::GetSighting, &request);
         let answer = self.get_sighting(&mut call, request.into_inner()).await;
         call.end(answer)
     }
@@ -66,7 +67,7 @@ impl pb::sighting_service_server::SightingService for Services {
         &self,
         request: Request<pb::GetEvidenceRequest>,
     ) -> Answer<Self::GetEvidenceStream> {
-        let mut call = Call::new(&self.core, "SightingService/GetEvidence");
+        let mut call = Call::new(&self.core, Method::GetEvidence, &request);
         let begun = self.begin_evidence(&mut call, request.into_inner()).await;
         call.stream(begun.map(|(header, bytes)| move |_, sink| send_picture(sink, header, bytes)))
     }
@@ -113,8 +114,8 @@ impl Search {
     }
 
     /// The query for the first page; blocking.
-    fn resolve(&self, parts: &ApiParts) -> Result<SightingQuery, Problem> {
-        let query = self.filter.clone().resolve(parts, self.order)?;
+    fn resolve(&self, parts: &ApiParts, reach: &Reach) -> Result<SightingQuery, Problem> {
+        let query = self.filter.clone().resolve(parts, reach, self.order)?;
         Ok(SightingQuery { after: self.after, limit: self.limit, ..query })
     }
 }
@@ -142,9 +143,9 @@ impl Services {
         call.admit(CallKind::Unary, request.authority.as_ref())?;
         let search = Search::from_pb(&request, "page_size")?;
         call.asks(search.filter.to_string());
-        let (scope, view) = (search.scope, search.view);
+        let (scope, view, reach) = (search.scope, search.view, call.reach());
         let found = move |parts: &ApiParts| {
-            let query = search.resolve(parts)?;
+            let query = search.resolve(parts, &reach)?;
             Ok((parts.store.search(&query)?, query.cameras.map(|cameras| cameras.len())))
         };
         let (page, camera_count) = self.core.blocking("search sightings", found).await?;
@@ -174,8 +175,9 @@ impl Services {
         };
         let search = Search::from_pb(&request, "chunk_size")?;
         call.asks(search.filter.to_string());
+        let reach = call.reach();
         let resolved = move |parts: &ApiParts| {
-            let query = search.resolve(parts)?;
+            let query = search.resolve(parts, &reach)?;
             Ok((search, query))
         };
         self.core.blocking("resolve a filter", resolved).await
@@ -192,7 +194,9 @@ impl Services {
         let view = wrong.take("view", View::from_pb(request.view)).unwrap_or(View::Basic);
         wrong.done()?;
         call.asks(filter.to_string());
-        let resolved = move |parts: &ApiParts| filter.resolve(parts, SortOrder::OldestFirst);
+        let reach = call.reach();
+        let resolved =
+            move |parts: &ApiParts| filter.resolve(parts, &reach, SortOrder::OldestFirst);
         Ok((self.core.blocking("resolve a filter", resolved).await?, view))
     }
 
@@ -208,7 +212,9 @@ impl Services {
         wrong.done()?;
         let id = id.ok_or_else(|| Problem::field("name", "is required"))?;
         call.asks(id.to_string());
-        let found = self.core.blocking("get a sighting", move |parts| find(parts, id)).await?;
+        let reach = call.reach();
+        let found = move |parts: &ApiParts| find(parts, &reach, id);
+        let found = self.core.blocking("get a sighting", found).await?;
         call.found(1);
         Ok(pb::GetSightingResponse { sighting: Some(sighting_to_pb(&found, view)) })
     }
@@ -223,8 +229,9 @@ impl Services {
             .map_err(|error| Problem::field("name", error.to_string()))?;
         call.asks(request.name.as_str());
         let absent = move || Problem::NotFound { kind: "guiji.v1.Evidence", name: request.name };
+        let reach = call.reach();
         let picture = move |parts: &ApiParts| {
-            let sighting = find(parts, id)?;
+            let sighting = find(parts, &reach, id)?;
             let named = |evidence: &&Evidence| evidence.digest == digest;
             let Some(evidence) = sighting.evidence.iter().find(named) else {
                 return Err(absent());
@@ -236,11 +243,14 @@ impl Services {
     }
 }
 
-fn find(parts: &ApiParts, id: SightingId) -> Result<Sighting, Problem> {
-    parts.store.get(id)?.ok_or_else(|| Problem::NotFound {
+/// A sighting that may be seen.
+fn find(parts: &ApiParts, reach: &Reach, id: SightingId) -> Result<Sighting, Problem> {
+    let sighting = parts.store.get(id)?.ok_or_else(|| Problem::NotFound {
         kind: "guiji.v1.Sighting",
         name: format!("sightings/{id}"),
-    })
+    })?;
+    reach.view(parts).check(&sighting.camera, sighting.captured.at)?;
+    Ok(sighting)
 }
 
 /// The parts of `sightings/ID/evidence/DIGEST`.

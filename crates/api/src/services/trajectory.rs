@@ -4,6 +4,7 @@ use tonic::{Request, async_trait};
 
 use super::{Answer, Services};
 use crate::ApiParts;
+use crate::auth::Method;
 use crate::call::{Call, CallKind};
 use crate::convert::{View, span_from_pb, trajectory_to_pb};
 use crate::error::Problem;
@@ -20,7 +21,7 @@ impl pb::trajectory_service_server::TrajectoryService for Services {
         &self,
         request: Request<pb::GetTrajectoryRequest>,
     ) -> Answer<pb::GetTrajectoryResponse> {
-        let mut call = Call::new(&self.core, "TrajectoryService/GetTrajectory");
+        let mut call = Call::new(&self.core, Method::GetTrajectory, &request);
         let answer = self.get_trajectory(&mut call, request.into_inner()).await;
         call.end(answer)
     }
@@ -40,6 +41,8 @@ impl Services {
         let view = wrong.take("view", View::from_pb(request.view)).unwrap_or(View::Basic);
         wrong.done()?;
         let plate = plate.ok_or_else(|| Problem::field("plate", "is required"))?;
+        let reach = call.reach();
+        let span = reach.span("", span)?;
         call.asks(format!("plate {plate}, from {} to {}", span.first(), span.last()));
         let query = SightingQuery {
             plate: Some(PlatePattern::parse(plate.as_str())?),
@@ -48,7 +51,7 @@ impl Services {
             ..SightingQuery::all_in(span, POINTS_MAX)
         };
         let way = move |parts: &ApiParts| {
-            let page = parts.store.search(&query)?;
+            let page = parts.store.search(&reach.view(parts).narrow(query))?;
             let cameras: Vec<_> =
                 parts.cameras.list().into_iter().map(|(camera, _)| camera).collect();
             let next = page.sightings.last().filter(|_| page.more).map(|last| last.captured.at);

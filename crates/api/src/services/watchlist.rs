@@ -6,6 +6,7 @@ use tonic::{Request, async_trait};
 
 use super::{Answer, Services};
 use crate::ApiParts;
+use crate::auth::Method;
 use crate::call::{Call, CallKind, Core};
 use crate::convert::{entry_from_pb, entry_to_pb};
 use crate::error::Problem;
@@ -19,7 +20,7 @@ impl pb::watchlist_service_server::WatchlistService for Services {
         &self,
         request: Request<pb::ListWatchlistEntriesRequest>,
     ) -> Answer<pb::ListWatchlistEntriesResponse> {
-        let mut call = Call::new(&self.core, "WatchlistService/ListWatchlistEntries");
+        let mut call = Call::new(&self.core, Method::ListWatchlistEntries, &request);
         let answer = self.list_entries(&mut call, request.into_inner()).await;
         call.end(answer)
     }
@@ -28,7 +29,7 @@ impl pb::watchlist_service_server::WatchlistService for Services {
         &self,
         request: Request<pb::GetWatchlistEntryRequest>,
     ) -> Answer<pb::GetWatchlistEntryResponse> {
-        let mut call = Call::new(&self.core, "WatchlistService/GetWatchlistEntry");
+        let mut call = Call::new(&self.core, Method::GetWatchlistEntry, &request);
         let answer = self.get_entry(&mut call, request.into_inner()).await;
         call.end(answer)
     }
@@ -37,7 +38,7 @@ impl pb::watchlist_service_server::WatchlistService for Services {
         &self,
         request: Request<pb::CreateWatchlistEntryRequest>,
     ) -> Answer<pb::CreateWatchlistEntryResponse> {
-        let mut call = Call::new(&self.core, "WatchlistService/CreateWatchlistEntry");
+        let mut call = Call::new(&self.core, Method::CreateWatchlistEntry, &request);
         let answer = self.create_entry(&mut call, request.into_inner()).await;
         call.end(answer)
     }
@@ -46,7 +47,7 @@ impl pb::watchlist_service_server::WatchlistService for Services {
         &self,
         request: Request<pb::DeleteWatchlistEntryRequest>,
     ) -> Answer<pb::DeleteWatchlistEntryResponse> {
-        let mut call = Call::new(&self.core, "WatchlistService/DeleteWatchlistEntry");
+        let mut call = Call::new(&self.core, Method::DeleteWatchlistEntry, &request);
         let answer = self.delete_entry(&mut call, request.into_inner()).await;
         call.end(answer)
     }

@@ -20,7 +20,7 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_types::StatusExt;
 
 /// Every method of the contract, from its descriptors: a method added later is tested too.
-fn methods() -> Vec<String> {
+pub(crate) fn methods() -> Vec<String> {
     let set = prost_types::FileDescriptorSet::decode(pb::FILE_DESCRIPTOR_SET).unwrap();
     let own = set.file.iter().filter(|file| file.package() == "guiji.v1");
     own.flat_map(|file| &file.service)

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use guiji_api::client::Client;
-use guiji_api::{ApiError, ApiParts, ApiServer, ApiSettings, pb};
+use guiji_api::{ApiError, ApiParts, ApiServer, ApiSettings, ServerTls, TokenVerifier, pb};
 use guiji_domain::*;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, oneshot, watch};
@@ -264,6 +264,13 @@ pub(crate) fn authority_pb() -> Option<pb::Authority> {
     })
 }
 
+/// What guards a server.
+#[derive(Default)]
+pub(crate) struct Secured {
+    pub(crate) tls: Option<ServerTls>,
+    pub(crate) tokens: Option<TokenVerifier>,
+}
+
 /// A server that runs.
 pub(crate) struct Running {
     pub(crate) parts: Arc<Scripted>,
@@ -280,6 +287,10 @@ impl Running {
     }
 
     pub(crate) async fn start_with(settings: ApiSettings) -> Self {
+        Self::start_secured(settings, Secured::default()).await
+    }
+
+    pub(crate) async fn start_secured(settings: ApiSettings, secured: Secured) -> Self {
         let parts = Arc::new(Scripted::default());
         let (wake, alert_wake) = watch::channel(0);
         let live = broadcast::Sender::new(4);
@@ -297,7 +308,7 @@ impl Running {
                 changes.watchlist_changes.fetch_add(1, Ordering::SeqCst);
             }),
         };
-        Self::serve(parts, served, wake, settings).await
+        Self::serve_secured(parts, served, wake, settings, secured).await
     }
 
     /// A server over these parts, of which the scripted ones may be some.
@@ -307,8 +318,24 @@ impl Running {
         wake: watch::Sender<u64>,
         settings: ApiSettings,
     ) -> Self {
+        Self::serve_secured(parts, served, wake, settings, Secured::default()).await
+    }
+
+    async fn serve_secured(
+        parts: Arc<Scripted>,
+        served: ApiParts,
+        wake: watch::Sender<u64>,
+        settings: ApiSettings,
+        secured: Secured,
+    ) -> Self {
         let live = served.live.clone();
-        let api = ApiServer::new(served, settings);
+        let mut api = ApiServer::new(served, settings);
+        if let Some(tls) = secured.tls {
+            api = api.with_tls(tls);
+        }
+        if let Some(tokens) = secured.tokens {
+            api = api.with_tokens(tokens);
+        }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();

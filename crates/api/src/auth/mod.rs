@@ -1,0 +1,24 @@
+//! Who asks, and what they may: bearer tokens, roles, scopes.
+//!
+//! The decisions are apart from the transport: [`method`] has the one table of which role may make which call,
+//! [`claims`] turns a token's claims into an [`Identity`], [`reach`] says which cameras and times an identity sees.
+//! [`token`] checks signatures and times, [`interceptor`] takes the token out of a request before its body is read.
+
+mod claims;
+mod interceptor;
+pub(crate) mod jwt;
+mod keys;
+mod method;
+mod mint;
+mod reach;
+mod role;
+mod token;
+
+pub(crate) use claims::{Caller, Identity};
+pub(crate) use interceptor::Authenticate;
+pub use keys::{KeyError, TokenKeys};
+pub(crate) use method::Method;
+pub use mint::{TokenScope, TokenSigner, TokenSpec, new_signing_key};
+pub(crate) use reach::{Reach, Scope};
+pub use role::Role;
+pub use token::{TokenSettings, TokenVerifier};
