@@ -55,6 +55,17 @@ pub(crate) fn local_time(at: Timestamp) -> String {
         .unwrap_or_else(|_| at.to_string())
 }
 
+/// Day (counted from 1970-01-01) and hour of the machine's time zone.
+///
+/// # Errors
+/// When the time is beyond the year 9999.
+pub(crate) fn local_day_and_hour(at: Timestamp) -> Result<(i32, i8)> {
+    let instant = jiff::Timestamp::from_nanosecond(i128::from(at.as_nanos()))?;
+    let local = instant.to_zoned_datetime(jiff::tz::TimeZone::system());
+    let seconds = local.timestamp().as_second() + i64::from(local.offset().seconds());
+    Ok((i32::try_from(seconds.div_euclid(86_400))?, local.hour()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) tokens: Option<TokenFiles>,
     /// Folder of the store.
     pub(crate) store_dir: PathBuf,
+    /// Another place for the audit's checkpoints.
+    pub(crate) audit_checkpoints: Option<PathBuf>,
     /// Days that sightings are kept.
     pub(crate) sightings_days: u32,
     /// What is kept of each evidence kind.
@@ -82,9 +84,16 @@ pub(crate) struct EvidenceLimit {
 struct Raw {
     server: RawServer,
     store: RawStore,
+    audit: RawAudit,
     analysis: RawAnalysis,
     models: RawModels,
     camera: Vec<RawCamera>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawAudit {
+    checkpoints: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -284,7 +293,7 @@ impl Config {
 
 impl Raw {
     fn checked(self, base: &Path) -> Result<Config> {
-        let Raw { server, store, analysis, models, camera } = self;
+        let Raw { server, store, audit, analysis, models, camera } = self;
         if analysis.workers == Some(0) {
             bail!("analysis.workers is 0: give at least 1, or leave it out for one a core");
         }
@@ -323,6 +332,7 @@ impl Raw {
             tls: server.tls.map(|tls| tls.resolved(base)),
             tokens: server.tokens.map(|tokens| tokens.checked(base)).transpose()?,
             store_dir: base.join(store.dir),
+            audit_checkpoints: audit.checkpoints.map(|path| base.join(path)),
             sightings_days: store.sightings_days,
             evidence,
             workers: analysis.workers,

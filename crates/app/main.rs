@@ -4,6 +4,7 @@
 //! the seams of `domain`. Exit codes: 0 done, 1 nothing found or a failed check, 2 an error.
 
 mod access;
+mod audit;
 mod bench;
 mod cli;
 mod clock;

@@ -14,7 +14,7 @@ use guiji_domain::{
 };
 use guiji_engine::{Cameras, Engine, EngineParts, EngineSettings, EvidenceSettings};
 use guiji_ingest::{GstSource, IngestSettings};
-use guiji_store::{KeepLimit, Store, StoreSettings};
+use guiji_store::{Audit, AuditSettings, KeepLimit, Store, StoreSettings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
@@ -90,6 +90,7 @@ fn sources(arguments: &RunArguments) -> Result<Vec<Camera>> {
 struct Running {
     engine: Engine,
     store: Arc<Store>,
+    audit: Arc<Audit>,
     stop: watch::Sender<bool>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -107,6 +108,7 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store = Arc::new(open_store(&config, clock.as_ref())?);
+    let audit = Arc::new(open_audit(&config)?);
     let engine = start_engine(&config, store.clone(), clock.clone())?;
     let cameras = engine.cameras();
     open_cameras(&cameras, &store, config.cameras.clone(), sources)?;
@@ -117,6 +119,7 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
     let parts = ApiParts {
         store: store.clone(),
         alerts: store.clone(),
+        audit: audit.clone(),
         watchlist: store.clone(),
         cameras: cameras.clone(),
         clock: clock.clone(),
@@ -160,7 +163,7 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
         tasks
             .push(tokio::spawn(print_sightings(engine.live().subscribe(), until(stopped.clone()))));
     }
-    let running = Running { engine, store, stop, tasks };
+    let running = Running { engine, store, audit, stop, tasks };
 
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     tokio::select! {
@@ -175,7 +178,7 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
 }
 
 async fn drain(running: Running) -> ExitCode {
-    let Running { engine, store, stop, tasks } = running;
+    let Running { engine, store, audit, stop, tasks } = running;
     // Cameras first, so that what is in view still reaches the listeners; then the listeners.
     let drained = tokio::task::spawn_blocking(move || engine.drain(DRAIN_PATIENCE)).await;
     stop.send_replace(true);
@@ -185,6 +188,8 @@ async fn drain(running: Running) -> ExitCode {
         }
     }
     drop(store);
+    // Writes what waits and seals it.
+    drop(audit);
     match drained {
         Ok(report) if report.in_time && report.sightings_lost == 0 => ExitCode::SUCCESS,
         _ => ExitCode::from(1),
@@ -207,6 +212,18 @@ fn open_store(config: &Config, clock: &dyn Clock) -> Result<Store> {
     let report = store.enforce_retention(clock.now()).context("delete what is too old")?;
     info!(folder = %config.store_dir.display(), ?report, "store opened");
     Ok(store)
+}
+
+fn open_audit(config: &Config) -> Result<Audit> {
+    let dir = config.store_dir.join("audit");
+    let settings =
+        AuditSettings { export: config.audit_checkpoints.clone(), ..AuditSettings::new(&dir) };
+    if settings.export.is_none() {
+        warn!(
+            "audit.checkpoints is not set: somebody with rights on this machine could write the audit anew unnoticed"
+        );
+    }
+    Audit::open(settings).with_context(|| format!("open the audit {}", dir.display()))
 }
 
 fn start_engine(config: &Config, store: Arc<Store>, clock: Arc<dyn Clock>) -> Result<Engine> {

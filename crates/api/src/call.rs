@@ -2,11 +2,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use guiji_domain::Authority;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use guiji_domain::{AuditDone, AuditEntry, Authority, StoreError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
-use tracing::{error, info};
+use tracing::error;
 
 use crate::auth::{Caller, Method, Reach};
 use crate::error::Problem;
@@ -89,10 +89,10 @@ pub(crate) enum CallKind {
     Stream,
 }
 
-/// One data call, from its arrival to its audit line.
+/// One data call, from its arrival to its audit record.
 ///
-/// The line is written when the call is dropped, so that a call whose client has gone or whose time is over leaves
-/// one too.
+/// The answer leaves when the record is durable; a stream leaves one when it opens and one when it ends. A call whose
+/// client has gone or whose time is over leaves one too, when it is dropped.
 pub(crate) struct Call {
     core: Arc<Core>,
     method: Method,
@@ -102,7 +102,7 @@ pub(crate) struct Call {
     on_behalf_of: Option<String>,
     question: String,
     results: Arc<AtomicU64>,
-    outcome: Option<Code>,
+    recorded: bool,
     arrived: Instant,
     place: Option<OwnedSemaphorePermit>,
 }
@@ -118,7 +118,7 @@ impl Call {
             on_behalf_of: None,
             question: String::new(),
             results: Arc::default(),
-            outcome: None,
+            recorded: false,
             arrived: Instant::now(),
             place: None,
         }
@@ -178,22 +178,18 @@ impl Call {
         self.question = question.into();
     }
 
-    fn role(&self) -> Option<&'static str> {
-        match &self.caller {
-            Some(Caller::Known(identity)) => Some(identity.role.as_str()),
-            _ => None,
-        }
-    }
-
     /// Says how many results the answer has.
     pub(crate) fn found(&mut self, results: usize) {
         self.results.store(results as u64, Ordering::Relaxed);
     }
 
-    /// Ends a unary call.
-    pub(crate) fn end<T>(mut self, answer: Result<T, Problem>) -> Result<Response<T>, Status> {
+    /// Ends a unary call: its answer leaves when its record is durable, and never if it is not.
+    pub(crate) async fn end<T>(
+        mut self,
+        answer: Result<T, Problem>,
+    ) -> Result<Response<T>, Status> {
         let answer = answer.map(Response::new).map_err(Status::from);
-        self.outcome = Some(answer.as_ref().map_or_else(Status::code, |_| Code::Ok));
+        self.record_end(answer.as_ref().map_or_else(Status::code, |_| Code::Ok)).await?;
         answer
     }
 
@@ -201,7 +197,7 @@ impl Call {
     ///
     /// The stream ends when `produce` ends, when the client goes (noticed even while `produce` waits for something
     /// else), with UNAVAILABLE when the server stops and with UNAUTHENTICATED when the client's token ends.
-    pub(crate) fn stream<T, P, F>(
+    pub(crate) async fn stream<T, P, F>(
         mut self,
         begun: Result<P, Problem>,
     ) -> Result<Response<ReceiverStream<Result<T, Status>>>, Status>
@@ -218,16 +214,21 @@ impl Call {
             Ok(produce) => produce,
             Err(problem) => {
                 let status = Status::from(problem);
-                self.outcome = Some(status.code());
+                self.record_end(status.code()).await?;
                 return Err(status);
             }
         };
+        // A stream may last for days, and end with the machine: its beginning is recorded too.
+        if let Err(problem) = self.record("Opened".to_owned()).await {
+            self.recorded = true;
+            return Err(problem.into());
+        }
         let (messages, receiver) = mpsc::channel(AHEAD);
         let sink = Sink { messages: messages.clone(), results: Arc::clone(&self.results) };
         let producing = produce(Arc::clone(&self.core), sink);
         let token_left = self.token_left();
         tokio::spawn(async move {
-            // The whole call moves in: its place and its audit line end with the stream.
+            // The whole call moves in: its place and its audit record end with the stream.
             let mut call = self;
             let end = tokio::select! {
                 end = producing => end,
@@ -235,37 +236,86 @@ impl Call {
                 () = call.core.drain_begun() => Err(Problem::Draining.into()),
                 () = end_of_token(token_left) => Err(token_ended().into()),
             };
-            call.outcome = match end {
-                Ok(()) => Some(Code::Ok),
-                Err(StreamEnd::ClientGone) => None,
-                Err(StreamEnd::Problem(problem)) => {
-                    let status = Status::from(problem);
-                    let code = status.code();
-                    messages.send(Err(status)).await.is_ok().then_some(code)
-                }
+            let status = match end {
+                Ok(()) => None,
+                Err(StreamEnd::ClientGone) => return,
+                Err(StreamEnd::Problem(problem)) => Some(Status::from(problem)),
             };
+            if messages.is_closed() {
+                return;
+            }
+            // The stream's end, which dropping `messages` is, waits for the record.
+            let code = status.as_ref().map_or(Code::Ok, Status::code);
+            let recorded = call.record_end(code).await.map_err(Status::from);
+            if let Some(status) = recorded.err().or(status) {
+                // An error means that the client has gone meanwhile.
+                drop(messages.send(Err(status)).await);
+            }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
 
+impl Call {
+    /// Writes the call's last record; the call has ended then, whether or not that works.
+    async fn record_end(&mut self, code: Code) -> Result<(), Problem> {
+        self.recorded = true;
+        self.record(format!("{code:?}")).await
+    }
+
+    /// Writes a record and waits until it is durable.
+    async fn record(&self, outcome: String) -> Result<(), Problem> {
+        let (told, hears) = oneshot::channel();
+        // An error means that the call is over and nobody waits any more; the record stays.
+        let done: AuditDone = Box::new(move |done| drop(told.send(done)));
+        self.core.parts.audit.submit(self.entry(outcome), done);
+        let lost = || StoreError::Medium {
+            doing: "write the audit",
+            reason: "it ended without an answer".into(),
+        };
+        Ok(hears.await.unwrap_or_else(|_| Err(lost()))?)
+    }
+
+    fn entry(&self, outcome: String) -> AuditEntry {
+        let part = |get: fn(&Authority) -> &str| {
+            self.authority.as_ref().map(get).unwrap_or_default().to_owned()
+        };
+        let (user, role) = match &self.caller {
+            Some(Caller::Known(identity)) => (identity.subject.clone(), identity.role.as_str()),
+            _ => (part(Authority::officer), ""),
+        };
+        AuditEntry {
+            at: self.core.parts.clock.now(),
+            method: self.method.name().to_owned(),
+            officer: user,
+            role: role.to_owned(),
+            on_behalf_of: self.on_behalf_of.clone().unwrap_or_default(),
+            purpose: part(Authority::purpose),
+            case_number: part(Authority::case_number),
+            question: self.question.clone(),
+            results: self.results.load(Ordering::Relaxed),
+            outcome,
+            took_ms: u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
 impl Drop for Call {
+    /// A call that did not come to its end: its client has gone, or its time is over.
     fn drop(&mut self) {
-        let part = |get: fn(&Authority) -> &str| self.authority.as_ref().map(get);
-        info!(
-            target: "audit",
-            method = self.method.name(),
-            purpose = part(Authority::purpose),
-            case_number = part(Authority::case_number),
-            officer = part(Authority::officer),
-            role = self.role(),
-            on_behalf_of = self.on_behalf_of,
-            question = self.question,
-            results = self.results.load(Ordering::Relaxed),
-            outcome = self.outcome.map_or_else(|| "Cancelled".to_owned(), |code| format!("{code:?}")),
-            took_ms = u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX),
-            "data call"
-        );
+        if self.recorded {
+            return;
+        }
+        let entry = self.entry("Cancelled".to_owned());
+        // The place is free when the record is written, so that no client can pile records up.
+        let (place, told) = (self.place.take(), entry.clone());
+        let done: AuditDone = Box::new(move |done| {
+            drop(place);
+            if let Err(error) = done {
+                error!(%error, entry = ?told, "the audit record of a cancelled call is only here");
+            }
+        });
+        self.core.parts.audit.submit(entry, done);
     }
 }
 

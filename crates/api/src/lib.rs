@@ -1,7 +1,8 @@
 //! Guiji's gRPC interface: the contract in `proto/guiji/v1`, a server over the domain's seams, and a client.
 //!
 //! Owns: the messages ([`pb`]), their conversion to and from the domain ([`convert`]), the checking of requests, the
-//! mapping of errors to `google.rpc` details, TLS, tokens and roles, deadlines and limits, the audit line of each data call, health,
+//! mapping of errors to `google.rpc` details, TLS, tokens and roles, deadlines and limits, the audit record of each
+//! data call, health,
 //! reflection, drain ([`ApiServer`]), a client that hides gRPC from the program ([`client`]), the messages as JSON
 //! ([`json`]), and the page of metrics over HTTP ([`serve_metrics`]).
 //!
@@ -10,8 +11,8 @@
 //!
 //! Invariants:
 //! * A data call without a complete [`guiji_domain::Authority`] reaches no part; health and reflection are exempt.
-//! * Each data call leaves exactly one `tracing` event of target `audit` when it ends, however it ends: method,
-//!   authority, question, number of results, outcome.
+//! * Each data call leaves exactly one record in the audit when it ends, however it ends: method, authority, question,
+//!   number of results, outcome. A stream leaves one more when it opens. No answer leaves whose record is not durable.
 //! * Everything is bounded: message sizes, calls, streams, blocking threads, time, page sizes, messages ahead of a
 //!   slow client. A slow alert client delays nobody and loses nothing: what waits for it waits in the log. A slow
 //!   live feed is told how many sightings it missed.

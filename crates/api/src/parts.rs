@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use guiji_domain::{
-    AlertLog, CameraControl, Clock, Sighting, SightingIntake, SightingStore, Watchlist,
+    AlertLog, AuditLog, CameraControl, Clock, Sighting, SightingIntake, SightingStore, Watchlist,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -14,6 +14,8 @@ pub struct ApiParts {
     pub intake: Arc<dyn SightingIntake>,
     /// The alert log.
     pub alerts: Arc<dyn AlertLog>,
+    /// Keeps a record of each call.
+    pub audit: Arc<dyn AuditLog>,
     /// The watch-list.
     pub watchlist: Arc<dyn Watchlist>,
     /// The cameras of the running engine.

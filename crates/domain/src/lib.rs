@@ -11,6 +11,7 @@
 //! Invariants: a value with an invariant has private fields and one checked constructor; a value without has
 //! public fields. No type grows while it travels: a later step makes a new value from the earlier one.
 
+mod audit;
 mod authority;
 mod camera;
 mod error;
@@ -28,6 +29,7 @@ mod time;
 mod vehicle;
 mod watch;
 
+pub use audit::{AuditDone, AuditEntry, AuditLog};
 pub use authority::Authority;
 pub use camera::{
     Camera, CameraHealth, CameraState, CameraStatus, Credentials, DecodePolicy, Pace, StatusReason,

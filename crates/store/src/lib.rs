@@ -1,4 +1,4 @@
-//! The durable, embedded store: sightings, evidence pictures, alerts, watch-list and cameras.
+//! The durable, embedded store: sightings, evidence pictures, alerts, watch-list and cameras, and the audit.
 //!
 //! Owns: everything on disk, its formats and their migrations, indexes, retention and integrity checks.
 //! [`Store`] keeps it in SQLite files, sealed segments and append-only packs; [`MemoryStore`] keeps it in memory, for
@@ -39,6 +39,7 @@
 //! (8 MB of cache each) and the cache of segments, apart from some 150 bytes of directory for each thousand
 //! sealed sightings; while a day is sealed, some 100 bytes for each of its sightings.
 
+mod audit;
 mod check;
 mod codec;
 mod codes;
@@ -62,6 +63,10 @@ mod undo;
 mod validate;
 mod writer;
 
+pub use audit::{
+    Audit, AuditBreak, AuditRecord, AuditRecords, AuditReport, AuditSettings, Checkpoint,
+    verify_audit,
+};
 pub use check::{CheckReport, Damage};
 pub use memory::MemoryStore;
 pub use retention::{DiskUsage, RetentionReport};

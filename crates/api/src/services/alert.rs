@@ -23,7 +23,7 @@ impl pb::alert_service_server::AlertService for Services {
     ) -> Answer<pb::ListAlertsResponse> {
         let mut call = Call::new(&self.core, Method::ListAlerts, &request);
         let answer = self.list_alerts(&mut call, request.into_inner()).await;
-        call.end(answer)
+        call.end(answer).await
     }
 
     type StreamAlertsStream = Messages<pb::StreamAlertsResponse>;
@@ -38,6 +38,7 @@ impl pb::alert_service_server::AlertService for Services {
         call.stream(begun.map(|(cursor, heartbeat)| {
             move |core, sink| send_alerts(core, sink, reach, cursor, heartbeat)
         }))
+        .await
     }
 }
 

@@ -19,7 +19,7 @@ impl pb::camera_service_server::CameraService for Services {
     ) -> Answer<pb::ListCamerasResponse> {
         let mut call = Call::new(&self.core, Method::ListCameras, &request);
         let answer = self.list_cameras(&mut call, request.into_inner()).await;
-        call.end(answer)
+        call.end(answer).await
     }
 
     async fn get_camera(
@@ -28,7 +28,7 @@ impl pb::camera_service_server::CameraService for Services {
     ) -> Answer<pb::GetCameraResponse> {
         let mut call = Call::new(&self.core, Method::GetCamera, &request);
         let answer = self.get_camera(&mut call, request.into_inner()).await;
-        call.end(answer)
+        call.end(answer).await
     }
 
     async fn create_camera(
@@ -37,7 +37,7 @@ impl pb::camera_service_server::CameraService for Services {
     ) -> Answer<pb::CreateCameraResponse> {
         let mut call = Call::new(&self.core, Method::CreateCamera, &request);
         let answer = self.create_camera(&mut call, request.into_inner()).await;
-        call.end(answer)
+        call.end(answer).await
     }
 
     async fn delete_camera(
@@ -46,7 +46,7 @@ impl pb::camera_service_server::CameraService for Services {
     ) -> Answer<pb::DeleteCameraResponse> {
         let mut call = Call::new(&self.core, Method::DeleteCamera, &request);
         let answer = self.delete_camera(&mut call, request.into_inner()).await;
-        call.end(answer)
+        call.end(answer).await
     }
 }
 

@@ -35,7 +35,7 @@ impl pb::import_service_server::ImportService for Services {
     ) -> Answer<pb::ImportSightingsResponse> {
         let mut call = Call::new(&self.core, Method::ImportSightings, &request);
         let answer = self.import_sightings(&mut call, request.into_inner()).await;
-        call.end(answer)
+        call.end(answer).await
     }
 
     async fn import_cameras(
@@ -44,7 +44,7 @@ impl pb::import_service_server::ImportService for Services {
     ) -> Answer<pb::ImportCamerasResponse> {
         let mut call = Call::new(&self.core, Method::ImportCameras, &request);
         let answer = self.import_cameras(&mut call, request.into_inner()).await;
-        call.end(answer)
+        call.end(answer).await
     }
 }
 

@@ -25,7 +25,7 @@ impl pb::sighting_service_server::SightingService for Services {
     ) -> Answer<pb::SearchSightingsResponse> {
         let mut call = Call::new(&self.core, Method::SearchSightings, &request);
         let answer = self.search(&mut call, request.into_inner()).await;
-        call.end(answer)
+        call.end(answer).await
     }
 
     type StreamSightingsStream = Messages<pb::StreamSightingsResponse>;
@@ -39,6 +39,7 @@ impl pb::sighting_service_server::SightingService for Services {
         call.stream(
             begun.map(|(search, query)| move |core, sink| send_pages(core, sink, search, query)),
         )
+        .await
     }
 
     type WatchSightingsStream = Messages<pb::WatchSightingsResponse>;
@@ -50,6 +51,7 @@ impl pb::sighting_service_server::SightingService for Services {
         let mut call = Call::new(&self.core, Method::WatchSightings, &request);
         let begun = self.begin_watch(&mut call, request.into_inner()).await;
         call.stream(begun.map(|(query, view)| move |core, sink| send_live(core, sink, query, view)))
+            .await
     }
 
     async fn get_sighting(
@@ -58,7 +60,7 @@ impl pb::sighting_service_server::SightingService for Services {
     ) -> Answer<pb::GetSightingResponse> {
         let mut call = Call::new(&self.core, Method::GetSighting, &request);
         let answer = self.get_sighting(&mut call, request.into_inner()).await;
-        call.end(answer)
+        call.end(answer).await
     }
 
     type GetEvidenceStream = Messages<pb::GetEvidenceResponse>;
@@ -70,6 +72,7 @@ impl pb::sighting_service_server::SightingService for Services {
         let mut call = Call::new(&self.core, Method::GetEvidence, &request);
         let begun = self.begin_evidence(&mut call, request.into_inner()).await;
         call.stream(begun.map(|(header, bytes)| move |_, sink| send_picture(sink, header, bytes)))
+            .await
     }
 }
 

@@ -23,7 +23,7 @@ impl pb::trajectory_service_server::TrajectoryService for Services {
     ) -> Answer<pb::GetTrajectoryResponse> {
         let mut call = Call::new(&self.core, Method::GetTrajectory, &request);
         let answer = self.get_trajectory(&mut call, request.into_inner()).await;
-        call.end(answer)
+        call.end(answer).await
     }
 }
 

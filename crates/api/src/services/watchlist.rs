@@ -22,7 +22,7 @@ impl pb::watchlist_service_server::WatchlistService for Services {
     ) -> Answer<pb::ListWatchlistEntriesResponse> {
         let mut call = Call::new(&self.core, Method::ListWatchlistEntries, &request);
         let answer = self.list_entries(&mut call, request.into_inner()).await;
-        call.end(answer)
+        call.end(answer).await
     }
 
     async fn get_watchlist_entry(
@@ -31,7 +31,7 @@ impl pb::watchlist_service_server::WatchlistService for Services {
     ) -> Answer<pb::GetWatchlistEntryResponse> {
         let mut call = Call::new(&self.core, Method::GetWatchlistEntry, &request);
         let answer = self.get_entry(&mut call, request.into_inner()).await;
-        call.end(answer)
+        call.end(answer).await
     }
 
     async fn create_watchlist_entry(
@@ -40,7 +40,7 @@ impl pb::watchlist_service_server::WatchlistService for Services {
     ) -> Answer<pb::CreateWatchlistEntryResponse> {
         let mut call = Call::new(&self.core, Method::CreateWatchlistEntry, &request);
         let answer = self.create_entry(&mut call, request.into_inner()).await;
-        call.end(answer)
+        call.end(answer).await
     }
 
     async fn delete_watchlist_entry(
@@ -49,7 +49,7 @@ impl pb::watchlist_service_server::WatchlistService for Services {
     ) -> Answer<pb::DeleteWatchlistEntryResponse> {
         let mut call = Call::new(&self.core, Method::DeleteWatchlistEntry, &request);
         let answer = self.delete_entry(&mut call, request.into_inner()).await;
-        call.end(answer)
+        call.end(answer).await
     }
 }
 

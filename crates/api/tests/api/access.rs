@@ -415,4 +415,7 @@ async fn the_officer_is_the_tokens_user() {
     assert_eq!(entered.owner, "wang");
     let parts = Arc::clone(&guarded.server.parts);
     assert_eq!(parts.entries.lock().unwrap().len(), 1);
+    let audit = parts.audit.lock().unwrap();
+    let told = (audit[0].officer.as_str(), audit[0].on_behalf_of.as_str(), audit[0].role.as_str());
+    assert_eq!(told, ("wang", "Wang", "supervisor"));
 }

@@ -10,14 +10,14 @@ use guiji_api::pb::import_service_client::ImportServiceClient;
 use guiji_api::{ApiParts, ApiSettings, pb};
 use guiji_domain::*;
 use guiji_engine::{Intake, IntakeParts, WatchBook};
-use guiji_store::{Store, StoreSettings};
+use guiji_store::{Audit, AuditRecords, AuditSettings, Store, StoreSettings, verify_audit};
 use tonic::Code;
 use tonic_types::StatusExt;
 
 struct Importing {
     server: Running,
     store: Arc<Store>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Importing {
@@ -39,9 +39,12 @@ impl Importing {
         };
         let (intake, cameras) =
             (Arc::new(Intake::new(intake).unwrap()), Arc::new(Scripted::default()));
+        let audit = AuditSettings::new(folder.path().join("audit"));
+        let audit = Arc::new(Audit::open(audit).unwrap());
         let parts = ApiParts {
             store: store.clone(),
             alerts: store.clone(),
+            audit,
             watchlist: store.clone(),
             cameras: cameras.clone(),
             clock,
@@ -53,7 +56,7 @@ impl Importing {
         let wake = tokio::sync::watch::Sender::new(0);
         let server = Running::serve(cameras, parts, wake, settings).await;
         server.register([camera("k1", 29.1, 121.4)]);
-        Self { server, store, _folder: folder }
+        Self { server, store, folder }
     }
 
     fn stored(&self) -> Vec<Sighting> {
@@ -288,4 +291,22 @@ async fn many_cameras_are_registered_once() {
     let listed = client.cameras().await.unwrap();
     let k2 = listed.iter().find(|camera| camera.name == "cameras/k2").unwrap();
     assert!(k2.disabled && k2.position == given[0].position);
+}
+
+#[tokio::test]
+async fn the_answer_to_a_change_comes_after_its_link_in_the_chain() {
+    let importing = Importing::start().await;
+    let client = importing.server.client().await;
+    import(&client, [vec![pb::Sighting::from(&sighting("k1", "浙J12345", 1))]]).await.unwrap();
+    client.search(pb::SearchSightingsRequest::default()).await.unwrap();
+    // The server runs on, and nothing is waited for.
+    let dir = importing.folder.path().join("audit");
+    let records: Vec<_> = AuditRecords::open(&dir).unwrap().map(Result::unwrap).collect();
+    let told: Vec<_> =
+        records.iter().map(|r| (r.field("method").unwrap(), r.field("results").unwrap())).collect();
+    let expected =
+        [("ImportService/ImportSightings", "1"), ("SightingService/SearchSightings", "1")];
+    assert_eq!(told, expected);
+    let report = verify_audit(&dir, None).unwrap();
+    assert_eq!((report.records, report.first_break), (2, None));
 }

@@ -1,13 +1,12 @@
-use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::scripted::{Running, authority_pb, eventually, sighting};
 use guiji_api::client::{AlertsFrom, Client, ErrorCode};
 use guiji_api::pb::sighting_service_client::SightingServiceClient;
 use guiji_api::{ApiError, ApiSettings, pb};
-use guiji_domain::Authority;
+use guiji_domain::{AuditEntry, Authority};
 use prost::Message;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -221,6 +220,7 @@ async fn it_listens_to_loopback_only() {
             store: scripted.clone(),
             intake: scripted.clone(),
             alerts: scripted.clone(),
+            audit: scripted.clone(),
             watchlist: scripted.clone(),
             cameras: scripted,
             clock: Arc::new(guiji_domain::SimulatedClock::default()),
@@ -235,74 +235,68 @@ async fn it_listens_to_loopback_only() {
     assert!(matches!(refused, ApiError::Exposed { .. }), "{refused}");
 }
 
-/// Log lines of this test program, as JSON.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Lines {
-    fn bytes(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The audit lines of an officer.
-    fn of(&self, officer: &str) -> Vec<String> {
-        let text = String::from_utf8_lossy(&self.bytes()).into_owned();
-        let own =
-            text.lines().filter(|l| l.contains("\"target\":\"audit\"") && l.contains(officer));
-        own.map(str::to_owned).collect()
-    }
-}
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.bytes().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn log_lines() -> &'static Lines {
-    static LINES: OnceLock<Lines> = OnceLock::new();
-    LINES.get_or_init(|| {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        tracing_subscriber::fmt().json().with_writer(move || writer.clone()).init();
-        lines
-    })
-}
-
 #[tokio::test]
-async fn each_data_call_leaves_one_audit_line() {
-    let lines = log_lines();
+async fn each_data_call_leaves_its_audit_record() {
     let server = Running::start().await;
     server.see((0..3).map(|i| sighting("k1", "浙J12345", i)));
     server.ring(2);
-    let officer = |name| Authority::new("search", "Case-9", name).unwrap();
     let address = server.address.to_string();
+    let officer = |name| Authority::new("search", "Case-9", name).unwrap();
+    let records = |name: &str| -> Vec<AuditEntry> {
+        let all = server.parts.audit.lock().unwrap();
+        all.iter().filter(|entry| entry.officer == name).cloned().collect()
+    };
 
-    let client = Client::connect(&address, &officer("Officer-One")).await.unwrap();
+    let client = Client::connect(&address, &officer("one")).await.unwrap();
     client.trajectory("浙J12345", None, None).await.unwrap();
-    eventually("a line", async || !lines.of("Officer-One").is_empty()).await;
-    let told = lines.of("Officer-One");
+    // The answer came after the record.
+    let told = records("one");
     assert_eq!(told.len(), 1, "{told:?}");
-    for part in ["TrajectoryService/GetTrajectory", "Case-9", "浙J12345", "\"results\":3", "\"Ok\""]
-    {
-        assert!(told[0].contains(part), "{part} in {}", told[0]);
-    }
+    let AuditEntry { method, purpose, case_number, question, results, outcome, .. } = &told[0];
+    assert_eq!(method, "TrajectoryService/GetTrajectory");
+    assert_eq!((purpose.as_str(), case_number.as_str()), ("search", "Case-9"));
+    assert!(question.contains("浙J12345"), "{question}");
+    assert_eq!((*results, outcome.as_str()), (3, "Ok"));
 
-    let client = Client::connect(&address, &officer("Officer-Two")).await.unwrap();
+    let client = Client::connect(&address, &officer("two")).await.unwrap();
     let mut alerts = client.alerts(AlertsFrom::Beginning, None).await.unwrap();
     for _ in 0..3 {
         alerts.next().await.unwrap().unwrap();
     }
-    assert!(lines.of("Officer-Two").is_empty(), "the call has not ended");
+    let outcomes = || -> Vec<(u64, String)> {
+        records("two").into_iter().map(|entry| (entry.results, entry.outcome)).collect()
+    };
+    assert_eq!(outcomes(), [(0, "Opened".to_owned())], "the call has not ended");
     drop(alerts);
-    eventually("a line", async || !lines.of("Officer-Two").is_empty()).await;
-    let told = lines.of("Officer-Two");
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("\"results\":2") && told[0].contains("Cancelled"), "{}", told[0]);
+    eventually("a record", async || outcomes().len() > 1).await;
+    assert_eq!(outcomes(), [(0, "Opened".to_owned()), (2, "Cancelled".to_owned())]);
+
+    let client = Client::connect(&address, &officer("three")).await.unwrap();
+    client.trajectory("浙J*", None, None).await.unwrap_err();
+    assert_eq!(records("three")[0].outcome, "InvalidArgument");
+}
+
+#[tokio::test]
+async fn no_answer_leaves_without_its_record() {
+    let server = Running::start().await;
+    let client = server.client().await;
+    server.parts.audit_fails.store(true, Ordering::SeqCst);
+    let mut failures = vec![
+        client.cameras().await.unwrap_err(),
+        client.delete_watchlist_entry("watchlistEntries/w1").await.unwrap_err(),
+        client.alerts(AlertsFrom::Now, None).await.unwrap_err(),
+    ];
+    server.parts.audit_fails.store(false, Ordering::SeqCst);
+    let mut alerts = client.alerts(AlertsFrom::Now, None).await.unwrap();
+    alerts.next().await.unwrap().unwrap();
+    server.parts.audit_fails.store(true, Ordering::SeqCst);
+    server.stop.send(()).unwrap();
+    failures.push(alerts.next().await.unwrap_err());
+    for error in failures {
+        let told = (error.code, error.reason.as_deref());
+        assert_eq!(told, (ErrorCode::Internal, Some("STORE_FAILED")), "{error}");
+        assert!(!error.message.contains("secret"), "{error}");
+    }
 }
 
 /// Needs Python with `tests/python/requirements.txt`; `PYTHON` names another interpreter than `python3`.

@@ -27,6 +27,8 @@ pub(crate) struct Scripted {
     pub(crate) search_takes: Mutex<Duration>,
     pub(crate) search_panics: AtomicBool,
     pub(crate) medium_fails: AtomicBool,
+    pub(crate) audit: Mutex<Vec<AuditEntry>>,
+    pub(crate) audit_fails: AtomicBool,
 }
 
 impl Scripted {
@@ -103,6 +105,17 @@ impl AlertLog for Scripted {
     fn alerts_of(&self, sightings: &[SightingId]) -> Result<Vec<Alert>, StoreError> {
         let alerts = self.alerts.lock().unwrap();
         Ok(alerts.iter().filter(|a| sightings.contains(&a.id.sighting)).cloned().collect())
+    }
+}
+
+impl AuditLog for Scripted {
+    fn submit(&self, entry: AuditEntry, done: AuditDone) {
+        if self.audit_fails.load(Ordering::SeqCst) {
+            let reason = "/var/lib/secret: input/output error".into();
+            return done(Err(StoreError::Medium { doing: "write the audit", reason }));
+        }
+        self.audit.lock().unwrap().push(entry);
+        done(Ok(()));
     }
 }
 
@@ -299,6 +312,7 @@ impl Running {
             store: parts.clone(),
             intake: parts.clone(),
             alerts: parts.clone(),
+            audit: parts.clone(),
             watchlist: parts.clone(),
             cameras: parts.clone(),
             clock: Arc::new(SimulatedClock::at(now())),

@@ -1,0 +1,99 @@
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use guiji_domain::{Digest, StoreError};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+
+use crate::errors::{damaged, io_at};
+
+/// The key that signs checkpoints.
+pub(crate) struct SigningKey(Ed25519KeyPair);
+
+impl SigningKey {
+    /// Reads the key; makes it when there is none.
+    pub(crate) fn load_or_make(path: &Path) -> Result<Self, StoreError> {
+        let mut der = Vec::new();
+        match File::open(path) {
+            Ok(mut file) => {
+                file.read_to_end(&mut der).map_err(io_at("read the audit's key", path))?;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
+                let made = made.map_err(|_| no_randomness())?;
+                der.extend_from_slice(made.as_ref());
+                write_private(path, &der)?;
+            }
+            Err(error) => return Err(io_at("read the audit's key", path)(error)),
+        }
+        let pair = Ed25519KeyPair::from_pkcs8(&der)
+            .map_err(|error| damaged(path.display(), format!("no Ed25519 key: {error}")))?;
+        Ok(Self(pair))
+    }
+
+    /// The public key, 32 bytes.
+    pub(crate) fn public(&self) -> Vec<u8> {
+        self.0.public_key().as_ref().to_vec()
+    }
+
+    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.0.sign(message).as_ref().to_vec()
+    }
+}
+
+/// Whether a key signed a message.
+pub(crate) fn is_signed(public: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    UnparsedPublicKey::new(&ED25519, public).verify(message, signature).is_ok()
+}
+
+/// A salt that nobody can guess.
+pub(crate) fn salt() -> Result<[u8; 16], StoreError> {
+    let mut salt = [0; 16];
+    SystemRandom::new().fill(&mut salt).map_err(|_| no_randomness())?;
+    Ok(salt)
+}
+
+fn no_randomness() -> StoreError {
+    let reason = "the system gives no randomness".to_owned();
+    StoreError::Medium { doing: "make a key or a salt", reason }
+}
+
+/// Written whole or not at all: a half-written key would end the chain of trust.
+fn write_private(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let doing = "write the audit's key";
+    let unfinished = path.with_extension("new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&unfinished)
+        .map_err(io_at(doing, &unfinished))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_at(doing, &unfinished))?;
+    std::fs::rename(&unfinished, path).map_err(io_at(doing, path))?;
+    sync_folder_of(path)
+}
+
+/// Makes a new or renamed file's name durable.
+pub(crate) fn sync_folder_of(path: &Path) -> Result<(), StoreError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_at("sync a folder", folder))
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    match <[u8; 32]>::try_from(bytes) {
+        Ok(bytes) => Digest(bytes).to_string(),
+        Err(_) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
+}
+
+/// The bytes of hexadecimal digits.
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
+    let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
+    Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
