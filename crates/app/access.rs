@@ -39,13 +39,15 @@ pub(crate) fn load(config: &Config) -> Result<(Option<ServerTls>, Option<TokenVe
         None => None,
         Some(files) => {
             refuse_exposed(&files.key)?;
-            Some(ServerTls {
+            let tls = ServerTls {
                 certificate_pem: read("server.tls.certificate", &files.certificate)?,
                 key_pem: read("server.tls.key", &files.key)?,
                 client_ca_pem: (files.client_ca.as_deref())
                     .map(|path| read("server.tls.client_ca", path))
                     .transpose()?,
-            })
+            };
+            tls.check().context("server.tls: certificate, key and client_ca do not fit")?;
+            Some(tls)
         }
     };
     let tokens = match &config.tokens {

@@ -9,6 +9,7 @@ use clap::Args;
 use guiji_ingest::missing_elements;
 use guiji_vision::Models;
 
+use crate::access;
 use crate::config::Config;
 use crate::models;
 
@@ -41,6 +42,7 @@ pub(crate) fn run(arguments: DoctorArguments) -> Result<ExitCode> {
             findings.push(("configuration", Well(format!("{} cameras", config.cameras.len()))));
             findings.extend(media());
             findings.extend(models(&config));
+            findings.push(("access", protection(&config)));
             findings.push(("port", port(config.listen)));
             findings.extend(config.metrics.map(|address| ("metrics port", port(address))));
             findings.push(("disk", disk(&config.store_dir)));
@@ -65,6 +67,22 @@ pub(crate) fn run(arguments: DoctorArguments) -> Result<ExitCode> {
         return Ok(ExitCode::from(1));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn protection(config: &Config) -> Finding {
+    match access::load(config) {
+        Ok((Some(_), Some(_))) => Well("TLS and tokens".into()),
+        Ok((tls, tokens)) if config.insecure => {
+            let lacking = if tls.is_none() { "no TLS" } else { "no tokens" };
+            let more = if tls.is_none() && tokens.is_none() { " and no tokens" } else { "" };
+            Doubtful(format!("server.insecure = true: {lacking}{more}"))
+        }
+        Ok(_) if config.listen.ip().to_canonical().is_loopback() => {
+            Well("programs of this machine only".into())
+        }
+        Ok(_) => Wrong(access::HOW_TO_PROTECT.into()),
+        Err(error) => Wrong(format!("{error:#}")),
+    }
 }
 
 fn media() -> Vec<(&'static str, Finding)> {

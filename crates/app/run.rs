@@ -218,7 +218,8 @@ fn open_audit(config: &Config) -> Result<Audit> {
     let dir = config.store_dir.join("audit");
     let settings =
         AuditSettings { export: config.audit_checkpoints.clone(), ..AuditSettings::new(&dir) };
-    if settings.export.is_none() {
+    // Who asks for tokens has users to answer for.
+    if settings.export.is_none() && config.tokens.is_some() {
         warn!(
             "audit.checkpoints is not set: somebody with rights on this machine could write the audit anew unnoticed"
         );

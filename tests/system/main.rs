@@ -3,6 +3,7 @@
 //! The scenes hold the truth; nothing of it reaches the program under test. One story at a time: each keeps two
 //! cores busy.
 
+mod access;
 mod county;
 mod rig;
 

@@ -78,7 +78,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    fn start(dir: &Path, config: &Path) -> Self {
+    pub(crate) fn start(dir: &Path, config: &Path) -> Self {
         let log = dir.join("guiji.log");
         let file = File::options().create(true).append(true).open(&log).expect("a log");
         let child = Command::new(GUIJI)
@@ -223,7 +223,7 @@ impl Rig {
     }
 }
 
-fn header(api: &str) -> String {
+pub(crate) fn header(api: &str) -> String {
     let models = repository().join("models");
     format!(
         "[server]\nlisten = \"{api}\"\n[models]\nmanifest = {:?}\ncache = {:?}\n",

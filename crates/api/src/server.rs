@@ -155,6 +155,15 @@ impl ApiServer {
 }
 
 impl ServerTls {
+    /// Whether certificate, key and authority can be used together: for telling so before anything is started.
+    ///
+    /// # Errors
+    /// [`ApiError::Tls`] when they cannot.
+    pub fn check(&self) -> Result<(), ApiError> {
+        let server = Server::builder().tls_config(self.clone().config());
+        server.map(drop).map_err(|error| ApiError::Tls(error.into()))
+    }
+
     fn config(self) -> ServerTlsConfig {
         /// A client that connects and says nothing holds a place no longer than this.
         const HANDSHAKE_MAX: Duration = Duration::from_secs(10);

@@ -394,3 +394,21 @@ fn same_values(one: &Folder, other: &Folder) -> bool {
     };
     all(one) == all(other)
 }
+
+#[test]
+fn what_cannot_be_written_is_not_acknowledged_and_leaves_the_chain_whole() {
+    let folder = Folder::of(2);
+    let payload = folder.dir().join("payload");
+    let audit = folder.open();
+    let aside = folder.dir().join("aside");
+    fs::rename(&payload, &aside).unwrap();
+    let error = record(&audit, entry(3)).unwrap_err();
+    assert!(error.to_string().contains("payload"), "{error}");
+    // Nobody knows what a failed disk holds: this process writes no more.
+    fs::rename(&aside, &payload).unwrap();
+    assert!(record(&audit, entry(4)).unwrap_err().to_string().contains("restart"));
+    drop(audit);
+    folder.add([5]);
+    let report = folder.verify();
+    assert_eq!((report.records, report.erased, report.first_break), (3, 0, None));
+}
