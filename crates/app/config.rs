@@ -30,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) tokens: Option<TokenFiles>,
     /// Folder of the store.
     pub(crate) store_dir: PathBuf,
+    /// Where the key is that seals the cameras' passwords, if not in the store.
+    pub(crate) key_file: Option<PathBuf>,
     /// Another place for the audit's checkpoints.
     pub(crate) audit_checkpoints: Option<PathBuf>,
     /// Days that sightings are kept.
@@ -181,13 +183,19 @@ impl RawTokens {
 #[serde(deny_unknown_fields, default)]
 struct RawStore {
     dir: PathBuf,
+    key_file: Option<PathBuf>,
     sightings_days: u32,
     evidence: RawEvidence,
 }
 
 impl Default for RawStore {
     fn default() -> Self {
-        Self { dir: "data".into(), sightings_days: 365, evidence: RawEvidence::default() }
+        Self {
+            dir: "data".into(),
+            key_file: None,
+            sightings_days: 365,
+            evidence: RawEvidence::default(),
+        }
     }
 }
 
@@ -332,6 +340,7 @@ impl Raw {
             tls: server.tls.map(|tls| tls.resolved(base)),
             tokens: server.tokens.map(|tokens| tokens.checked(base)).transpose()?,
             store_dir: base.join(store.dir),
+            key_file: store.key_file.map(|path| base.join(path)),
             audit_checkpoints: audit.checkpoints.map(|path| base.join(path)),
             sightings_days: store.sightings_days,
             evidence,

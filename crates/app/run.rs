@@ -198,6 +198,7 @@ async fn drain(running: Running) -> ExitCode {
 
 fn open_store(config: &Config, clock: &dyn Clock) -> Result<Store> {
     let mut settings = StoreSettings::new(&config.store_dir);
+    settings.key_file = config.key_file.clone();
     settings.sightings_days = config.sightings_days;
     for limit in &config.evidence {
         let keep = KeepLimit { days: limit.days, bytes: limit.bytes_max };

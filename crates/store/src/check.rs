@@ -72,7 +72,7 @@ pub struct Damage {
 
 pub(crate) fn run(shared: &Shared) -> Result<CheckReport, StoreError> {
     let mut report = CheckReport::default();
-    let structure = check_structure(&shared.registry().0, "registry.db", &mut report);
+    let structure = check_structure(&shared.registry().connection, "registry.db", &mut report);
     report.accept(structure)?;
     let cameras = shared.registry().cameras();
     report.accept(cameras)?;

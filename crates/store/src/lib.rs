@@ -11,6 +11,7 @@
 //! ```text
 //! store.lock                              held with flock(2) while a process has the store open
 //! registry.db                             cameras, watch-list, alert cursor, unfinished batches
+//! registry.key                            32 bytes that seal the cameras' passwords (or elsewhere: `key_file`)
 //! sightings/2026-11-24.db                 the partition of a UTC day: sightings by start, their alerts, the
 //!                                         plate dictionary, where the pictures lie
 //! sightings/2026-11-24.0001.seg           what was final of a closed day when it was sealed (see `segment/mod.rs`)
@@ -27,6 +28,7 @@
 //! * A final sighting never changes. An alert cursor is never given twice, deleted partitions included.
 //! * What is read is proved: each record and each block of a segment carries a CRC-32, each picture its SHA-256.
 //!   Damage is an error that names the record or the place; it is never an empty or a wrong answer.
+//! * No camera's password is on disk in the clear; without its key the registry gives none away.
 //! * Retention deletes whole files. A picture that retention took is `None`, not an error.
 //! * One process at a time. One writer, many readers: readers never wait for the writer.
 //! * A full disk is [`guiji_domain::StoreError::Full`], nothing is acknowledged, and the same call works when space
@@ -56,6 +58,7 @@ mod retention;
 mod schema;
 mod seal;
 mod search;
+mod secrets;
 mod segment;
 mod settings;
 mod store;

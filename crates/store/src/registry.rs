@@ -10,32 +10,68 @@ use crate::codes::Coded;
 use crate::errors::{damaged, sql};
 use crate::partition::sql_number;
 use crate::schema::{self, FileKind};
+use crate::secrets::SealKey;
 use crate::settings::Durability;
 
 /// `registry.db`: what is not bound to a day.
 #[derive(Debug)]
-pub(crate) struct Registry(pub(crate) Connection);
+pub(crate) struct Registry {
+    pub(crate) connection: Connection,
+    key: SealKey,
+}
 
 impl Registry {
-    pub(crate) fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
-        schema::open_writer(path, FileKind::Registry, durability).map(Self)
+    pub(crate) fn open(
+        path: &Path,
+        key: &Path,
+        durability: Durability,
+    ) -> Result<Self, StoreError> {
+        let key = SealKey::load_or_make(key)?;
+        let connection = schema::open_writer(path, FileKind::Registry, durability)?;
+        let registry = Self { connection, key };
+        registry.seal_what_is_open()?;
+        Ok(registry)
+    }
+
+    /// Seals the passwords of version 1, and leaves no copy of them in free pages and logs.
+    fn seal_what_is_open(&self) -> Result<(), StoreError> {
+        let failed = sql("seal the cameras' passwords");
+        let open: Vec<(String, String)> = self
+            .connection
+            .prepare("SELECT id, password FROM camera WHERE password IS NOT NULL")
+            .and_then(|mut all| all.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+            .map_err(&failed)?;
+        if open.is_empty() {
+            return Ok(());
+        }
+        self.connection.execute_batch("PRAGMA secure_delete = ON").map_err(&failed)?;
+        let transaction = self.connection.unchecked_transaction().map_err(&failed)?;
+        for (id, password) in open {
+            let sealed = self.key.seal(&id, &password)?;
+            let change = "UPDATE camera SET password = NULL, sealed = ?2 WHERE id = ?1";
+            transaction.execute(change, params![id, sealed]).map_err(&failed)?;
+        }
+        transaction.commit().map_err(&failed)?;
+        self.connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)").map_err(&failed)
     }
 
     pub(crate) fn put_cameras(&self, cameras: &[Camera]) -> Result<(), StoreError> {
         let failed = sql("register cameras");
         // Unchecked, since the lock on the registry already keeps others out.
-        let transaction = self.0.unchecked_transaction().map_err(&failed)?;
+        let transaction = self.connection.unchecked_transaction().map_err(&failed)?;
         cameras.iter().try_for_each(|camera| self.put_camera(camera))?;
         transaction.commit().map_err(&failed)
     }
 
     fn put_camera(&self, camera: &Camera) -> Result<(), StoreError> {
-        let (username, password) =
-            camera.credentials.as_ref().map(|c| (&c.username, &c.password)).unzip();
-        self.0
+        let credentials = camera.credentials.as_ref();
+        let username = credentials.map(|credentials| &credentials.username);
+        let sealed = credentials.map(|c| self.key.seal(camera.id.as_str(), &c.password));
+        let sealed = sealed.transpose()?;
+        self.connection
             .execute(
                 "INSERT OR REPLACE INTO camera (id, site, name, lat_deg, lon_deg, bearing_deg, address, username,
-                 password, transport, pace, policy, analysed_fps_max, recorded_at, enabled)
+                 sealed, transport, pace, policy, analysed_fps_max, recorded_at, enabled)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
                 params![
                     camera.id.as_str(),
@@ -46,7 +82,7 @@ impl Registry {
                     camera.bearing_deg,
                     camera.address.as_str(),
                     username,
-                    password,
+                    sealed,
                     camera.transport.code(),
                     camera.pace.code(),
                     camera.policy.code(),
@@ -60,7 +96,7 @@ impl Registry {
     }
 
     pub(crate) fn remove_camera(&self, id: &CameraId) -> Result<bool, StoreError> {
-        self.0
+        self.connection
             .execute("DELETE FROM camera WHERE id = ?1", [id.as_str()])
             .map(|removed| removed > 0)
             .map_err(sql("remove a camera"))
@@ -68,10 +104,10 @@ impl Registry {
 
     pub(crate) fn cameras(&self) -> Result<Vec<Camera>, StoreError> {
         self.all(
-            "SELECT id, site, name, lat_deg, lon_deg, bearing_deg, address, username, password,
+            "SELECT id, site, name, lat_deg, lon_deg, bearing_deg, address, username, sealed,
              transport, pace, policy, analysed_fps_max, recorded_at, enabled FROM camera ORDER BY id",
             "camera",
-            camera_of,
+            |row| camera_of(row, &self.key),
         )
     }
 
@@ -81,7 +117,7 @@ impl Registry {
             WatchTarget::Pattern(pattern) => (1, pattern.as_str()),
         };
         let cameras: Vec<_> = entry.cameras.iter().map(CameraId::as_str).collect();
-        self.0
+        self.connection
             .execute(
                 "INSERT OR REPLACE INTO watch_entry (id, kind, target, case_number, reason, owner, created, expires,
                  threshold, cameras) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
@@ -103,7 +139,7 @@ impl Registry {
     }
 
     pub(crate) fn remove_entry(&self, id: &WatchEntryId) -> Result<bool, StoreError> {
-        self.0
+        self.connection
             .execute("DELETE FROM watch_entry WHERE id = ?1", [id.as_str()])
             .map(|removed| removed > 0)
             .map_err(sql("remove a watch-list entry"))
@@ -121,7 +157,7 @@ impl Registry {
     /// No alert has a cursor above this.
     pub(crate) fn reserved_cursor(&self) -> Result<u64, StoreError> {
         let reserved: i64 = self
-            .0
+            .connection
             .query_row("SELECT reserved FROM alert_cursor", [], |row| row.get(0))
             .map_err(sql("read the alert cursor"))?;
         u64::try_from(reserved).map_err(|_| damaged("the alert cursor", "it is negative"))
@@ -129,7 +165,7 @@ impl Registry {
 
     /// Durably raises the bound of cursors.
     pub(crate) fn reserve_cursors(&self, until: u64) -> Result<(), StoreError> {
-        self.0
+        self.connection
             .execute("UPDATE alert_cursor SET reserved = ?1", [sql_number(until)])
             .map_err(sql("reserve alert cursors"))?;
         Ok(())
@@ -137,21 +173,21 @@ impl Registry {
 
     /// The note of a batch that is being committed, or was when the store stopped.
     pub(crate) fn unfinished(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        self.0
+        self.connection
             .query_row("SELECT undo FROM unfinished", [], |row| row.get(0))
             .optional()
             .map_err(sql("read the note of an unfinished batch"))
     }
 
     pub(crate) fn note_unfinished(&self, undo: &[u8]) -> Result<(), StoreError> {
-        self.0
+        self.connection
             .execute("INSERT INTO unfinished (one, undo) VALUES (1, ?1)", [undo])
             .map_err(sql("note an unfinished batch"))?;
         Ok(())
     }
 
     pub(crate) fn clear_unfinished(&self) -> Result<(), StoreError> {
-        self.0
+        self.connection
             .execute("DELETE FROM unfinished", [])
             .map_err(sql("clear the note of an unfinished batch"))?;
         Ok(())
@@ -161,10 +197,10 @@ impl Registry {
         &self,
         query: &str,
         what: &'static str,
-        make: fn(&Row<'_>) -> rusqlite::Result<Result<T, InvalidValue>>,
+        make: impl Fn(&Row<'_>) -> rusqlite::Result<Result<T, InvalidValue>>,
     ) -> Result<Vec<T>, StoreError> {
         let failed = sql("read the registry");
-        let mut statement = self.0.prepare_cached(query).map_err(&failed)?;
+        let mut statement = self.connection.prepare_cached(query).map_err(&failed)?;
         let mut rows = statement.query([]).map_err(&failed)?;
         let mut all = Vec::new();
         while let Some(row) = rows.next().map_err(&failed)? {
@@ -178,11 +214,11 @@ impl Registry {
 
 type Text = String;
 
-fn camera_of(row: &Row<'_>) -> rusqlite::Result<Result<Camera, InvalidValue>> {
+fn camera_of(row: &Row<'_>, key: &SealKey) -> rusqlite::Result<Result<Camera, InvalidValue>> {
     let (id, site, name): (Text, Text, Text) = (row.get(0)?, row.get(1)?, row.get(2)?);
     let (lat, lon, bearing_deg) = (row.get(3)?, row.get(4)?, row.get(5)?);
     let address: Text = row.get(6)?;
-    let credentials: (Option<Text>, Option<Text>) = (row.get(7)?, row.get(8)?);
+    let credentials: (Option<Text>, Option<Vec<u8>>) = (row.get(7)?, row.get(8)?);
     let (transport, pace, policy) = (row.get(9)?, row.get(10)?, row.get(11)?);
     let (analysed_fps_max, recorded_at, enabled) =
         (row.get(12)?, row.get::<_, Option<i64>>(13)?, row.get(14)?);
@@ -195,7 +231,13 @@ fn camera_of(row: &Row<'_>) -> rusqlite::Result<Result<Camera, InvalidValue>> {
             bearing_deg,
             address: StreamAddress::new(&address)?,
             credentials: match credentials {
-                (Some(username), Some(password)) => Some(Credentials { username, password }),
+                (Some(username), Some(sealed)) => {
+                    let password = key.open(&id, &sealed).ok_or_else(|| {
+                        let fix = "was sealed with another key: bring the registry's key back";
+                        InvalidValue::new("password", "of the camera", fix)
+                    })?;
+                    Some(Credentials { username, password })
+                }
                 _ => None,
             },
             transport: choice("transport", transport)?,

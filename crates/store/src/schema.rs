@@ -30,7 +30,7 @@ impl FileKind {
     /// that was ever released lie in `testdata/` and must open.
     fn migrations(self) -> &'static [&'static str] {
         match self {
-            Self::Registry => &[REGISTRY_V1],
+            Self::Registry => &[REGISTRY_V1, REGISTRY_V2],
             Self::Partition => &[PARTITION_V1, PARTITION_V2],
         }
     }
@@ -57,6 +57,9 @@ INSERT INTO alert_cursor VALUES (1, 0);
 -- How to take back a batch of several days that is being committed.
 CREATE TABLE unfinished (one INTEGER PRIMARY KEY CHECK (one = 1), undo BLOB NOT NULL) STRICT;
 ";
+
+// sealed: the password, encrypted (`seal.rs`); `password` is empty since.
+const REGISTRY_V2: &str = "ALTER TABLE camera ADD COLUMN sealed BLOB;";
 
 const PARTITION_V1: &str = "
 CREATE TABLE plate (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT;

@@ -7,6 +7,9 @@ use guiji_domain::EvidenceKind;
 pub struct StoreSettings {
     /// The folder. Made (readable by its owner only) when it is missing.
     pub dir: PathBuf,
+    /// The file of the key that seals the cameras' passwords; made, readable by its owner only, when it is missing.
+    /// `None`: `registry.key` in the folder, which guards a copy of `registry.db` alone.
+    pub key_file: Option<PathBuf>,
     /// Sightings and their alerts are deleted when their day is more than this many days before today (UTC).
     pub sightings_days: u32,
     /// A day is sealed when it is more than this many days before today (UTC).
@@ -30,6 +33,7 @@ impl StoreSettings {
         const GB: u64 = 1_000_000_000;
         Self {
             dir: dir.into(),
+            key_file: None,
             sightings_days: 365,
             seal_days: 1,
             segment_cache_bytes: 256 * 1024 * 1024,

@@ -69,7 +69,9 @@ impl Store {
             make_folder(folder)?;
         }
         let lock = lock(&settings.dir)?;
-        let registry = Registry::open(&settings.dir.join("registry.db"), settings.durability)?;
+        let key = settings.key_file.clone().unwrap_or_else(|| settings.dir.join("registry.key"));
+        let registry = settings.dir.join("registry.db");
+        let registry = Registry::open(&registry, &key, settings.durability)?;
         let reserved_cursor = registry.reserved_cursor()?;
         let shared = Shared {
             registry: Mutex::new(registry),

@@ -139,3 +139,47 @@ fn assert_holds(store: &Store, items: &[Recorded]) {
     store.record(std::slice::from_ref(&next)).unwrap();
     assert_eq!(store.get(next.sighting.id).unwrap().as_ref(), Some(&*next.sighting));
 }
+
+#[test]
+fn passwords_are_sealed_on_disk_and_open_with_their_key_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let password = "correct horse battery staple";
+    let camera = Camera {
+        credentials: Some(Credentials { username: "u".into(), password: password.into() }),
+        ..camera("k1")
+    };
+    let is_anywhere = |secret: &str| {
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).any(|path| {
+            path.is_file()
+                && std::fs::read(&path)
+                    .unwrap()
+                    .windows(secret.len())
+                    .any(|bytes| bytes == secret.as_bytes())
+        })
+    };
+    let store = Store::open(settings(folder.path())).unwrap();
+    store.put_camera(&camera).unwrap();
+    assert!(is_anywhere("rtsp://"), "the log beside the registry is looked at too");
+    assert!(!is_anywhere(password));
+    drop(store);
+    let store = Store::open(settings(folder.path())).unwrap();
+    assert_eq!(store.cameras().unwrap(), [camera]);
+    drop(store);
+
+    // As version 1 had it: in the clear, until it is opened.
+    let registry = rusqlite::Connection::open(folder.path().join("registry.db")).unwrap();
+    registry.execute("UPDATE camera SET password = ?1, sealed = NULL", [password]).unwrap();
+    registry.close().unwrap();
+    assert!(is_anywhere(password));
+    let store = Store::open(settings(folder.path())).unwrap();
+    assert!(!is_anywhere(password));
+    drop(store);
+
+    let key = folder.path().join("registry.key");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&key.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    std::fs::remove_file(key).unwrap();
+    let store = Store::open(settings(folder.path())).unwrap();
+    let error = store.cameras().unwrap_err().to_string();
+    assert!(error.contains("camera k1") && error.contains("key back"), "{error}");
+}

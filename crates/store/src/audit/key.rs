@@ -15,19 +15,10 @@ pub(crate) struct SigningKey(Ed25519KeyPair);
 impl SigningKey {
     /// Reads the key; makes it when there is none.
     pub(crate) fn load_or_make(path: &Path) -> Result<Self, StoreError> {
-        let mut der = Vec::new();
-        match File::open(path) {
-            Ok(mut file) => {
-                file.read_to_end(&mut der).map_err(io_at("read the audit's key", path))?;
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
-                let made = made.map_err(|_| no_randomness())?;
-                der.extend_from_slice(made.as_ref());
-                write_private(path, &der)?;
-            }
-            Err(error) => return Err(io_at("read the audit's key", path)(error)),
-        }
+        let der = read_or_make_private(path, || {
+            let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
+            Ok(made.map_err(|_| no_randomness())?.as_ref().to_vec())
+        })?;
         let pair = Ed25519KeyPair::from_pkcs8(&der)
             .map_err(|error| damaged(path.display(), format!("no Ed25519 key: {error}")))?;
         Ok(Self(pair))
@@ -48,11 +39,32 @@ pub(crate) fn is_signed(public: &[u8], message: &[u8], signature: &[u8]) -> bool
     UnparsedPublicKey::new(&ED25519, public).verify(message, signature).is_ok()
 }
 
-/// A salt that nobody can guess.
-pub(crate) fn salt() -> Result<[u8; 16], StoreError> {
-    let mut salt = [0; 16];
-    SystemRandom::new().fill(&mut salt).map_err(|_| no_randomness())?;
-    Ok(salt)
+/// Bytes that nobody can guess.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], StoreError> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| no_randomness())?;
+    Ok(bytes)
+}
+
+/// Reads a key; makes the file, readable by its owner only, when there is none.
+pub(crate) fn read_or_make_private(
+    path: &Path,
+    make: impl FnOnce() -> Result<Vec<u8>, StoreError>,
+) -> Result<Vec<u8>, StoreError> {
+    let doing = io_at("read a key", path);
+    match File::open(path) {
+        Ok(mut file) => {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).map_err(&doing)?;
+            Ok(bytes)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let made = make()?;
+            write_private(path, &made)?;
+            Ok(made)
+        }
+        Err(error) => Err(doing(error)),
+    }
 }
 
 fn no_randomness() -> StoreError {
@@ -62,7 +74,7 @@ fn no_randomness() -> StoreError {
 
 /// Written whole or not at all: a half-written key would end the chain of trust.
 fn write_private(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let doing = "write the audit's key";
+    let doing = "write a key";
     let unfinished = path.with_extension("new");
     let mut file = OpenOptions::new()
         .write(true)

@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use super::checkpoint::Checkpoint;
 use super::format::{BEGINNING, Hash, Link, Payload};
-use super::key::{SigningKey, hex, salt, sync_folder_of};
+use super::key::{SigningKey, hex, random, sync_folder_of};
 use crate::day::Day;
 use crate::errors::{damaged, io_at};
 
@@ -219,7 +219,7 @@ impl Writer {
         for entry in entries {
             salts.clear();
             for _ in super::format::FIELDS {
-                salts.push(salt()?);
+                salts.push(random::<16>()?);
             }
             let number = last.map_or(0, |link: Link| link.number) + 1;
             let (at, before) = (entry.at, last.map_or(BEGINNING, |link| link.hash));

@@ -35,6 +35,7 @@ mod read;
 mod verify;
 
 pub use checkpoint::Checkpoint;
+pub(crate) use key::{random, read_or_make_private};
 pub use log::{Audit, AuditSettings};
 pub use read::{AuditRecord, AuditRecords};
 pub use verify::{AuditBreak, AuditReport, verify_audit};
