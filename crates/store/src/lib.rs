@@ -38,7 +38,7 @@
 //! # Cost
 //! One sync of the day's log a batch, and one a pack touched. A plate's day is one index range; a pattern runs
 //! over the day's distinct plates, never over its sightings. Memory is bounded by the number of read connections
-//! (8 MB of cache each) and the cache of segments, apart from some 150 bytes of directory for each thousand
+//! (8 MB of cache each) and the cache of segments, apart from some 350 bytes of directory for each thousand
 //! sealed sightings; while a day is sealed, some 100 bytes for each of its sightings.
 
 mod audit;

@@ -4,7 +4,7 @@
 //! ```text
 //! file      magic "GJSEGM1\n", details..., blocks..., directory, trailer
 //! details   unpacked size u32, zstd of: the length of each record as u32, the records (see `details.rs`); CRC-32
-//!           one for each 128 sightings
+//!           one for each 32 sightings
 //! block     up to 4096 numbers of a column, packed as `packed.rs` says; CRC-32
 //! directory as `directory.rs` says; CRC-32
 //! trailer   where the directory begins u64, its length with its CRC-32 u64, CRC-32 of the two, magic "GJSEGMT\n"
@@ -55,7 +55,7 @@ const MAGIC: &[u8; 8] = b"GJSEGM1\n";
 const END_MAGIC: &[u8; 8] = b"GJSEGMT\n";
 
 /// Sightings whose details are compressed together.
-const DETAILS_LEN: usize = 128;
+const DETAILS_LEN: usize = 32;
 
 /// The CRC-32 of bytes that lie at a place of the file.
 fn checksum(start: u64, bytes: &[u8]) -> u32 {

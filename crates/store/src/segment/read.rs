@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -130,7 +131,7 @@ impl Segment {
         // The checksum has said that the size is what was written.
         let (size, compressed) =
             compressed.split_first_chunk().ok_or_else(|| damaged(what(), "it is cut off"))?;
-        zstd::bulk::decompress(compressed, u32::from_le_bytes(*size) as usize)
+        decompress(compressed, u32::from_le_bytes(*size) as usize)
             .map_err(|error| damaged(what(), error))
     }
 
@@ -235,6 +236,17 @@ fn trait_of<T: Coded>(number: u64) -> Option<Option<T>> {
 
 pub(super) fn id_from(started: i64, tail: u64) -> SightingId {
     SightingId::from_u128(u128::from(super::ordered(started)) << 64 | u128::from(tail))
+}
+
+/// Each thread keeps its decompressor: making one costs more than a block does.
+fn decompress(compressed: &[u8], size: usize) -> std::io::Result<Vec<u8>> {
+    thread_local! {
+        static KEPT: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    KEPT.with_borrow_mut(|kept| match kept {
+        Some(decompressor) => decompressor.decompress(compressed, size),
+        None => kept.insert(zstd::bulk::Decompressor::new()?).decompress(compressed, size),
+    })
 }
 
 /// Bytes with their CRC-32 behind them, checked and cut off.
