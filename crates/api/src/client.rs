@@ -168,7 +168,8 @@ impl Client {
                 return Err(ClientError::new(
                     ErrorCode::InvalidArgument,
                     format!(
-                        "{address}: a token is not sent to another machine in the clear: give the authority of its certificate"
+                        "{address}: a token is not sent to another machine in the clear: give the authority of its \
+                         certificate"
                     ),
                 ));
             }

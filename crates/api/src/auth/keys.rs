@@ -68,7 +68,8 @@ fn from_pem(text: &[u8]) -> Result<TokenKey, KeyError> {
     if String::from_utf8_lossy(text).contains("PRIVATE KEY") {
         return Err(KeyError(format!("is a private key, which this server must not have: {FIX}")));
     }
-    let kinds: [(_, fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>); 3] = [
+    type Read = fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>;
+    let kinds: [(Algorithm, Read); 3] = [
         (Algorithm::EdDSA, DecodingKey::from_ed_pem),
         (Algorithm::ES256, DecodingKey::from_ec_pem),
         (Algorithm::RS256, DecodingKey::from_rsa_pem),
