@@ -132,7 +132,10 @@ impl<'a> Sealing<'a> {
         match sealed {
             Ok(Some(segment)) => Ok(Some(segment)),
             other => {
-                if let Err(error) = std::fs::remove_file(&path) {
+                // The next start does it, if this cannot.
+                if let Err(error) = std::fs::remove_file(&path)
+                    && error.kind() != std::io::ErrorKind::NotFound
+                {
                     warn!(path = %path.display(), %error, "cannot remove an unfinished segment");
                 }
                 other

@@ -356,7 +356,7 @@ fn a_full_disk_acknowledges_nothing_and_recovers() {
 }
 
 fn fill_the_disk(folder: &Path, flag: &Path) {
-    let store = Store::open(settings(folder)).unwrap();
+    let store = Store::open(StoreSettings { seal_days: 0, ..settings(folder) }).unwrap();
     let batch = |n: u64| (n..n + 7).map(item).collect::<Vec<_>>();
     let assert_full = |result: Result<Receipt, StoreError>| {
         let error = result.unwrap_err();
@@ -373,6 +373,8 @@ fn fill_the_disk(folder: &Path, flag: &Path) {
         assert_full(store.record(&[plain(elsewhere)]));
         let error = store.put_camera(&camera("k1")).unwrap_err();
         assert!(matches!(error, StoreError::Full { .. }), "{error}");
+        let error = store.seal_days(at(30 * 86_400)).unwrap_err();
+        assert!(matches!(error, StoreError::Full { .. }), "{error}");
         // What is there can be read.
         assert_eq!(store.get(item(3).sighting.id).unwrap().as_ref(), Some(&*item(3).sighting));
         assert_eq!(store.get(item(8).sighting.id).unwrap(), None);
@@ -381,5 +383,6 @@ fn fill_the_disk(folder: &Path, flag: &Path) {
     assert!(!store.record(&batch(7)).unwrap().alerts.is_empty());
     store.record(&batch(14)).unwrap();
     store.put_camera(&camera("k1")).unwrap();
+    assert_eq!(store.seal_days(at(30 * 86_400)).unwrap().sightings, 21);
     assert!(store.check().unwrap().is_sound());
 }
