@@ -306,9 +306,18 @@ async fn retain(store: Arc<Store>, clock: Arc<dyn Clock>, stopped: impl Future<O
             () = tokio::time::sleep(RETENTION_EVERY) => {}
         }
         let (store, now) = (store.clone(), clock.now());
-        match tokio::task::spawn_blocking(move || store.enforce_retention(now)).await {
-            Ok(Ok(report)) => info!(?report, "old data deleted"),
-            Ok(Err(error)) => error!(%error, "old data could not be deleted"),
+        let tend = move || (store.enforce_retention(now), store.seal_days(now));
+        match tokio::task::spawn_blocking(tend).await {
+            Ok((deleted, sealed)) => {
+                match deleted {
+                    Ok(report) => info!(?report, "old data deleted"),
+                    Err(error) => error!(%error, "old data could not be deleted"),
+                }
+                match sealed {
+                    Ok(report) => info!(?report, "closed days sealed"),
+                    Err(error) => error!(%error, "closed days could not be sealed"),
+                }
+            }
             Err(error) => error!(%error, "the retention task failed"),
         }
     }
