@@ -272,11 +272,12 @@ struct Forward(SyncSender<Happened>);
 
 impl FrameSink for Forward {
     fn frame(&self, frame: Frame) {
-        let _ = self.0.send(Happened::Frame(frame)); // nobody reads any more: the clip is being closed
+        // An error means that nobody reads any more: the clip is being closed.
+        drop(self.0.send(Happened::Frame(frame)));
     }
 
     fn status(&self, _: &CameraId, status: CameraStatus) {
-        let _ = self.0.send(Happened::Status(status));
+        drop(self.0.send(Happened::Status(status)));
     }
 }
 
