@@ -6,7 +6,6 @@ The windows are those of the plate detector (`train_detector.py`): only plates w
 are learnt from. Every time a plate is shown, its corners are guessed anew, as wrongly as the detector does.
 """
 
-import argparse
 import glob
 import os
 import time
@@ -122,17 +121,7 @@ def fit(model, pictures, plates, steps, size, rate, seed, checkpoint):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("assets", help="folder with font_model, plate_model and behind")
-    parser.add_argument("--photos", required=True)
-    parser.add_argument("--work", required=True, help="folder for rendered windows and checkpoints")
-    parser.add_argument("--out", default="../plate-corners-guiji.onnx")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--count", type=int, default=40000, help="windows")
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--batch", type=int, default=96)
-    parser.add_argument("--rate", type=float, default=2e-3)
-    args = parser.parse_args()
+    args = train_detector.arguments(__doc__.split("\n")[0], "../plate-corners-guiji.onnx", steps=8000, batch=96, rate=2e-3).parse_args()
 
     train.set_up(args.seed)
     if not glob.glob(f"{args.work}/windows_{args.seed}_*.npz"):

@@ -148,18 +148,24 @@ def fit(model, pictures, labels, steps, size, rate, seed, checkpoint):
             return
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def arguments(description, out, steps, batch, rate):
+    """Arguments of a training from rendered windows, with its defaults."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("assets", help="folder with font_model, plate_model and behind")
     parser.add_argument("--photos", required=True)
-    parser.add_argument("--aside", help="part to leave out: K/N")
     parser.add_argument("--work", required=True, help="folder for rendered windows and checkpoints")
-    parser.add_argument("--out", default="../plate-detector-guiji.onnx")
+    parser.add_argument("--out", default=out)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=40000, help="windows")
-    parser.add_argument("--steps", type=int, default=5500)
-    parser.add_argument("--batch", type=int, default=24)
-    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--batch", type=int, default=batch)
+    parser.add_argument("--rate", type=float, default=rate)
+    return parser
+
+
+def main():
+    parser = arguments(__doc__.split("\n")[0], "../plate-detector-guiji.onnx", steps=5500, batch=24, rate=3e-3)
+    parser.add_argument("--aside", help="part to leave out: K/N")
     args = parser.parse_args()
 
     train.set_up(args.seed)
