@@ -42,6 +42,7 @@
 //! sealed sightings; while a day is sealed, some 100 bytes for each of its sightings.
 
 mod audit;
+mod bulk;
 mod check;
 mod codec;
 mod codes;
@@ -70,6 +71,7 @@ pub use audit::{
     Audit, AuditBreak, AuditRecord, AuditRecords, AuditReport, AuditSettings, Checkpoint,
     verify_audit,
 };
+pub use bulk::{Bulk, BulkReport};
 pub use check::{CheckReport, Damage};
 pub use memory::MemoryStore;
 pub use retention::{DiskUsage, RetentionReport};

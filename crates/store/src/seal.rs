@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use guiji_domain::{Sighting, SightingStage, SortOrder, StoreError, Timestamp};
+use guiji_domain::{Sighting, SightingId, SightingStage, SortOrder, StoreError, Timestamp};
 use rusqlite::{Connection, params};
 use tracing::{info, warn};
 
@@ -22,7 +22,7 @@ use crate::day::Day;
 use crate::errors::{damaged, io_at, sql_at};
 use crate::partition::{Partition, RawSighting, read_summary, sealed_number};
 use crate::schema::{self, FileKind, sync_folder_of};
-use crate::segment::{Segment, SegmentWriter};
+use crate::segment::{Rows, Segment, SegmentRows, SegmentWriter};
 use crate::store::{Shared, files_in};
 use crate::writer::Writer;
 
@@ -57,7 +57,9 @@ pub(crate) fn seal_days(
             continue;
         }
         let Some(sealing) = Sealing::begin(shared, writer, &partition)? else { continue };
-        if let Some(segment) = sealing.finish()? {
+        if sealing.is_worth_it()?
+            && let Sealed::Done(segment) = sealing.finish(&Rows::default())?
+        {
             report.days += 1;
             report.sightings += u64::from(segment.rows());
             report.bytes += segment.bytes();
@@ -67,8 +69,18 @@ pub(crate) fn seal_days(
     Ok(report)
 }
 
+/// How a sealing ended.
+pub(crate) enum Sealed {
+    /// The day has this segment now.
+    Done(Arc<Segment>),
+    /// Retention took the day.
+    Deleted,
+    /// Meanwhile somebody wrote sightings that were to come in from outside: it is to be begun anew.
+    Overtaken,
+}
+
 /// One day being sealed.
-struct Sealing<'a> {
+pub(crate) struct Sealing<'a> {
     shared: &'a Shared,
     writer: &'a Mutex<Writer>,
     partition: &'a Arc<Partition>,
@@ -86,11 +98,13 @@ struct Stays {
     last: i64,
     /// Rows that are not final, or damaged.
     rows: HashSet<i64>,
+    /// Rows whose final form comes from outside, which takes their place.
+    replaced: Vec<i64>,
 }
 
 impl<'a> Sealing<'a> {
     /// Takes the snapshot; `None` when retention took the day.
-    fn begin(
+    pub(crate) fn begin(
         shared: &'a Shared,
         writer: &'a Mutex<Writer>,
         partition: &'a Arc<Partition>,
@@ -114,23 +128,56 @@ impl<'a> Sealing<'a> {
         Ok(Some(Self { shared, writer, partition, connection, sealed, number }))
     }
 
-    /// The new segment; `None` when there is nothing to do, or retention took the day.
-    fn finish(self) -> Result<Option<Arc<Segment>>, StoreError> {
-        let failed = sql_at(DOING, &self.partition.path);
+    /// Whether enough has come since the day was sealed.
+    fn is_worth_it(&self) -> Result<bool, StoreError> {
         let late: i64 = self
             .connection
             .query_row("SELECT count(*) FROM sighting WHERE stage = ?1", [FINAL.code()], |row| {
                 row.get(0)
             })
-            .map_err(&failed)?;
+            .map_err(sql_at(DOING, &self.partition.path))?;
         let there = self.sealed.as_ref().map_or(0, |segment| i64::from(segment.rows()));
-        if late == 0 || late.saturating_mul(LATE_SHARE) < there {
-            return Ok(None);
+        Ok(late > 0 && late.saturating_mul(LATE_SHARE) >= there)
+    }
+
+    /// Those of the ids of which the day has the final form, and those of which it has a provisional one.
+    pub(crate) fn known(
+        &self,
+        ids: &HashSet<SightingId>,
+    ) -> Result<(HashSet<SightingId>, HashSet<SightingId>), StoreError> {
+        let failed = sql_at(DOING, &self.partition.path);
+        let (mut last, mut provisional) = (HashSet::new(), HashSet::new());
+        if let Some(segment) = &self.sealed {
+            SegmentRows::new(segment).ids(|id| {
+                if ids.contains(&id) {
+                    last.insert(id);
+                }
+            })?;
         }
+        let mut statement =
+            self.connection.prepare("SELECT id, stage FROM sighting").map_err(&failed)?;
+        let mut rows = statement.query([]).map_err(&failed)?;
+        while let Some(row) = rows.next().map_err(&failed)? {
+            let id = row.get(0).map_err(&failed)?;
+            let id = SightingId::from_u128(u128::from_be_bytes(id));
+            if ids.contains(&id) {
+                // As the writer sees it: a damaged final form keeps its place.
+                let stage = SightingStage::from_code(row.get(1).map_err(&failed)?);
+                let known = stage == Some(SightingStage::Provisional);
+                if known { &mut provisional } else { &mut last }.insert(id);
+            }
+        }
+        Ok((last, provisional))
+    }
+
+    /// Makes the new segment the day's. `others` are rows from outside, in order, of which the day has none in its
+    /// final form ([`Self::known`]); they come in with it.
+    pub(crate) fn finish(self, others: &Rows) -> Result<Sealed, StoreError> {
         let path = self.partition.segment_path(self.number);
-        let sealed = self.build(&path).and_then(|stays| self.commit(&path, &stays));
-        match sealed {
-            Ok(Some(segment)) => Ok(Some(segment)),
+        let ids: HashSet<_> = others.ids().collect();
+        let built = self.build(&path, others, &ids);
+        match built.and_then(|stays| self.commit(&path, &stays, &ids)) {
+            Ok(Sealed::Done(segment)) => Ok(Sealed::Done(segment)),
             other => {
                 // The next start does it, if this cannot.
                 if let Err(error) = std::fs::remove_file(&path)
@@ -143,13 +190,17 @@ impl<'a> Sealing<'a> {
         }
     }
 
-    /// Writes the segment: what was sealed before and what is final in the snapshot, merged.
-    fn build(&self, path: &Path) -> Result<Stays, StoreError> {
+    /// Writes the segment: what was sealed before, what is final in the snapshot, and what comes from outside, merged.
+    fn build(
+        &self,
+        path: &Path,
+        others: &Rows,
+        ids: &HashSet<SightingId>,
+    ) -> Result<Stays, StoreError> {
         let failed = sql_at(DOING, &self.partition.path);
         let mut segment = SegmentWriter::create(path)?;
-        let mut sealed =
-            self.sealed.iter().flat_map(|s| (0..s.rows()).map(move |row| s.sighting(row)));
-        let mut next_sealed = sealed.next().transpose()?;
+        let mut merge =
+            Merge { sealed: self.sealed.as_deref().map(SegmentRows::new), others, next_other: 0 };
         let mut stays = Stays::default();
         let mut statement = self
             .connection
@@ -169,32 +220,38 @@ impl<'a> Sealing<'a> {
                 record: row.get(5).map_err(&failed)?,
             };
             let stage: u8 = row.get(3).map_err(&failed)?;
+            if ids.contains(&SightingId::from_u128(u128::from_be_bytes(raw.id))) {
+                stays.replaced.push(seq);
+                continue;
+            }
             let Some(sighting) = whole_and_final(&raw, captured, stage) else {
                 stays.rows.insert(seq);
                 continue;
             };
-            while let Some(earlier) = next_sealed.take_if(|sealed| key(sealed) < key(&sighting)) {
-                segment.push(&earlier)?;
-                next_sealed = sealed.next().transpose()?;
-            }
+            merge.push_before(Some(key(&sighting)), &mut segment)?;
             segment.push(&sighting)?;
         }
-        while let Some(sighting) = next_sealed {
-            segment.push(&sighting)?;
-            next_sealed = sealed.next().transpose()?;
-        }
+        merge.push_before(None, &mut segment)?;
         segment.finish()?;
         Ok(stays)
     }
 
     /// Makes the segment the day's, and drops from the database what is in it.
-    fn commit(&self, path: &Path, stays: &Stays) -> Result<Option<Arc<Segment>>, StoreError> {
+    fn commit(
+        &self,
+        path: &Path,
+        stays: &Stays,
+        ids: &HashSet<SightingId>,
+    ) -> Result<Sealed, StoreError> {
         let failed = sql_at(DOING, &self.partition.path);
         let segment = Arc::new(Segment::open(path, &self.shared.blocks)?);
         self.connection.execute_batch("COMMIT").map_err(&failed)?; // of the snapshot
         let mut writer = lock(self.writer);
         if self.partition.is_deleted() {
-            return Ok(None);
+            return Ok(Sealed::Deleted);
+        }
+        if !ids.is_empty() && self.is_overtaken(stays, ids)? {
+            return Ok(Sealed::Overtaken);
         }
         let prepare = || {
             self.connection.execute_batch("BEGIN IMMEDIATE").map_err(&failed)?;
@@ -230,7 +287,68 @@ impl<'a> Sealing<'a> {
             // The next start does it.
             warn!(path = %old.path().display(), %error, "cannot remove a superseded segment");
         }
-        Ok(Some(segment))
+        Ok(Sealed::Done(segment))
+    }
+
+    /// Whether, since the snapshot, somebody wrote one of these. Nobody may be writing.
+    fn is_overtaken(&self, stays: &Stays, ids: &HashSet<SightingId>) -> Result<bool, StoreError> {
+        let overtaken = || -> rusqlite::Result<bool> {
+            let mut statement =
+                self.connection.prepare("SELECT id FROM sighting WHERE seq > ?1")?;
+            let mut rows = statement.query([stays.last])?;
+            while let Some(row) = rows.next()? {
+                if ids.contains(&SightingId::from_u128(u128::from_be_bytes(row.get(0)?))) {
+                    return Ok(true);
+                }
+            }
+            // A provisional form may have become final in its place.
+            let mut statement =
+                self.connection.prepare("SELECT 1 FROM sighting WHERE seq = ?1 AND stage = ?2")?;
+            for seq in &stays.replaced {
+                if statement.exists(params![seq, FINAL.code()])? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        overtaken().map_err(sql_at(DOING, &self.partition.path))
+    }
+}
+
+/// What goes into a segment beside the database's rows, in order.
+struct Merge<'a> {
+    sealed: Option<SegmentRows<'a>>,
+    others: &'a Rows,
+    next_other: usize,
+}
+
+impl Merge<'_> {
+    /// Pushes what comes before a place in the order, or all that is left.
+    fn push_before(
+        &mut self,
+        bound: Option<Key>,
+        segment: &mut SegmentWriter,
+    ) -> Result<(), StoreError> {
+        let before = |key: &Key| bound.is_none_or(|bound| *key < bound);
+        loop {
+            let sealed = match &mut self.sealed {
+                Some(rows) => rows.key()?.filter(before),
+                None => None,
+            };
+            let other = self.others.get(self.next_other).filter(|row| before(&row.key()));
+            match (sealed, other) {
+                (None, None) => return Ok(()),
+                (sealed, Some(other)) if sealed.is_none_or(|key| other.key() < key) => {
+                    segment.push_row(&other)?;
+                    self.next_other += 1;
+                }
+                _ => {
+                    if let Some(rows) = &mut self.sealed {
+                        segment.push_row(&rows.take()?)?;
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -241,8 +359,11 @@ fn lock(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
     writer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn key(sighting: &Sighting) -> (Timestamp, guiji_domain::SightingId) {
-    (sighting.captured.at, sighting.id)
+/// Place in time order: capture time in nanoseconds, then the id.
+type Key = (i64, SightingId);
+
+fn key(sighting: &Sighting) -> Key {
+    (sighting.captured.at.as_nanos(), sighting.id)
 }
 
 /// The sighting, when it is to be sealed. One that is damaged stays where it is and is found there by the check.

@@ -147,6 +147,19 @@ impl Store {
         &self.shared.settings.dir
     }
 
+    pub(crate) fn settings(&self) -> &StoreSettings {
+        &self.shared.settings
+    }
+
+    /// What sealing a day needs.
+    pub(crate) fn sealing_parts(&self) -> (&Shared, &Mutex<Writer>) {
+        (&self.shared, &self.writer)
+    }
+
+    pub(crate) fn recognise_full(&self, error: StoreError) -> StoreError {
+        self.shared.recognise_full(error)
+    }
+
     fn writer(&self) -> MutexGuard<'_, Writer> {
         // A panic in the writer leaves transactions open at worst, which its next call rolls back by closing.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)

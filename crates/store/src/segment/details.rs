@@ -43,7 +43,12 @@ fn unzigzag(number: u64) -> i64 {
     (number >> 1) as i64 ^ -((number & 1) as i64)
 }
 
-pub(super) fn encode(sighting: &Sighting, out: &mut Writer) {
+/// Puts down the record of a sighting; says how much another plate may have of it, as `probability.rs` does.
+///
+/// # Errors
+/// When what was put down of the lattice is none.
+pub(super) fn encode(sighting: &Sighting, out: &mut Writer) -> Result<u8, Malformed> {
+    let mut doubt = 0;
     let (first, last) = (sighting.span.first().as_nanos(), sighting.span.last().as_nanos());
     out.var(zigzag(first.wrapping_sub(sighting.id.started().as_nanos())));
     // The distance of two i64 always fits a u64, and wraps to it.
@@ -57,7 +62,10 @@ pub(super) fn encode(sighting: &Sighting, out: &mut Writer) {
             out.byte(code_or_none(plate.kind));
             out.byte(code_or_none(plate.colour));
             out.byte(plate.rows.code());
-            probability::encode(&plate.lattice, &plate.text.chars().collect::<Vec<_>>(), out);
+            let chars: Vec<_> = plate.text.chars().collect();
+            let start = out.0.len();
+            probability::encode(&plate.lattice, &chars, out);
+            doubt = probability::doubt(&mut Reader(&out.0[start..]), &chars)?;
             out.f32(plate.confidence);
             out.var(u64::from(plate.reads));
         }
@@ -84,6 +92,7 @@ pub(super) fn encode(sighting: &Sighting, out: &mut Writer) {
         out.i64(evidence.captured.at.as_nanos());
         encode_quality(&evidence.captured, out);
     }
+    Ok(doubt)
 }
 
 pub(super) fn decode(keys: Keys, bytes: &[u8]) -> Result<Sighting, Malformed> {

@@ -43,12 +43,14 @@ mod packed;
 mod plates;
 mod probability;
 mod read;
+mod row;
 mod write;
 
 pub(crate) use cache::BlockCache;
 pub(crate) use check::check;
 pub(crate) use find::{Key, Request};
 pub(crate) use read::Segment;
+pub(crate) use row::{Rows, SegmentRows};
 pub(crate) use write::SegmentWriter;
 
 const MAGIC: &[u8; 8] = b"GJSEGM1\n";

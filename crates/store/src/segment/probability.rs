@@ -93,21 +93,45 @@ pub(super) fn decode(input: &mut Reader<'_>, text: &[PlateChar]) -> Result<Latti
     Lattice::new(positions).map_err(|_| WRONG)
 }
 
-/// The greatest probability that any other character than the text's has at any position, as a byte: rounded up.
-pub(super) fn doubt(kept: &Lattice, text: &[PlateChar]) -> u8 {
-    let mut chars = text.iter().copied();
-    let doubt = kept.positions().iter().map(|position| {
-        let own = chars.next();
-        let listed = position.candidates().iter().map(|c| c.character);
-        let unlisted = PlateChar::all().find(|c| {
-            Some(*c) != own && position.candidates().iter().all(|l| l.character != Some(*c))
-        });
-        let others = listed.filter(|c| *c != own).chain([unlisted]);
-        others.map(|c| position.probability(c)).fold(0.0, f32::max)
-    });
-    let doubt = doubt.fold(Position::FLOOR, f32::max);
+/// The greatest probability that any other character than the text's has at any position of a lattice as it was put
+/// down, as a byte: rounded up. Without making the lattice, since every sighting that is sealed comes here.
+pub(super) fn doubt(kept: &mut Reader<'_>, text: &[PlateChar]) -> Result<u8, Malformed> {
+    let mut doubt = Position::FLOOR;
+    for i in 0..usize::from(kept.byte()?) {
+        let own = char_code(text.get(i).copied());
+        let head = kept.byte()?;
+        let (mut listed, mut characters) = (0.0, 0);
+        let mut best = None;
+        for candidate in 0..head & 7 {
+            let is_text = candidate == 0 && head & BEST_IS_TEXT > 0;
+            let character = if is_text { own } else { kept.byte()? };
+            let p = value(kept.byte()?);
+            if candidate == 0 {
+                best = Some((character, p));
+                if head & BEST_IS_SURE > 0 {
+                    continue; // it has what the others leave
+                }
+            }
+            listed += p;
+            characters += usize::from(p > 0.0);
+            if character != own {
+                doubt = doubt.max(p);
+            }
+        }
+        if let Some((character, rest)) = best.filter(|_| head & BEST_IS_SURE > 0) {
+            let p = 1.0 - rest - listed;
+            listed += p;
+            characters += usize::from(p > 0.0);
+            if character != own {
+                doubt = doubt.max(p);
+            }
+        }
+        // There are more characters than candidates, so that one is not listed.
+        let others = (PlateChar::COUNT + 1).saturating_sub(characters).max(1);
+        doubt = doubt.max((1.0 - listed).max(0.0) / others as f32);
+    }
     let code = code(doubt);
-    if value(code) < doubt { code.saturating_add(1) } else { code }
+    Ok(if value(code) < doubt { code.saturating_add(1) } else { code })
 }
 
 /// No text that differs in so many places has more than this, by the byte that [`doubt`] gave.
@@ -213,9 +237,30 @@ pub(super) mod tests {
             let other = PlateText::from_chars(&chars).unwrap();
             let places = guiji_domain::LikelyQuery::places_apart(&text, &other);
             let own: Vec<_> = text.chars().collect();
-            let max = probability_max(u64::from(doubt(&lattice, &own)), places);
-            let p = lattice.probability(&other);
+            let mut kept = Writer::default();
+            encode(&lattice, &own, &mut kept);
+            let max = probability_max(u64::from(doubt(&mut Reader(&kept.0), &own).unwrap()), places);
+            let p = decode(&mut Reader(&kept.0), &own).unwrap().probability(&other);
             prop_assert!(p <= max.max(1e-4), "{p} {max}");
+        }
+
+        #[test]
+        fn the_doubt_is_what_the_kept_lattice_says(lattice in any_lattice()) {
+            let text: Vec<_> = PlateText::parse("浙J12345").unwrap().chars().collect();
+            let mut kept = Writer::default();
+            encode(&lattice, &text, &mut kept);
+            let lattice = decode(&mut Reader(&kept.0), &text).unwrap();
+            let mut most = Position::FLOOR;
+            for (i, position) in lattice.positions().iter().enumerate() {
+                let others = PlateChar::all().map(Some).chain([None]);
+                for other in others.filter(|c| *c != text.get(i).copied()) {
+                    most = most.max(position.probability(other));
+                }
+            }
+            let code = doubt(&mut Reader(&kept.0), &text).unwrap();
+            // The least byte that is not below; past the greatest value there is none.
+            prop_assert!(code == u8::MAX || value(code) >= most, "{} {most}", value(code));
+            prop_assert!(code == 0 || value(code - 1) < most * 1.00001, "{} {most}", value(code));
         }
 
         #[test]

@@ -186,7 +186,7 @@ impl Segment {
         details::decode(keys, record).map_err(|reason| damaged(what(), reason))
     }
 
-    fn record<'a>(&self, row: u32, details: &'a [u8]) -> Option<&'a [u8]> {
+    pub(super) fn record<'a>(&self, row: u32, details: &'a [u8]) -> Option<&'a [u8]> {
         let first = row as usize / DETAILS_LEN * DETAILS_LEN;
         let count = (self.rows() as usize - first).min(DETAILS_LEN);
         let (lengths, records) = details.split_at_checked(count * 4)?;
@@ -221,7 +221,7 @@ impl Segment {
         })
     }
 
-    fn camera(&self, number: u64) -> Option<&CameraId> {
+    pub(super) fn camera(&self, number: u64) -> Option<&CameraId> {
         self.directory.cameras.get(usize::try_from(number).ok()?)
     }
 }

@@ -3,14 +3,16 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
 
-use guiji_domain::{CameraId, PlateState, Sighting, SightingId, SightingStage, StoreError};
+use guiji_domain::{CameraId, Sighting, SightingId, SightingStage, StoreError};
 
 use super::directory::{Blocks, CHECKSUM_LEN, Column, Directory};
 use super::packed::{BLOCK_LEN, Frame, pack};
-use super::{DETAILS_LEN, END_MAGIC, MAGIC, checksum, details, ordered, plates, probability};
-use crate::codec::{Malformed, Reader, Writer};
-use crate::codes::Coded;
+use super::row::{Row, RowMaker, lag};
+use super::{DETAILS_LEN, END_MAGIC, MAGIC, checksum, ordered, unordered};
+use crate::codec::Writer;
 use crate::errors::io_at;
 use crate::schema::sync_folder_of;
 
@@ -18,11 +20,11 @@ const DOING: &str = "seal a day";
 /// More takes longer and saves little.
 const ZSTD_LEVEL: i32 = 3;
 
-/// Writes a segment, sighting by sighting. Keeps some 40 bytes a sighting in memory until it is finished.
+/// Writes a segment, row by row. Keeps some 40 bytes a sighting in memory until it is finished. Records are compressed
+/// and written by a thread of its own.
 pub(crate) struct SegmentWriter {
     path: PathBuf,
-    file: BufWriter<File>,
-    end: u64,
+    packer: Packer,
     /// The last sighting's place in the order.
     last: Option<(i64, SightingId)>,
     captured: Vec<u64>,
@@ -36,28 +38,17 @@ pub(crate) struct SegmentWriter {
     plates: HashMap<u64, u32>,
     cameras: HashMap<CameraId, u32>,
     /// Records that wait to be compressed together, and their lengths.
-    pending: Writer,
+    pending: Vec<u8>,
     lengths: Vec<u32>,
-    details: Vec<u64>,
-    compressor: zstd::bulk::Compressor<'static>,
+    maker: RowMaker,
 }
 
 impl SegmentWriter {
     /// Begins a file, over whatever is there.
     pub(crate) fn create(path: &Path) -> Result<Self, StoreError> {
-        let failed = io_at(DOING, path);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(&failed)?;
-        let compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(&failed)?;
-        let mut writer = Self {
+        Ok(Self {
             path: path.to_owned(),
-            file: BufWriter::with_capacity(1 << 18, file),
-            end: 0,
+            packer: Packer::begin(Output::create(path)?)?,
             last: None,
             captured: Vec::new(),
             lag: Vec::new(),
@@ -68,13 +59,10 @@ impl SegmentWriter {
             doubt: Vec::new(),
             plates: HashMap::new(),
             cameras: HashMap::new(),
-            pending: Writer::default(),
+            pending: Vec::new(),
             lengths: Vec::new(),
-            details: vec![MAGIC.len() as u64],
-            compressor,
-        };
-        writer.put(MAGIC)?;
-        Ok(writer)
+            maker: RowMaker::default(),
+        })
     }
 
     /// The next sighting, in the order of `(captured, id)`.
@@ -82,36 +70,56 @@ impl SegmentWriter {
     /// # Errors
     /// When it is out of order or not final, its record is too long, or the medium fails.
     pub(crate) fn push(&mut self, sighting: &Sighting) -> Result<(), StoreError> {
-        let (captured, id) = (sighting.captured.at.as_nanos(), sighting.id);
+        let refused = |reason| StoreError::Medium {
+            doing: DOING,
+            reason: format!("sighting {} {reason}", sighting.id),
+        };
+        if sighting.stage != SightingStage::Final {
+            return Err(refused("is not final".to_owned()));
+        }
+        let mut maker = std::mem::take(&mut self.maker);
+        let row = maker.row(sighting).map_err(|reason| refused(reason.to_string()))?;
+        self.push_row(&row)?;
+        self.maker = maker;
+        Ok(())
+    }
+
+    /// The next row, in the order of `(captured, id)`.
+    ///
+    /// # Errors
+    /// When it is out of order, its record is too long, or the medium fails.
+    pub(crate) fn push_row(&mut self, row: &Row<'_>) -> Result<(), StoreError> {
         let refused = |reason: &str| StoreError::Medium {
             doing: DOING,
-            reason: format!("sighting {id} {reason}"),
+            reason: format!("sighting {} {reason}", row.id),
         };
-        if self.last.is_some_and(|last| last >= (captured, id)) {
+        if self.last.is_some_and(|last| last >= row.key()) {
             return Err(refused("is out of order"));
         }
-        if sighting.stage != SightingStage::Final || self.captured.len() >= u32::MAX as usize {
-            return Err(refused("is not final, or one too many"));
+        if self.captured.len() >= u32::MAX as usize {
+            return Err(refused("is one too many"));
         }
-        let before = self.pending.0.len();
-        details::encode(sighting, &mut self.pending);
-        let length = u32::try_from(self.pending.0.len() - before)
-            .map_err(|_| refused("has a record of more than 4 GB"))?;
-        self.lengths.push(length);
-        self.last = Some((captured, id));
-        self.captured.push(ordered(captured));
-        self.lag.push(ordered(captured.wrapping_sub(id.started().as_nanos())));
-        self.tail.push(id.as_u128() as u64);
-        let next = self.plates.len() as u32 + 1;
-        self.plate.push(
-            sighting
-                .plate_text()
-                .map_or(0, |text| *self.plates.entry(plates::pack(text)).or_insert(next)),
+        self.lengths.push(
+            u32::try_from(row.record.len())
+                .map_err(|_| refused("has a record of more than 4 GB"))?,
         );
+        self.pending.extend_from_slice(row.record);
+        self.last = Some(row.key());
+        self.captured.push(ordered(row.captured));
+        self.lag.push(lag(row));
+        self.tail.push(row.id.as_u128() as u64);
+        let next = self.plates.len() as u32 + 1;
+        self.plate.push(match row.plate {
+            0 => 0,
+            plate => *self.plates.entry(plate).or_insert(next),
+        });
         let next = self.cameras.len() as u32;
-        self.camera.push(*self.cameras.entry(sighting.camera.clone()).or_insert(next));
-        self.traits.push(traits(sighting));
-        self.doubt.push(doubt(sighting).map_err(|reason| refused(&reason.to_string()))?);
+        self.camera.push(match self.cameras.get(row.camera) {
+            Some(number) => *number,
+            None => *self.cameras.entry(row.camera.clone()).or_insert(next),
+        });
+        self.traits.push(row.traits);
+        self.doubt.push(row.doubt);
         if self.lengths.len() == DETAILS_LEN {
             self.put_details()?;
         }
@@ -127,59 +135,50 @@ impl SegmentWriter {
         let cameras = self.sort_cameras();
         let rows = self.captured.len() as u32; // checked in `push`
         let count = |ends: &[u64]| ends.last().map_or(0, |rows| *rows as u32);
+        let by_id = self.order_of_ids(); // while the last records are compressed
+        let (mut out, details) = self.packer.finish()?;
 
         let mut columns = Vec::with_capacity(Column::ALL.len());
-        let captured = std::mem::take(&mut self.captured);
-        let (lag, tail) = (std::mem::take(&mut self.lag), std::mem::take(&mut self.tail));
-        let (plate, camera) = (std::mem::take(&mut self.plate), std::mem::take(&mut self.camera));
-        let (traits, doubt) = (std::mem::take(&mut self.traits), std::mem::take(&mut self.doubt));
-        columns.push(self.put_column(captured.iter().copied())?);
-        columns.push(self.put_column(lag.iter().copied())?);
-        columns.push(self.put_column(tail.iter().copied())?);
-        columns.push(self.put_column(plate.iter().map(|p| u64::from(*p)))?);
-        columns.push(self.put_column(camera.iter().map(|c| u64::from(*c)))?);
-        columns.push(self.put_column(traits.iter().map(|t| u64::from(*t)))?);
-        columns.push(self.put_column(doubt.iter().map(|d| u64::from(*d)))?);
-
-        let mut order: Vec<u32> = (0..rows).collect();
-        order.sort_unstable_by_key(|row| {
-            let row = *row as usize;
-            // The start of the id, in the order of the id.
-            (super::unordered(captured[row]).wrapping_sub(super::unordered(lag[row])), tail[row])
-        });
-        columns.push(self.put_column(order.iter().map(|row| u64::from(*row)))?);
-        drop(order);
+        let Self { path, captured, lag, tail, plate, camera, traits, doubt, .. } = self;
+        columns.push(out.put_column(captured.iter().copied())?);
+        columns.push(out.put_column(lag.iter().copied())?);
+        columns.push(out.put_column(tail.iter().copied())?);
+        columns.push(out.put_column(plate.iter().map(|p| u64::from(*p)))?);
+        columns.push(out.put_column(camera.iter().map(|c| u64::from(*c)))?);
+        columns.push(out.put_column(traits.iter().map(|t| u64::from(*t)))?);
+        columns.push(out.put_column(doubt.iter().map(|d| u64::from(*d)))?);
+        columns.push(out.put_column(by_id.into_iter().map(u64::from))?);
         let (by_camera, camera_ends) = postings(camera.iter().copied(), cameras.len());
-        columns.push(self.put_column(by_camera.into_iter().map(u64::from))?);
+        columns.push(out.put_column(by_camera.into_iter().map(u64::from))?);
         let keys = plate.iter().map(|plate| plate.wrapping_sub(1));
         let (by_plate, plate_ends) = postings(keys, dictionary.len());
-        columns.push(self.put_column(by_plate.into_iter().map(u64::from))?);
-        columns.push(self.put_column(dictionary.iter().copied())?);
-        columns.push(self.put_column(plate_ends.iter().copied())?);
-        columns.push(self.put_column(camera_ends.iter().copied())?);
+        columns.push(out.put_column(by_plate.into_iter().map(u64::from))?);
+        columns.push(out.put_column(dictionary.iter().copied())?);
+        columns.push(out.put_column(plate_ends.iter().copied())?);
+        columns.push(out.put_column(camera_ends.iter().copied())?);
 
-        let edge = |at: Option<&u64>| at.copied().map_or(0, super::unordered);
+        let edge = |at: Option<&u64>| at.copied().map_or(0, unordered);
         let directory = Directory {
             rows,
             captured: (edge(captured.first()), edge(captured.last())),
             cameras,
             plates: dictionary.len() as u32,
             plated_rows: count(&plate_ends),
-            details: std::mem::take(&mut self.details),
+            details: details,
             columns,
         };
-        let start = self.end;
-        self.put_checked(&directory.encode())?;
+        let start = out.end;
+        out.put_checked(&directory.encode())?;
         let mut trailer = Writer::default();
         trailer.bytes(&start.to_le_bytes());
-        trailer.bytes(&(self.end - start).to_le_bytes());
-        let sum = checksum(self.end, &trailer.0);
+        trailer.bytes(&(out.end - start).to_le_bytes());
+        let sum = checksum(out.end, &trailer.0);
         trailer.bytes(&sum.to_le_bytes());
         trailer.bytes(END_MAGIC);
-        self.put(&trailer.0)?;
+        out.put(&trailer.0)?;
 
-        let Self { path, file, .. } = self;
-        let file = file.into_inner().map_err(|error| io_at(DOING, &path)(error.into_error()))?;
+        let file =
+            out.file.into_inner().map_err(|error| io_at(DOING, &path)(error.into_error()))?;
         file.sync_all().map_err(io_at(DOING, &path))?;
         sync_folder_of(&path)
     }
@@ -208,20 +207,119 @@ impl SegmentWriter {
         sorted.into_iter().map(|(camera, _)| camera).collect()
     }
 
+    /// The row numbers in the order of the ids.
+    fn order_of_ids(&self) -> Vec<u32> {
+        let mut order: Vec<((i64, u64), u32)> = (0..)
+            .zip(self.captured.iter().zip(&self.lag).zip(&self.tail))
+            .map(|(row, ((captured, lag), tail))| {
+                // The start of the id, in the order of the id.
+                let started = unordered(*captured).wrapping_sub(unordered(*lag));
+                ((started, *tail), row)
+            })
+            .collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, row)| row).collect()
+    }
+
     fn put_details(&mut self) -> Result<(), StoreError> {
-        let mut block = Vec::with_capacity(self.pending.0.len() + 4 * DETAILS_LEN);
+        let mut block = Vec::with_capacity(self.pending.len() + 4 * DETAILS_LEN);
         self.lengths.drain(..).for_each(|length| block.extend_from_slice(&length.to_le_bytes()));
-        block.append(&mut self.pending.0);
+        block.append(&mut self.pending);
+        self.packer.put(block)
+    }
+}
+
+/// Compresses blocks of records and writes them, in a thread of its own.
+struct Packer {
+    /// Bounded: who pushes waits for the disk. `None` when no more come.
+    blocks: Option<mpsc::SyncSender<Vec<u8>>>,
+    /// `None` when it was waited for.
+    thread: Option<JoinHandle<Result<Packed, StoreError>>>,
+}
+
+/// The file, and where each block begins and the last one ends.
+type Packed = (Output, Vec<u64>);
+
+impl Packer {
+    /// Blocks that may wait: enough that neither side waits for each.
+    const WAITING_MAX: usize = 256;
+
+    fn begin(mut output: Output) -> Result<Self, StoreError> {
+        let (blocks, waiting) = mpsc::sync_channel::<Vec<u8>>(Self::WAITING_MAX);
+        let path = output.path.clone();
+        let failed = io_at(DOING, &path);
+        let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(&failed)?;
+        let work = move || {
+            let mut ends = vec![output.end];
+            for block in waiting {
+                output.put_details(&mut compressor, &block)?;
+                ends.push(output.end);
+            }
+            Ok((output, ends))
+        };
+        let thread = thread::Builder::new().name("guiji-segment".into());
+        let thread = thread.spawn(work).map_err(&failed)?;
+        Ok(Self { blocks: Some(blocks), thread: Some(thread) })
+    }
+
+    fn put(&mut self, block: Vec<u8>) -> Result<(), StoreError> {
+        let sent = self.blocks.as_ref().is_some_and(|blocks| blocks.send(block).is_ok());
+        // It hangs up when it fails, and says why.
+        if sent { Ok(()) } else { self.finish().map(drop) }
+    }
+
+    fn finish(&mut self) -> Result<Packed, StoreError> {
+        self.blocks = None;
+        let ended = self.thread.take().and_then(|thread| thread.join().ok());
+        ended.unwrap_or_else(|| {
+            let reason = "the thread that writes has ended".to_owned();
+            Err(StoreError::Medium { doing: DOING, reason })
+        })
+    }
+}
+
+impl Drop for Packer {
+    /// Waits, so that nobody writes any more to a file that was given up.
+    fn drop(&mut self) {
+        drop(self.finish());
+    }
+}
+
+/// The file as far as it is written.
+struct Output {
+    path: PathBuf,
+    file: BufWriter<File>,
+    end: u64,
+}
+
+impl Output {
+    fn create(path: &Path) -> Result<Self, StoreError> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(io_at(DOING, path))?;
+        let file = BufWriter::with_capacity(1 << 18, file);
+        let mut output = Self { path: path.to_owned(), file, end: 0 };
+        output.put(MAGIC)?;
+        Ok(output)
+    }
+
+    fn put_details(
+        &mut self,
+        compressor: &mut zstd::bulk::Compressor<'_>,
+        block: &[u8],
+    ) -> Result<(), StoreError> {
         let size = u32::try_from(block.len()).map_err(|_| StoreError::Medium {
             doing: DOING,
             reason: format!("{DETAILS_LEN} sightings have records of more than 4 GB"),
         })?;
         let mut content = size.to_le_bytes().to_vec();
-        let compressed = self.compressor.compress(&block).map_err(io_at(DOING, &self.path))?;
+        let compressed = compressor.compress(block).map_err(io_at(DOING, &self.path))?;
         content.extend_from_slice(&compressed);
-        self.put_checked(&content)?;
-        self.details.push(self.end);
-        Ok(())
+        self.put_checked(&content)
     }
 
     fn put_column(&mut self, numbers: impl Iterator<Item = u64>) -> Result<Blocks, StoreError> {
@@ -257,23 +355,6 @@ impl SegmentWriter {
     }
 }
 
-/// Class and colour as the column says them.
-fn traits(sighting: &Sighting) -> u8 {
-    let class = sighting.vehicle.class.map_or(0, |(class, _)| class.code() + 1);
-    let colour = sighting.vehicle.colour.map_or(0, |(colour, _)| colour.code() + 1);
-    class | colour << 4
-}
-
-/// The doubt of what is kept of the lattice.
-fn doubt(sighting: &Sighting) -> Result<u8, Malformed> {
-    let PlateState::Read(plate) = &sighting.plate else { return Ok(0) };
-    let text: Vec<_> = plate.text.chars().collect();
-    let mut kept = Writer::default();
-    probability::encode(&plate.lattice, &text, &mut kept);
-    let kept = probability::decode(&mut Reader(&kept.0), &text)?;
-    Ok(probability::doubt(&kept, &text))
-}
-
 /// The rows of each key in their order, and where those of each key end. Keys beyond the count are passed over.
 fn postings(keys: impl Iterator<Item = u32> + Clone, count: usize) -> (Vec<u32>, Vec<u64>) {
     let mut ends = vec![0_u64; count];
@@ -307,6 +388,7 @@ mod tests {
     use guiji_domain::{VehicleClass, VehicleColour};
 
     use super::*;
+    use crate::codes::Coded as _;
 
     #[test]
     fn rows_are_grouped_by_key() {

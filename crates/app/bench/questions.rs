@@ -1,0 +1,127 @@
+//! What people ask, as a benchmark asks it of one store and of the other.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use guiji_domain::{Camera, CameraId, PlateText, Sighting, TimeSpan, Timestamp};
+use serde::Serialize;
+
+/// Questions of each kind.
+pub(super) const COUNT: usize = 300;
+/// As many points as an answer of the API has.
+pub(super) const POINTS_MAX: usize = 1000;
+/// Newest sightings of a pattern: a page.
+pub(super) const PAGE: usize = 100;
+/// Likeliest sightings of a plate.
+pub(super) const LIKELY: usize = 50;
+/// The area: so far around a camera, and so long before and after.
+const RADIUS_M: f64 = 1000.0;
+const HALF: Duration = Duration::from_secs(1800);
+
+/// What a question is about: a read plate, picked from all over the days.
+pub(super) struct Asked {
+    pub(super) plate: PlateText,
+    camera: CameraId,
+    at: Timestamp,
+}
+
+impl Asked {
+    /// The third and the last character are not known.
+    pub(super) fn pattern(&self) -> String {
+        let last = self.plate.chars().count() - 1;
+        let known = |(i, c): (usize, guiji_domain::PlateChar)| {
+            if i == 2 || i == last { '?' } else { c.as_char() }
+        };
+        self.plate.chars().enumerate().map(known).collect()
+    }
+
+    /// Cameras within a kilometre, and an hour.
+    pub(super) fn area(&self, cameras: &[Camera]) -> Result<(Vec<CameraId>, TimeSpan)> {
+        let centre = cameras.iter().find(|camera| camera.id == self.camera);
+        let centre = centre.context("a sighting of an unknown camera")?.position;
+        let near = cameras.iter().filter(|camera| camera.position.distance_m(&centre) <= RADIUS_M);
+        let near = near.map(|camera| camera.id.clone()).collect();
+        Ok((near, TimeSpan::new(self.at.minus(HALF), self.at.plus(HALF))?))
+    }
+}
+
+/// Picks what to ask about while sightings go by.
+pub(super) struct Picker {
+    every: u64,
+    count: u64,
+    asked: Vec<Asked>,
+}
+
+impl Picker {
+    /// Of so many sightings.
+    pub(super) fn of(rows: u64) -> Self {
+        Self { every: (rows / COUNT as u64).max(1), count: 0, asked: Vec::with_capacity(COUNT) }
+    }
+
+    pub(super) fn look(&mut self, sighting: &Sighting) {
+        self.count += 1;
+        if let Some(plate) = sighting.plate_text()
+            && self.count >= (self.asked.len() as u64 + 1) * self.every
+        {
+            let (plate, camera) = (plate.clone(), sighting.camera.clone());
+            self.asked.push(Asked { plate, camera, at: sighting.captured.at });
+        }
+    }
+
+    pub(super) fn asked(self) -> Vec<Asked> {
+        self.asked
+    }
+}
+
+/// A store that can be asked; each question says how many sightings it found and how long that took.
+pub(super) trait Answers {
+    /// The whole way of a plate.
+    fn trajectory(&mut self, asked: &Asked) -> Result<(usize, Duration)>;
+    /// The newest page of a plate of which two characters are not known.
+    fn wildcard(&mut self, asked: &Asked) -> Result<(usize, Duration)>;
+    /// The first page of an area and hour.
+    fn area(&mut self, asked: &Asked) -> Result<(usize, Duration)>;
+    /// The likeliest sightings of a plate, misread ones included.
+    fn fuzzy(&mut self, asked: &Asked) -> Result<(usize, Duration)>;
+}
+
+/// The time that 99 of 100 questions do not exceed, milliseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct AnswerFigures {
+    /// The whole way of a plate that was seen.
+    pub(super) trajectory_p99_ms: f64,
+    /// The newest 100 sightings of a plate of which two characters are unknown.
+    pub(super) wildcard_p99_ms: f64,
+    /// The first 100 sightings within a kilometre in an hour.
+    pub(super) area_p99_ms: f64,
+    /// The 50 likeliest sightings of a plate, misread ones included.
+    pub(super) fuzzy_p99_ms: f64,
+}
+
+/// Asks every question twice, one after the other, and takes the time of the second round: warm.
+pub(super) fn ask(store: &mut dyn Answers, asked: &[Asked]) -> Result<AnswerFigures> {
+    type Question = fn(&mut dyn Answers, &Asked) -> Result<(usize, Duration)>;
+    let mut p99 = |question: Question| -> Result<f64> {
+        let mut times = Vec::with_capacity(asked.len());
+        for warm in [false, true] {
+            for asked in asked {
+                let (found, took) = question(store, asked)?;
+                if found == 0 {
+                    // A figure of a store that does not answer is no figure.
+                    let Asked { plate, camera, at } = asked;
+                    bail!("the store does not find {plate}, which camera {camera} saw at {at}");
+                }
+                times.extend(warm.then_some(took));
+            }
+        }
+        times.sort_unstable();
+        let place = (times.len() * 99).div_ceil(100).saturating_sub(1);
+        Ok(times.get(place).map_or(0.0, Duration::as_secs_f64) * 1e3)
+    };
+    Ok(AnswerFigures {
+        trajectory_p99_ms: p99(|store, asked| store.trajectory(asked))?,
+        wildcard_p99_ms: p99(|store, asked| store.wildcard(asked))?,
+        area_p99_ms: p99(|store, asked| store.area(asked))?,
+        fuzzy_p99_ms: p99(|store, asked| store.fuzzy(asked))?,
+    })
+}
