@@ -9,6 +9,7 @@ use guiji_domain::{
 };
 use tracing::info;
 
+use crate::backup::Housekeeping;
 use crate::codec::Malformed;
 use crate::day::Day;
 use crate::seal::{Sealed, Sealing};
@@ -146,6 +147,7 @@ impl Bulk<'_> {
 
 impl Store {
     fn take_in_day(&self, day: Day, mut rows: Rows) -> Result<BulkReport, StoreError> {
+        let _nobody_copies = Housekeeping::share_waiting(self.dir())?;
         let (shared, writer) = self.sealing_parts();
         let _one_at_a_time =
             shared.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::codes::{Coded, NONE};
 use crate::day::Day;
 use crate::errors::sql;
+use crate::holds::Holds;
 use crate::pack::{place, read_picture};
 use crate::partition::{RawSighting, checked_alert};
 use crate::segment::{self, Segment};
@@ -70,7 +71,7 @@ pub struct Damage {
     pub reason: String,
 }
 
-pub(crate) fn run(shared: &Shared) -> Result<CheckReport, StoreError> {
+pub(crate) fn run(shared: &Shared, holds: &Holds) -> Result<CheckReport, StoreError> {
     let mut report = CheckReport::default();
     let structure = check_structure(&shared.registry().connection, "registry.db", &mut report);
     report.accept(structure)?;
@@ -98,11 +99,22 @@ pub(crate) fn run(shared: &Shared) -> Result<CheckReport, StoreError> {
             check_segment(connection, segment, partition.day, &mut report)?;
         }
     }
+    holds.each(|folder, store| {
+        if let Some(Some(store)) = report.accept(store)? {
+            let mut inner = store.check()?;
+            for damage in &mut inner.damages {
+                damage.what = format!("{}: {}", folder.display(), damage.what);
+            }
+            report.add(inner);
+        }
+        Ok(())
+    })?;
     Ok(report)
 }
 
 impl CheckReport {
     fn add(&mut self, other: Self) {
+        self.partitions += other.partitions;
         self.sightings += other.sightings;
         self.alerts += other.alerts;
         self.pictures += other.pictures;

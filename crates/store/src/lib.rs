@@ -16,6 +16,8 @@
 //!                                         plate dictionary, where the pictures lie
 //! sightings/2026-11-24.0001.seg           what was final of a closed day when it was sealed (see `segment/mod.rs`)
 //! evidence/2026-11-24.frame.0001.pack     pictures of one kind of one day, appended
+//! held/0001/                              what a legal hold keeps (see `holds.rs`)
+//! gaps                                    times in which the disk was full (see `gaps.rs`)
 //! ```
 //!
 //! # Invariants
@@ -42,12 +44,15 @@
 //! sealed sightings; while a day is sealed, some 100 bytes for each of its sightings.
 
 mod audit;
+mod backup;
 mod bulk;
 mod check;
 mod codec;
 mod codes;
 mod day;
 mod errors;
+mod gaps;
+mod holds;
 mod likely;
 mod memory;
 mod pack;
@@ -71,8 +76,11 @@ pub use audit::{
     Audit, AuditBreak, AuditRecord, AuditRecords, AuditReport, AuditSettings, Checkpoint,
     verify_audit,
 };
+pub use backup::{BackupReport, back_up, check_backup, expire_backup, restore};
 pub use bulk::{Bulk, BulkReport};
 pub use check::{CheckReport, Damage};
+pub use gaps::StoreGap;
+pub use holds::{LegalHold, holds, lift_hold, place_hold};
 pub use memory::MemoryStore;
 pub use retention::{DiskUsage, RetentionReport};
 pub use seal::SealReport;

@@ -105,6 +105,21 @@ pub(crate) fn places(
     .collect()
 }
 
+/// Enters a picture whose pack is no more, unless the day has the picture: one in pack 0, which there never is.
+pub(crate) fn put_deleted(
+    connection: &Connection,
+    kind: EvidenceKind,
+    digest: &Digest,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT OR IGNORE INTO picture (digest, kind, pack, start, length) VALUES (?1, ?2, 0, 0, 0)",
+        )
+        .and_then(|mut statement| statement.execute(params![digest.0, kind.code()]))
+        .map(drop)
+        .map_err(sql(APPENDING))
+}
+
 /// A place from the numbers of a row.
 pub(crate) fn place(day: Day, kind: i64, pack: i64, start: i64, length: i64) -> Option<Place> {
     let kind = EvidenceKind::from_code(u8::try_from(kind).ok()?)?;

@@ -1,10 +1,12 @@
 //! What is kept no longer: whole files, deleted for real.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use guiji_domain::{EvidenceKind, SortOrder, StoreError, Timestamp};
 use tracing::info;
 
+use crate::day::Day;
 use crate::errors::io_at;
 use crate::pack::PackName;
 use crate::partition::Partition;
@@ -39,12 +41,14 @@ pub struct DiskUsage {
     pub frames: u64,
     /// Cameras and watch-list, with their logs.
     pub registry: u64,
+    /// What legal holds keep, with its pictures.
+    pub held: u64,
 }
 
 impl DiskUsage {
     /// Everything.
     pub fn total(&self) -> u64 {
-        self.sightings + self.plates + self.vehicles + self.frames + self.registry
+        self.sightings + self.plates + self.vehicles + self.frames + self.registry + self.held
     }
 }
 
@@ -108,27 +112,48 @@ fn delete_packs(
     now: Timestamp,
     report: &mut RetentionReport,
 ) -> Result<(), StoreError> {
-    let limit = shared.settings.evidence.of(kind);
     let folder = shared.evidence_folder();
-    let mut packs = packs_of(shared, kind)?;
-    packs.sort_by_key(|(name, _)| *name);
-    let mut total: u64 = packs.iter().map(|(_, bytes)| bytes).sum();
     let mut any = false;
-    for (name, bytes) in packs {
-        // Without its partition nothing points to a pack any more.
-        let orphan = shared.partition(name.day).is_err();
-        if !(orphan || name.day.is_past(limit.days, now) || total > limit.bytes) {
-            continue;
-        }
+    for (name, bytes) in doomed_packs(shared, kind, now)? {
         writer.close_pack(name);
         delete(&name.path_in(&folder))?;
-        total -= bytes;
         report.bytes += bytes;
         report.packs += 1;
         any = true;
         info!(day = %name.day, %kind, number = name.number, bytes, "deleted a pack of pictures");
     }
     if any { sync_folder_of(&folder.join("any")) } else { Ok(()) }
+}
+
+/// The packs that are to go, the oldest first.
+fn doomed_packs(
+    shared: &Shared,
+    kind: EvidenceKind,
+    now: Timestamp,
+) -> Result<Vec<(PackName, u64)>, StoreError> {
+    let limit = shared.settings.evidence.of(kind);
+    let mut packs = packs_of(shared, kind)?;
+    packs.sort_by_key(|(name, _)| *name);
+    let mut total: u64 = packs.iter().map(|(_, bytes)| bytes).sum();
+    packs.retain(|(name, bytes)| {
+        // Without its partition nothing points to a pack any more.
+        let orphan = shared.partition(name.day).is_err();
+        let doomed = orphan || name.day.is_past(limit.days, now) || total > limit.bytes;
+        total -= if doomed { *bytes } else { 0 };
+        doomed
+    });
+    Ok(packs)
+}
+
+/// The days of which something is to go.
+pub(crate) fn doomed_days(shared: &Shared, now: Timestamp) -> Result<BTreeSet<Day>, StoreError> {
+    let days = shared.partitions_by(SortOrder::OldestFirst).into_iter().map(|p| p.day);
+    let mut doomed: BTreeSet<Day> =
+        days.filter(|day| day.is_past(shared.settings.sightings_days, now)).collect();
+    for kind in EvidenceKind::ALL {
+        doomed.extend(doomed_packs(shared, *kind, now)?.into_iter().map(|(name, _)| name.day));
+    }
+    Ok(doomed)
 }
 
 fn packs_of(shared: &Shared, kind: EvidenceKind) -> Result<Vec<(PackName, u64)>, StoreError> {
@@ -161,6 +186,7 @@ pub(crate) fn disk_usage(shared: &Shared) -> Result<DiskUsage, StoreError> {
         vehicles: evidence(EvidenceKind::Vehicle)?,
         frames: evidence(EvidenceKind::Frame)?,
         registry: sum(&shared.settings.dir, "registry.db")?,
+        held: 0,
     })
 }
 

@@ -133,7 +133,8 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-fn connect(path: &Path) -> Result<Connection, StoreError> {
+/// Opens an existing file.
+pub(crate) fn connect(path: &Path) -> Result<Connection, StoreError> {
     let failed = sql_at("open a file of the store", path);
     // A reader needs to write too: to the index of the write-ahead log.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -12,9 +12,12 @@ use guiji_domain::{
 };
 use tracing::warn;
 
+use crate::backup::Housekeeping;
 use crate::check::{self, CheckReport};
 use crate::day::Day;
 use crate::errors::io_at;
+use crate::gaps::{Gaps, StoreGap};
+use crate::holds::Holds;
 use crate::likely::Likeliest;
 use crate::pack;
 use crate::partition::{
@@ -36,6 +39,8 @@ use crate::writer::Writer;
 pub struct Store {
     shared: Shared,
     pub(crate) writer: Mutex<Writer>,
+    holds: Holds,
+    gaps: Mutex<Gaps>,
     /// Held as long as the store is open.
     _lock: FolderLock,
 }
@@ -99,21 +104,53 @@ impl Store {
         for partition in shared.partitions_by(SortOrder::OldestFirst) {
             shared.publish(shared.last_cursor_of(&partition)?);
         }
-        Ok(Self { shared, writer: Mutex::new(writer), _lock: lock })
+        let holds = Holds::of(&shared.settings.dir);
+        if let Err(error) = holds.refresh() {
+            warn!(%error, "a hold cannot be read: nothing is deleted until it is mended");
+        }
+        let gaps = Mutex::new(Gaps::open(&shared.settings.dir)?);
+        Ok(Self { shared, writer: Mutex::new(writer), holds, gaps, _lock: lock })
     }
 
-    /// Deletes what is older than the settings allow, and the oldest evidence beyond its quota. Whole files go, so
-    /// the space is free at once. Writing waits meanwhile; reading does not.
+    /// Deletes what is older than the settings allow, and the oldest evidence beyond its quota, after copying out what
+    /// a [`crate::LegalHold`] wants. Whole files go, so the space is free at once. Writing waits meanwhile, but for most
+    /// of the copying; reading does not. Does nothing while a back-up is made.
     ///
     /// # Errors
-    /// When the medium fails; what was deleted until then stays deleted.
+    /// When the medium fails, or something that may be held cannot be read; what was deleted until then stays deleted.
     pub fn enforce_retention(&self, now: Timestamp) -> Result<RetentionReport, StoreError> {
-        retention::enforce(&self.shared, &mut self.writer(), now)
+        let Some(_nobody_copies) = Housekeeping::share(self.dir())? else {
+            return Ok(RetentionReport::default()); // the next time
+        };
+        self.holds.refresh()?;
+        self.keep_held(now)?;
+        let mut writer = self.writer();
+        self.keep_held(now)?; // what came meanwhile
+        retention::enforce(&self.shared, &mut writer, now)
+    }
+
+    fn keep_held(&self, now: Timestamp) -> Result<(), StoreError> {
+        for day in retention::doomed_days(&self.shared, now)? {
+            if let Some(partition) = self.shared.find_partition(day) {
+                self.holds.keep(&self.shared, &partition)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what was copied out of another store: a picture that it had no more is empty here, and is then none.
+    pub(crate) fn record_held(&self, batch: &[Recorded]) -> Result<Receipt, StoreError> {
+        self.writer().record(&self.shared, batch)
+    }
+
+    /// Times in which sightings could not be kept since the disk was full, the oldest first, of earlier runs too.
+    pub fn gaps(&self) -> Vec<StoreGap> {
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner).all()
     }
 
     /// Moves what is final of the days that [`StoreSettings::seal_days`] says into segments, a tenth of the size and
     /// quicker to search. Call it now and then: a day whose sightings came late is sealed again when it is worth it.
-    /// Reading goes on meanwhile, and writing but for the moment at the end.
+    /// Reading goes on meanwhile, and writing but for the moment at the end. Does nothing while a back-up is made.
     ///
     /// Needs some 100 bytes of memory for each sighting of a day, and the space of the segment on disk.
     ///
@@ -121,6 +158,9 @@ impl Store {
     /// When the medium fails or what was sealed before is damaged. A day is sealed wholly or not at all; days sealed
     /// before the failure stay so.
     pub fn seal_days(&self, now: Timestamp) -> Result<SealReport, StoreError> {
+        let Some(_nobody_copies) = Housekeeping::share(self.dir())? else {
+            return Ok(SealReport::default()); // the next time
+        };
         seal::seal_days(&self.shared, &self.writer, now)
             .map_err(|error| self.shared.recognise_full(error))
     }
@@ -131,7 +171,7 @@ impl Store {
     /// # Errors
     /// When the medium fails. Damage is in the report, not an error.
     pub fn check(&self) -> Result<CheckReport, StoreError> {
-        check::run(&self.shared)
+        check::run(&self.shared, &self.holds)
     }
 
     /// The space that the store takes.
@@ -139,7 +179,13 @@ impl Store {
     /// # Errors
     /// When the medium fails.
     pub fn disk_usage(&self) -> Result<DiskUsage, StoreError> {
-        retention::disk_usage(&self.shared)
+        let mut used = retention::disk_usage(&self.shared)?;
+        self.holds.each(|_, store| {
+            used.held +=
+                store?.map_or(Ok(0), |store| store.disk_usage().map(|used| used.total()))?;
+            Ok(())
+        })?;
+        Ok(used)
     }
 
     /// The folder that it lies in.
@@ -169,10 +215,39 @@ impl Store {
 impl SightingStore for Store {
     fn record(&self, batch: &[Recorded]) -> Result<Receipt, StoreError> {
         validate::recorded(batch)?;
-        self.writer().record(&self.shared, batch).map_err(|error| self.shared.recognise_full(error))
+        let recorded = self.writer().record(&self.shared, batch);
+        let recorded = recorded.map_err(|error| self.shared.recognise_full(error));
+        let mut gaps = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
+        match &recorded {
+            Ok(_) => gaps.kept(),
+            Err(StoreError::Full { .. }) => gaps.refused(batch),
+            Err(_) => {}
+        }
+        recorded
     }
 
     fn get(&self, id: SightingId) -> Result<Option<Sighting>, StoreError> {
+        match self.get_own(id)? {
+            Some(sighting) => Ok(Some(sighting)),
+            None => self.holds.first(|store| store.get(id)),
+        }
+    }
+
+    fn search(&self, query: &SightingQuery) -> Result<SightingPage, StoreError> {
+        self.holds.search(query, self.search_own(query)?)
+    }
+
+    fn evidence(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.evidence_own(digest)? {
+            Some(picture) => Ok(Some(picture)),
+            None => self.holds.first(|store| store.evidence(digest)),
+        }
+    }
+}
+
+/// Answers without what is held.
+impl Store {
+    fn get_own(&self, id: SightingId) -> Result<Option<Sighting>, StoreError> {
         let Some(partition) = self.shared.find_partition(Day::of(id.started())) else {
             return Ok(None);
         };
@@ -187,7 +262,7 @@ impl SightingStore for Store {
         segment.find(id)?.map(|row| segment.sighting(row)).transpose()
     }
 
-    fn search(&self, query: &SightingQuery) -> Result<SightingPage, StoreError> {
+    fn search_own(&self, query: &SightingQuery) -> Result<SightingPage, StoreError> {
         let mut search = Search::new(query);
         if !search.is_empty() {
             for partition in self.shared.partitions_by(query.order) {
@@ -208,7 +283,7 @@ impl SightingStore for Store {
 
     /// Looks from the newest day to the oldest, since a digest does not say its day: the first read of an old
     /// picture costs a look into each later day.
-    fn evidence(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+    fn evidence_own(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let folder = self.shared.evidence_folder();
         let mut failure = None;
         for partition in self.shared.partitions_by(SortOrder::NewestFirst) {
@@ -243,7 +318,7 @@ impl LikelySearch for Store {
                 best.visit_segment(segment)?;
             }
         }
-        Ok(best.finish())
+        self.holds.likely(query, best.finish())
     }
 }
 

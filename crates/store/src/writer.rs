@@ -7,7 +7,7 @@ use tracing::warn;
 
 use crate::day::Day;
 use crate::errors::sql;
-use crate::pack::{PackName, PackWriter};
+use crate::pack::{self, PackName, PackWriter};
 use crate::partition::Summary;
 use crate::record::{Prior, Words, put_alerts, put_sighting};
 use crate::schema::{self, FileKind};
@@ -302,6 +302,11 @@ impl DayWriter {
         )?;
         if prior != Prior::Final {
             for (evidence, picture) in sighting.evidence.iter().zip(&item.pictures) {
+                // Of what is held: retention had taken it before.
+                if picture.is_empty() && evidence.bytes > 0 {
+                    pack::put_deleted(&self.connection, evidence.kind, &evidence.digest)?;
+                    continue;
+                }
                 self.packs.put(&self.connection, evidence.kind, &evidence.digest, picture)?;
             }
         }

@@ -20,6 +20,7 @@ use guiji_store::{Durability, Store, StoreSettings};
 const FOLDER: &str = "GUIJI_STORE_TEST_FOLDER";
 const TASK: &str = "GUIJI_STORE_TEST_TASK";
 const FROM: &str = "GUIJI_STORE_TEST_FROM";
+const FROM_TAKEN_IN: &str = "GUIJI_STORE_FROM_TAKEN_IN";
 const FULL: &str = "POWERLOSS_FULL";
 
 fn rounds(default: usize) -> usize {
@@ -48,6 +49,7 @@ fn child_process() {
     match std::env::var(TASK).unwrap().as_str() {
         "append" => append(&folder, Durability::Full),
         "append-and-seal" => append_and_seal(&folder),
+        "append-and-take-in" => append_and_take_in(&folder),
         "append-unsafely" => append(&folder, Durability::UnsafeNoSync),
         "fill" => fill_the_disk(&folder, Path::new(&std::env::var_os(FULL).unwrap())),
         task => panic!("unknown task {task}"),
@@ -62,6 +64,31 @@ fn append_and_seal(folder: &Path) {
         scope.spawn(|| append_to(&store));
         loop {
             store.seal_days(at(30 * 86_400)).unwrap();
+        }
+    });
+}
+
+/// Sightings that come in at once with others of their day: a few days before those that are appended.
+const TAKEN_IN: u64 = 40;
+
+fn taken_in(n: u64) -> Sighting {
+    let started = at(-10 * 86_400 + (n % 5) as i64 * 86_400 + n as i64 / 10);
+    sighting("k9", n, started, plate("苏E5K888"))
+}
+
+/// Appends for ever, while days that are over come in at once.
+fn append_and_take_in(folder: &Path) {
+    let settings = StoreSettings { pack_bytes_max: 20_000, seal_days: 0, ..settings(folder) };
+    let store = Store::open(settings).unwrap();
+    let from: u64 = std::env::var(FROM_TAKEN_IN).unwrap().parse().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| append_to(&store));
+        for n in (from..).step_by(TAKEN_IN as usize) {
+            let sightings: Vec<_> = (n..n + TAKEN_IN).map(taken_in).collect();
+            let mut bulk = store.begin_bulk(at(30 * 86_400));
+            bulk.push(&sightings).unwrap();
+            bulk.commit().unwrap();
+            std::io::stdout().write_all(format!("\ntaken {n}\n").as_bytes()).unwrap();
         }
     });
 }
@@ -98,6 +125,8 @@ struct Acknowledged {
     batches: Vec<u64>,
     /// Alerts by cursor.
     alerts: BTreeMap<u64, SightingId>,
+    /// How many sightings came in at once.
+    taken_in: u64,
 }
 
 impl Acknowledged {
@@ -106,6 +135,9 @@ impl Acknowledged {
     }
 
     fn add(&mut self, line: &str) {
+        if let Some(n) = line.strip_prefix("taken ") {
+            self.taken_in = n.parse::<u64>().unwrap() + TAKEN_IN;
+        }
         let Some(("ack", rest)) = line.split_once(' ') else { return };
         let (n, cursors) = rest.split_once(' ').unwrap();
         let n: u64 = n.parse().unwrap();
@@ -148,6 +180,11 @@ impl Acknowledged {
             }
             if store.get(item(batch + 3).sighting.id).unwrap().is_none() {
                 missing.push(format!("provisional sighting {}", batch + 3));
+            }
+        }
+        for n in 0..self.taken_in {
+            if store.get(taken_in(n).id).unwrap() != Some(taken_in(n)) {
+                missing.push(format!("sighting {n} that came in at once"));
             }
         }
         for (cursor, id) in &self.alerts {
@@ -240,6 +277,35 @@ fn nothing_acknowledged_is_lost_by_kill_9_while_days_are_sealed() {
     assert!(sealed >= 2, "{sealed} days were sealed");
 }
 
+#[test]
+fn nothing_acknowledged_is_lost_by_kill_9_while_days_come_in_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut acknowledged = Acknowledged::default();
+    for _ in 0..rounds(20) {
+        let mut command = child(folder.path(), "append-and-take-in", acknowledged.next());
+        command.env(FROM_TAKEN_IN, acknowledged.taken_in.to_string());
+        kill_at_random(&mut command, &mut acknowledged);
+        assert_kept(folder.path(), &acknowledged);
+    }
+    assert!(acknowledged.batches.len() >= 10, "{}", acknowledged.batches.len());
+    assert!(acknowledged.taken_in > 0);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_a_power_cut_while_days_come_in_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap().join("store");
+    std::fs::create_dir(&root).unwrap();
+    let mut acknowledged = Acknowledged::default();
+    for _ in 0..rounds(10) {
+        let from = acknowledged.taken_in.to_string();
+        let variables = [(FROM_TAKEN_IN, from.as_str())];
+        cut_power_with(&root, "append-and-take-in", &variables, &mut acknowledged);
+        assert_kept(&root, &acknowledged);
+    }
+    assert!(acknowledged.batches.len() >= 5, "{}", acknowledged.batches.len());
+}
+
 /// How many days have a segment.
 fn segments(folder: &Path) -> usize {
     let files = std::fs::read_dir(folder.join("sightings")).unwrap();
@@ -275,9 +341,19 @@ fn restore(shadow: &Path, relative: &str, folder: &Path) {
 
 /// One round: work, kill, power cut. The folder then holds what was durable.
 fn cut_power(root: &Path, task: &str, acknowledged: &mut Acknowledged) {
+    cut_power_with(root, task, &[], acknowledged);
+}
+
+fn cut_power_with(
+    root: &Path,
+    task: &str,
+    variables: &[(&str, &str)],
+    acknowledged: &mut Acknowledged,
+) {
     let shadow = tempfile::tempdir().unwrap();
     let mut command = child(root, task, acknowledged.next());
     command
+        .envs(variables.iter().copied())
         .env("LD_PRELOAD", powerloss())
         .env("POWERLOSS_ROOT", root)
         .env("POWERLOSS_SHADOW", shadow.path());

@@ -1,0 +1,378 @@
+//! Keeping and losing: legal holds, back-ups, a disk that is really full.
+
+#![allow(clippy::unwrap_used)] // helpers of tests are not seen as tests
+
+mod common;
+
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::*;
+use guiji_domain::*;
+use guiji_store::{
+    LegalHold, Store, StoreGap, StoreSettings, back_up, check_backup, expire_backup, holds,
+    lift_hold, place_hold, restore,
+};
+
+const DAY: i64 = 86_400;
+
+/// A sighting of that day, of one of two plates, with two pictures.
+fn on_day(day: i64, n: u64) -> Recorded {
+    let text = ["浙J12345", "苏E5K888"][n as usize % 2];
+    let sighting =
+        sighting(["k1", "k2"][n as usize / 2 % 2], n, at(day * DAY + n as i64), plate(text));
+    let seed = (day as u64) * 1000 + n * 2;
+    let kinds = [EvidenceKind::Plate, EvidenceKind::Frame];
+    let pictures = [0, 1].map(|i| (kinds[i], noise(seed + i as u64, 900)));
+    with_pictures(sighting, &pictures)
+}
+
+fn all(store: &Store) -> Vec<Sighting> {
+    store.search(&SightingQuery::all_in(TimeSpan::ALL, 1000)).unwrap().sightings
+}
+
+fn hold(plates: &[&str], cameras: &[&str], span: TimeSpan) -> LegalHold {
+    LegalHold {
+        case_number: "2026-0417".into(),
+        plates: plates.iter().map(|plate| PlatePattern::parse(plate).unwrap()).collect(),
+        cameras: cameras.iter().map(|camera| CameraId::new(*camera).unwrap()).collect(),
+        span,
+        placed: at(0),
+    }
+}
+
+fn filled(settings: StoreSettings, days: i64) -> (Store, Vec<Recorded>) {
+    let store = Store::open(settings).unwrap();
+    let items: Vec<_> = (0..days).flat_map(|day| (0..8).map(move |n| on_day(day, n))).collect();
+    store.record(&items).unwrap();
+    (store, items)
+}
+
+#[test]
+fn what_a_hold_wants_outlives_retention_and_goes_when_it_is_lifted() {
+    for sealed in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings =
+            StoreSettings { sightings_days: 3, seal_days: 0, ..settings(folder.path()) };
+        settings.evidence.frame.days = 1;
+        let (store, items) = filled(settings.clone(), 3);
+        if sealed {
+            store.seal_days(at(10 * DAY)).unwrap();
+        }
+        let span = TimeSpan::new(at(0), at(2 * DAY)).unwrap();
+        let wanted = hold(&["浙J*"], &["k1"], span);
+        let other = hold(&[], &["k2"], TimeSpan::new(at(DAY), at(DAY + 4)).unwrap());
+        let number = place_hold(folder.path(), &wanted).unwrap();
+        let second = place_hold(folder.path(), &other).unwrap();
+        assert_eq!(holds(folder.path()).unwrap().into_keys().collect::<Vec<_>>(), [number, second]);
+        let of = |hold: &LegalHold| -> Vec<Sighting> {
+            let held = items.iter().filter(|item| hold.holds(&item.sighting));
+            held.map(|item| (*item.sighting).clone()).collect()
+        };
+        assert_eq!((of(&wanted).len(), of(&other).len()), (4, 1));
+
+        // First the frames go, then the days. Nothing is found twice in between.
+        store.enforce_retention(at(3 * DAY)).unwrap();
+        assert_eq!(all(&store).len(), items.len());
+        store.enforce_retention(at(20 * DAY)).unwrap();
+        let mut kept = of(&wanted);
+        kept.extend(of(&other));
+        kept.sort_by_key(|sighting| (sighting.captured.at, sighting.id));
+        assert_eq!(all(&store), kept);
+        for item in items.iter().filter(|item| wanted.holds(&item.sighting)) {
+            assert_eq!(store.get(item.sighting.id).unwrap().as_ref(), Some(&*item.sighting));
+            for (evidence, picture) in item.sighting.evidence.iter().zip(&item.pictures) {
+                let found = store.evidence(&evidence.digest).unwrap();
+                assert_eq!(found.as_deref(), Some(&**picture));
+            }
+        }
+        let gone = items.iter().find(|i| !wanted.holds(&i.sighting) && !other.holds(&i.sighting));
+        assert_eq!(store.get(gone.unwrap().sighting.id).unwrap(), None);
+        let likely = LikelyQuery {
+            plate: PlateText::parse("浙J12345").unwrap(),
+            span: TimeSpan::ALL,
+            limit: 50,
+        };
+        assert_eq!(store.likely(&likely).unwrap().len(), 5); // of both holds
+        // Page by page, in both orders.
+        for order in [SortOrder::OldestFirst, SortOrder::NewestFirst] {
+            let mut query = SightingQuery { order, ..SightingQuery::all_in(TimeSpan::ALL, 2) };
+            let mut paged = Vec::new();
+            loop {
+                let page = store.search(&query).unwrap();
+                paged.extend(page.sightings);
+                let last = paged.last().unwrap();
+                query.after = Some((last.captured.at, last.id));
+                if !page.more {
+                    break;
+                }
+            }
+            if order == SortOrder::NewestFirst {
+                paged.reverse();
+            }
+            assert_eq!(paged, kept);
+        }
+        assert!(store.disk_usage().unwrap().held > 0);
+        let check = store.check().unwrap();
+        assert!(check.is_sound() && check.sightings == 5, "{check:?}");
+
+        // After a restart as well; and lifting one leaves the other.
+        drop(store);
+        let store = Store::open(settings).unwrap();
+        assert_eq!(all(&store), kept);
+        assert!(lift_hold(folder.path(), number).unwrap());
+        assert!(!lift_hold(folder.path(), 77).unwrap());
+        store.enforce_retention(at(20 * DAY)).unwrap();
+        assert_eq!(all(&store), of(&other));
+        assert!(!folder.path().join("held/0001").exists());
+    }
+}
+
+#[test]
+fn a_hold_placed_late_keeps_what_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = StoreSettings { sightings_days: 3, ..settings(folder.path()) };
+    settings.evidence.frame.days = 1;
+    let (store, items) = filled(settings, 1);
+    store.enforce_retention(at(3 * DAY)).unwrap(); // the frames go
+    place_hold(folder.path(), &hold(&[], &[], TimeSpan::ALL)).unwrap();
+    store.enforce_retention(at(9 * DAY)).unwrap();
+    assert_eq!(all(&store).len(), items.len());
+    let there = |i: usize| store.evidence(&items[0].sighting.evidence[i].digest).unwrap().is_some();
+    assert_eq!((there(0), there(1)), (true, false));
+    let check = store.check().unwrap();
+    assert!(check.is_sound() && check.pictures == 8 && check.pictures_deleted == 8, "{check:?}");
+}
+
+#[test]
+fn a_damaged_hold_stops_deletion_and_flipped_bits_of_what_is_held_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = StoreSettings { sightings_days: 1, ..settings(folder.path()) };
+    let (store, items) = filled(settings.clone(), 1);
+    place_hold(folder.path(), &hold(&[], &[], TimeSpan::ALL)).unwrap();
+    let file = folder.path().join("held/0001/hold.json");
+    let whole = std::fs::read(&file).unwrap();
+    for at in (0..whole.len()).step_by(7) {
+        flip(&file, at as u64, 1);
+        assert!(store.enforce_retention(guiji_domain::Timestamp::MAX).is_err(), "byte {at}");
+        assert!(!store.check().unwrap().is_sound(), "byte {at}");
+        flip(&file, at as u64, 1);
+    }
+    assert_eq!(all(&store).len(), items.len());
+    store.enforce_retention(Timestamp::MAX).unwrap();
+    assert!(store.check().unwrap().is_sound());
+    drop(store);
+    // The pictures and the day that are held.
+    let held = folder.path().join("held/0001/store");
+    for below in ["evidence", "sightings"] {
+        for path in files(&held.join(below)) {
+            let length = std::fs::metadata(&path).unwrap().len();
+            // Beside the pictures a pack has their headers, which nobody reads: 36 bytes each.
+            let at = if below == "evidence" { 8 + 36 + 100 } else { length / 2 };
+            let before = std::fs::read(&path).unwrap();
+            flip(&path, at, 16);
+            let found = match Store::open(settings.clone()) {
+                Ok(store) => store.check().map_or(true, |check| {
+                    !check.is_sound() && check.damages.iter().all(|d| d.what.contains("held/0001"))
+                }),
+                Err(_) => true,
+            };
+            let free = below == "sightings" && before[at as usize] == 0; // a page's free space
+            assert!(found || free, "{} at {at}", path.display());
+            std::fs::write(&path, before).unwrap();
+        }
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn flip(path: &Path, at: u64, mask: u8) {
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ mask], at).unwrap();
+}
+
+#[test]
+fn a_back_up_made_while_running_has_everything_acknowledged_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("store");
+    let settings = StoreSettings { seal_days: 0, ..settings(&dir) };
+    let (store, items) = filled(settings.clone(), 3);
+    store.seal_days(at(2 * DAY)).unwrap(); // two days of three
+    place_hold(&dir, &hold(&[], &["k1"], TimeSpan::ALL)).unwrap();
+    let to = folder.path().join("backup");
+    let (ended, begun) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 100.. {
+                store.record(&[on_day(2, n), on_day(1, n)]).unwrap();
+                store.seal_days(at(10 * DAY)).unwrap();
+                begun.store(true, Ordering::SeqCst);
+                if ended.load(Ordering::SeqCst) {
+                    break;
+                }
+            }
+        });
+        while !begun.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        back_up(&dir, &to).unwrap();
+        ended.store(true, Ordering::SeqCst);
+    });
+    assert!(check_backup(&to).unwrap().is_empty());
+    assert!(back_up(&dir, &to).unwrap_err().to_string().contains("not empty"));
+
+    let again = StoreSettings { dir: folder.path().join("again"), ..settings.clone() };
+    restore(&to, &again, at(3 * DAY)).unwrap();
+    let restored = Store::open(again.clone()).unwrap();
+    for item in &items {
+        assert_eq!(restored.get(item.sighting.id).unwrap().as_ref(), Some(&*item.sighting));
+        for (evidence, picture) in item.sighting.evidence.iter().zip(&item.pictures) {
+            assert_eq!(restored.evidence(&evidence.digest).unwrap().as_deref(), Some(&**picture));
+        }
+    }
+    assert_eq!(holds(&again.dir).unwrap().len(), 1);
+    assert!(restored.check().unwrap().is_sound());
+    assert!(restore(&to, &again, at(3 * DAY)).unwrap_err().to_string().contains("not empty"));
+}
+
+#[test]
+fn any_flipped_bit_of_a_back_up_is_found_and_nothing_is_restored_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("store");
+    let (store, _) = filled(settings(&dir), 1);
+    drop(store);
+    let to = folder.path().join("backup");
+    back_up(&dir, &to).unwrap();
+    let again = settings(&folder.path().join("again"));
+    let paths = [to.join("SHA256SUMS"), to.join("registry.db"), to.join("registry.key")];
+    for path in
+        paths.into_iter().chain(files(&to.join("sightings"))).chain(files(&to.join("evidence")))
+    {
+        let length = std::fs::metadata(&path).unwrap().len();
+        for at in (0..length).step_by((length / 13).max(1) as usize) {
+            let mask = 1 << (at % 8);
+            flip(&path, at, mask);
+            let found = check_backup(&to).map_or(true, |damages| !damages.is_empty());
+            assert!(found, "{} at {at}", path.display());
+            assert!(restore(&to, &again, common::at(DAY)).is_err());
+            flip(&path, at, mask);
+        }
+    }
+    std::fs::write(to.join("stray"), b"x").unwrap();
+    assert_eq!(check_backup(&to).unwrap().len(), 1);
+    std::fs::remove_file(to.join("stray")).unwrap();
+    assert!(!again.dir.exists());
+    restore(&to, &again, common::at(DAY)).unwrap();
+}
+
+#[test]
+fn back_ups_expire() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("store");
+    let mut old = StoreSettings { sightings_days: 2, ..settings(&dir) };
+    old.evidence.frame.days = 1;
+    let (store, items) = filled(old.clone(), 4);
+    let to = folder.path().join("backup");
+    back_up(&dir, &to).unwrap();
+    drop(store);
+    let now = at(4 * DAY); // days 2 and 3 stay, and of the frames those of day 3
+    let again = StoreSettings { dir: folder.path().join("again"), ..old.clone() };
+    let report = restore(&to, &again, now).unwrap();
+    assert_eq!(report.expired, 2 + 2 + 3);
+    let restored = Store::open(again).unwrap();
+    let expected: Vec<_> = items[16..].iter().map(|item| (*item.sighting).clone()).collect();
+    assert_eq!(all(&restored), expected);
+
+    assert_eq!(expire_backup(&to, &old, now).unwrap().expired, 2 + 2 + 3);
+    assert!(check_backup(&to).unwrap().is_empty());
+    assert_eq!(files(&to.join("sightings")).len(), 2);
+    assert_eq!(expire_backup(&to, &old, now).unwrap().expired, 0);
+}
+
+/// A file system of a few megabytes; needs root, as a build machine's container has.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=6m", "none"])
+            .arg(folder.path())
+            .output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(Self(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(self.0.path()).status().ok();
+    }
+}
+
+/// The same without root, by a layer that refuses to write, is in durability.rs.
+#[test]
+fn a_disk_that_is_really_full_loses_nothing_acknowledged_and_leaves_a_gap() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("not root: no small disk can be mounted");
+        return;
+    };
+    let settings = StoreSettings { seal_days: 0, ..settings(&disk.0.path().join("store")) };
+    let store = Store::open(settings.clone()).unwrap();
+    let mut acknowledged = Vec::new();
+    let mut next = 0;
+    let mut refused = loop {
+        let batch: Vec<_> = (next..next + 20).map(|n| on_day(0, n)).collect();
+        match store.record(&batch) {
+            Ok(_) => acknowledged.extend(batch),
+            Err(error) => {
+                assert!(matches!(error, StoreError::Full { .. }), "{error}");
+                break batch;
+            }
+        }
+        next += 20;
+        assert!(next < 100_000, "the disk is never full");
+    };
+    assert!(acknowledged.len() > 100, "{}", acknowledged.len());
+    assert!(store.record(&refused).is_err()); // once more: counted once
+    next += 20;
+    let another: Vec<_> = (next..next + 20).map(|n| on_day(0, n)).collect();
+    assert!(store.record(&another).is_err());
+    refused.extend(another);
+    let gap = StoreGap {
+        from: refused[0].sighting.captured.at,
+        to: refused[39].sighting.captured.at,
+        refused: 40,
+    };
+    assert_eq!(store.gaps(), [gap]);
+    let whole = |store: &Store, items: &[Recorded]| {
+        for item in items {
+            assert_eq!(store.get(item.sighting.id).unwrap().as_ref(), Some(&*item.sighting));
+            for (evidence, picture) in item.sighting.evidence.iter().zip(&item.pictures) {
+                assert_eq!(store.evidence(&evidence.digest).unwrap().as_deref(), Some(&**picture));
+            }
+        }
+    };
+    whole(&store, &acknowledged);
+    assert_eq!(store.get(refused[0].sighting.id).unwrap(), None);
+
+    let larger = Command::new("mount").args(["-o", "remount,size=24m"]).arg(disk.0.path()).status();
+    assert!(larger.unwrap().success());
+    store.record(&refused).unwrap();
+    acknowledged.extend(refused);
+    assert_eq!(store.gaps(), [gap]);
+    drop(store);
+    let store = Store::open(settings).unwrap();
+    whole(&store, &acknowledged);
+    assert_eq!(store.gaps(), [gap]);
+    let check = store.check().unwrap();
+    assert!(check.is_sound(), "{check:?}");
+}
