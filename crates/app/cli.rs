@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{audit, bench, demo, doctor, eval, query, run, simulate, token, watch};
+use crate::{audit, bench, demo, doctor, eval, query, run, simulate, store, token, watch};
 
 /// 轨迹: vehicles from camera streams to trajectories and alerts.
 #[derive(Debug, Parser)]
@@ -33,6 +33,8 @@ enum Command {
     Bench(bench::BenchArguments),
     /// Make up sightings of a whole county, with the truth about them.
     Simulate(simulate::SimulateArguments),
+    /// Back up, restore and check a store, and hold what a case needs.
+    Store(store::StoreArguments),
     /// Read the audit and check that nothing in it was changed.
     Audit(audit::AuditArguments),
     /// Make keys and sign tokens, where there is no identity provider.
@@ -50,6 +52,7 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Simulate(arguments) => simulate::run(arguments),
+        Command::Store(arguments) => store::run(arguments),
         Command::Audit(arguments) => audit::run(arguments),
         Command::Token(arguments) => token::run(arguments),
     }

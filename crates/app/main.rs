@@ -16,6 +16,7 @@ mod models;
 mod query;
 mod run;
 mod simulate;
+mod store;
 mod telemetry;
 mod token;
 mod watch;

@@ -9,12 +9,12 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use guiji_api::{ApiParts, ApiServer, ApiSettings, Exposure, FileCameras, Protection};
 use guiji_domain::{
-    Camera, CameraControl as _, CameraRegistry as _, CameraState, Clock, Detector as _,
-    EvidenceKind, Pace, PixelFormat, Sighting, SightingStage,
+    Camera, CameraControl as _, CameraRegistry as _, CameraState, Clock, Detector as _, Pace,
+    PixelFormat, Sighting, SightingStage,
 };
 use guiji_engine::{Cameras, Engine, EngineParts, EngineSettings, EvidenceSettings};
 use guiji_ingest::{GstSource, IngestSettings};
-use guiji_store::{Audit, AuditSettings, KeepLimit, Store, StoreSettings};
+use guiji_store::{Audit, AuditSettings, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
@@ -197,17 +197,7 @@ async fn drain(running: Running) -> ExitCode {
 }
 
 fn open_store(config: &Config, clock: &dyn Clock) -> Result<Store> {
-    let mut settings = StoreSettings::new(&config.store_dir);
-    settings.key_file = config.key_file.clone();
-    settings.sightings_days = config.sightings_days;
-    for limit in &config.evidence {
-        let keep = KeepLimit { days: limit.days, bytes: limit.bytes_max };
-        match limit.kind {
-            EvidenceKind::Plate => settings.evidence.plate = keep,
-            EvidenceKind::Vehicle => settings.evidence.vehicle = keep,
-            EvidenceKind::Frame => settings.evidence.frame = keep,
-        }
-    }
+    let settings = crate::store::settings(config);
     let store = Store::open(settings)
         .with_context(|| format!("open the store {}", config.store_dir.display()))?;
     let report = store.enforce_retention(clock.now()).context("delete what is too old")?;

@@ -243,6 +243,9 @@ fn fill(county: &County, dir: &Path) -> Result<Filled> {
         clock: Arc::new(SystemClock),
         live_queue: 1,
     })?;
+    if parts.early.is_empty() {
+        bail!("the last day has no sightings: give more --rows or fewer --days");
+    }
     let asked_now = {
         let first: Vec<_> = parts.early.iter().take(questions::COUNT).cloned().collect();
         let mut picker = Picker::of(first.len() as u64);
@@ -397,24 +400,24 @@ mod tests {
     fn a_county_is_parted_into_days_that_are_over_and_the_last_one() {
         let county = County::new(CountySettings {
             seed: 1,
-            sightings: 3_000,
+            sightings: 5_000,
             days: 2,
             error_rate: 0.01,
             start: START,
         })
         .unwrap();
         let mut parts = Parts::of(&county);
-        let all = |chunk: fn(&mut Parts<'_>) -> Vec<Sighting>, parts: &mut Parts<'_>| {
-            std::iter::from_fn(|| Some(chunk(parts)).filter(|chunk| !chunk.is_empty()))
-                .flatten()
-                .collect::<Vec<_>>()
+        let all = |next: &mut dyn FnMut() -> Vec<Sighting>| {
+            let chunks = std::iter::from_fn(|| Some(next()).filter(|chunk| !chunk.is_empty()));
+            chunks.flatten().collect::<Vec<_>>()
         };
-        let over = all(Parts::over, &mut parts);
-        let live = all(Parts::live, &mut parts);
-        assert_eq!(over.len() + live.len(), 3_000);
+        let over = all(&mut || parts.over());
+        let live = all(&mut || parts.live());
+        assert_eq!(over.len() + live.len(), 5_000);
         let day = |sighting: &Sighting| sighting.id.started().utc_day();
-        assert!(live.iter().all(|s| day(s) >= parts.last_day) && !live.is_empty());
-        assert!(over.iter().all(|s| day(s) < parts.last_day) && !over.is_empty());
+        let (first, last) = (over.iter().map(day).max(), live.iter().map(day).min());
+        assert!(first < Some(parts.last_day) && first.is_some(), "{first:?}");
+        assert!(last >= Some(parts.last_day), "{last:?}, {}", parts.last_day);
         assert!(parts.asked().len() > questions::COUNT / 2);
     }
 }

@@ -37,6 +37,22 @@ const fn chars_of(text: &str) -> [char; ALPHABET_LEN] {
     out
 }
 
+/// For an ASCII character that stands on no plate.
+const NO_PLACE: u8 = u8::MAX;
+
+/// Places of ASCII characters: most of a plate, and so looked up at once.
+static PLACE_OF_ASCII: [u8; 128] = {
+    let (mut places, mut i) = ([NO_PLACE; 128], 0);
+    while i < ALPHABET_LEN {
+        let c = ALPHABET_CHARS[i] as usize;
+        if c < places.len() {
+            places[c] = i as u8;
+        }
+        i += 1;
+    }
+    places
+};
+
 /// One character that can stand on a plate, a byte long.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PlateChar(u8);
@@ -53,6 +69,9 @@ impl PlateChar {
             c => c,
         }
         .to_ascii_uppercase();
+        if let Some(place) = PLACE_OF_ASCII.get(c as usize) {
+            return (*place != NO_PLACE).then_some(Self(*place));
+        }
         ALPHABET_CHARS.iter().position(|a| *a == c).map(|i| Self(i as u8))
     }
 

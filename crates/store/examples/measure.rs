@@ -39,6 +39,7 @@ fn main() {
         start: START,
     })
     .unwrap();
+    take_in(&county, rows);
     let folder = tempfile::tempdir().unwrap();
     let settings = StoreSettings { seal_days: 0, ..StoreSettings::new(folder.path()) };
 
@@ -111,6 +112,33 @@ fn main() {
     let check = store.check().unwrap();
     assert!(check.is_sound(), "{check:?}");
     println!("check         {:8.0} sightings/s", rows as f64 / begun.elapsed().as_secs_f64());
+}
+
+/// The same sightings straight into segments, in a store of their own.
+fn take_in(county: &County, rows: u64) {
+    const CHUNK: usize = 20_000;
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(StoreSettings::new(folder.path())).unwrap();
+    let (mut pushing, mut bulk) = (Duration::ZERO, store.begin_bulk(Timestamp::MAX));
+    let mut passages = county.passages().map(|passage| passage.sighting);
+    loop {
+        let chunk: Vec<_> = passages.by_ref().take(CHUNK).collect();
+        if chunk.is_empty() {
+            break;
+        }
+        let begun = Instant::now();
+        bulk.push(&chunk).unwrap();
+        pushing += begun.elapsed();
+    }
+    let begun = Instant::now();
+    let report = bulk.commit().unwrap();
+    let took = pushing + begun.elapsed();
+    assert_eq!(report.new, rows);
+    println!(
+        "take in       {:8.0} sightings/s, {:.0} % of it encoding",
+        rows as f64 / took.as_secs_f64(),
+        100.0 * pushing.as_secs_f64() / took.as_secs_f64()
+    );
 }
 
 /// Asks every question once to warm up and once more; prints, and gives the p99 in milliseconds.

@@ -250,45 +250,40 @@ fn assert_kept(folder: &Path, acknowledged: &Acknowledged) {
     assert!(report.is_sound(), "{report:?}");
 }
 
+/// Kills at random, as many times as asked for: a new store after each fifty, since everything in it is looked at
+/// after each kill. The task, and what must have happened in each store beside batches.
+fn kill_again_and_again(task: &str, happened: impl Fn(&Path, &Acknowledged) -> bool) {
+    const IN_ONE_STORE: usize = 50;
+    let mut left = rounds(20);
+    while left > 0 {
+        let folder = tempfile::tempdir().unwrap();
+        let mut acknowledged = Acknowledged::default();
+        let some = left.min(IN_ONE_STORE);
+        left -= some;
+        for _ in 0..some {
+            let mut command = child(folder.path(), task, acknowledged.next());
+            command.env(FROM_TAKEN_IN, acknowledged.taken_in.to_string());
+            kill_at_random(&mut command, &mut acknowledged);
+            assert_kept(folder.path(), &acknowledged);
+        }
+        assert!(acknowledged.batches.len() >= 10, "{}", acknowledged.batches.len());
+        assert!(happened(folder.path(), &acknowledged));
+    }
+}
+
 #[test]
 fn nothing_acknowledged_is_lost_by_kill_9() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut acknowledged = Acknowledged::default();
-    for _ in 0..rounds(20) {
-        let mut command = child(folder.path(), "append", acknowledged.next());
-        kill_at_random(&mut command, &mut acknowledged);
-        assert_kept(folder.path(), &acknowledged);
-    }
-    assert!(acknowledged.batches.len() >= 10, "{}", acknowledged.batches.len());
+    kill_again_and_again("append", |_, _| true);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_by_kill_9_while_days_are_sealed() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut acknowledged = Acknowledged::default();
-    let mut sealed = 0;
-    for _ in 0..rounds(20) {
-        let mut command = child(folder.path(), "append-and-seal", acknowledged.next());
-        kill_at_random(&mut command, &mut acknowledged);
-        assert_kept(folder.path(), &acknowledged);
-        sealed = sealed.max(segments(folder.path()));
-    }
-    assert!(acknowledged.batches.len() >= 10, "{}", acknowledged.batches.len());
-    assert!(sealed >= 2, "{sealed} days were sealed");
+    kill_again_and_again("append-and-seal", |folder, _| segments(folder) >= 2);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_by_kill_9_while_days_come_in_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut acknowledged = Acknowledged::default();
-    for _ in 0..rounds(20) {
-        let mut command = child(folder.path(), "append-and-take-in", acknowledged.next());
-        command.env(FROM_TAKEN_IN, acknowledged.taken_in.to_string());
-        kill_at_random(&mut command, &mut acknowledged);
-        assert_kept(folder.path(), &acknowledged);
-    }
-    assert!(acknowledged.batches.len() >= 10, "{}", acknowledged.batches.len());
-    assert!(acknowledged.taken_in > 0);
+    kill_again_and_again("append-and-take-in", |_, acknowledged| acknowledged.taken_in > 0);
 }
 
 #[test]
