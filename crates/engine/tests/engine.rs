@@ -198,6 +198,7 @@ fn rig() -> Rig {
         alerts: store.clone(),
         watchlist: store.clone(),
         registry: store.clone(),
+        coverage: store.clone(),
         clock: Arc::new(SimulatedClock::at(Timestamp::from_secs(1_795_000_100))),
     };
     Rig { store, parts }

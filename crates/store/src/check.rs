@@ -4,10 +4,12 @@ use guiji_domain::{Digest, Sighting, SightingId, SightingStage, SortOrder, Store
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::codes::{Coded, NONE};
+use crate::context;
 use crate::day::Day;
 use crate::errors::sql;
 use crate::pack::{place, read_picture};
 use crate::partition::{RawSighting, checked_alert};
+use crate::road_record;
 use crate::segment::{self, Segment};
 use crate::store::Shared;
 
@@ -74,6 +76,7 @@ pub(crate) fn run(shared: &Shared) -> Result<CheckReport, StoreError> {
     let mut report = CheckReport::default();
     let structure = check_structure(&shared.registry().connection, "registry.db", &mut report);
     report.accept(structure)?;
+    check_context(shared, &mut report)?;
     let cameras = shared.registry().cameras();
     report.accept(cameras)?;
     let entries = shared.registry().entries();
@@ -99,6 +102,31 @@ pub(crate) fn run(shared: &Shared) -> Result<CheckReport, StoreError> {
         }
     }
     Ok(report)
+}
+
+fn check_context(shared: &Shared, report: &mut CheckReport) -> Result<(), StoreError> {
+    let failed = sql(DOING);
+    let connection = shared.context.connection();
+    let structure = check_structure(&connection, "context.db", report);
+    report.accept(structure)?;
+    let coverage = "SELECT camera, first, state, last, cause, checksum FROM coverage";
+    let corrections =
+        "SELECT sighting, plate, at, officer, case_number, reason, checksum FROM correction";
+    let mut statement = connection.prepare(coverage).map_err(&failed)?;
+    let mut rows = statement.query([]).map_err(&failed)?;
+    while let Some(row) = rows.next().map_err(&failed)? {
+        report.accept(context::coverage_of(row))?;
+    }
+    let mut statement = connection.prepare(corrections).map_err(&failed)?;
+    let mut rows = statement.query([]).map_err(&failed)?;
+    while let Some(row) = rows.next().map_err(&failed)? {
+        report.accept(context::correction_of(row))?;
+    }
+    let roads = context::stored_roads(&connection);
+    if let Some(Some(record)) = report.accept(roads)? {
+        report.accept(road_record::decode(&record))?;
+    }
+    Ok(())
 }
 
 impl CheckReport {
