@@ -432,7 +432,7 @@ impl Client {
         }
     }
 
-    /// The trajectory of a plate between two instants, where given.
+    /// The trajectory of a plate between two instants, where given, with sightings that may have been misread.
     ///
     /// # Errors
     /// What the server or the connection says.
@@ -442,11 +442,35 @@ impl Client {
         start: Option<Timestamp>,
         end: Option<Timestamp>,
     ) -> Result<pb::Trajectory, ClientError> {
+        self.get_trajectory(plate, start, end, false).await
+    }
+
+    /// The same of sightings that were read, or corrected, so.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn exact_trajectory(
+        &self,
+        plate: &str,
+        start: Option<Timestamp>,
+        end: Option<Timestamp>,
+    ) -> Result<pb::Trajectory, ClientError> {
+        self.get_trajectory(plate, start, end, true).await
+    }
+
+    async fn get_trajectory(
+        &self,
+        plate: &str,
+        start: Option<Timestamp>,
+        end: Option<Timestamp>,
+        exact_only: bool,
+    ) -> Result<pb::Trajectory, ClientError> {
         let request = pb::GetTrajectoryRequest {
             authority: self.authority(),
             plate: plate.to_owned(),
             start_time: start.map(timestamp_to_pb),
             end_time: end.map(timestamp_to_pb),
+            exact_only,
             ..Default::default()
         };
         let mut client = TrajectoryServiceClient::new(self.channel.clone());
