@@ -23,7 +23,7 @@ enum Command {
     Query(query::QueryArguments),
     /// Show a live table of the cameras of a running server.
     Watch(watch::WatchArguments),
-    /// Measure perception on labelled photos and clips.
+    /// Measure perception on labelled photos and clips, and the search for misread plates.
     Eval(eval::EvalArguments),
     /// Check that everything needed is here, and say what to do where it is not.
     Doctor(doctor::DoctorArguments),

@@ -3,15 +3,19 @@
 //! A lattice says how well its reads fit a text, all texts being equally common. They are not: the car next door with
 //! almost the same plate passes every day, and a text that no vehicle ever showed again was probably misread. So
 //!
-//! P(sought | reads) = L(sought) w(sought) / (L(sought) w(sought) + L(text) w(text) + L(rest) w(rest)),
+//! P(sought | reads) = L(sought) w(sought) / (Σ L(t) w(t) + L(rest) w(rest)),
 //!
-//! where L is the lattice's probability, `text` what was read, `rest` all other texts together, and w how often a plate
-//! passes: the sightings with exactly that text in the time asked about, without the one that is judged, plus 1/2 (the
-//! Krichevsky-Trofimov estimate: a plate never seen may pass too); the rest has 1/2.
+//! where L is the lattice's probability, t runs over what is sought and the likeliest texts of the lattice, `rest` is all
+//! other texts together, and w is how often a plate passes: the sightings with exactly that text in the time asked about,
+//! without the one that is judged, plus 1/2 (the Krichevsky-Trofimov estimate: a plate never seen may pass too); the rest
+//! has 1/2.
 
 use std::collections::HashMap;
 
-use guiji_domain::{Likely, PlatePattern, PlateText, Sighting, VehicleClass, VehicleColour};
+use guiji_domain::{
+    FusedPlate, Likely, PlateChar, PlatePattern, PlateState, PlateText, Position, Sighting,
+    VehicleClass, VehicleColour,
+};
 
 /// A sighting with the probability that it is of the plate.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,19 +30,37 @@ pub struct Ranked {
     pub misread: bool,
 }
 
-/// The texts whose commonness decides: that which is sought, and those that were read; at most `max`, those of the
-/// likeliest first.
+/// How many texts of a lattice are held against each other.
+const TEXTS: usize = 4;
+/// A less probable text of a lattice is not looked up: it would have to be fifty times as common to matter.
+const RIVAL_MIN: f32 = 0.01;
+
+/// The texts whose commonness decides: that which is sought, what was read, and what the reads may be besides; at most
+/// `max`, those of the likeliest first.
 pub fn rivals(sought: &PlateText, found: &[Likely], max: usize) -> Vec<PlateText> {
     let mut texts = vec![sought.clone()];
-    for text in found.iter().filter_map(|likely| likely.sighting.plate_text()) {
+    let read = found.iter().filter_map(|likely| read_of(&likely.sighting));
+    let alternatives = read.flat_map(|plate| {
+        let others = plate.lattice.top_texts(TEXTS);
+        let others = others.into_iter().filter(|(_, p)| *p >= RIVAL_MIN).map(|(text, _)| text);
+        std::iter::once(plate.text.clone()).chain(others)
+    });
+    for text in alternatives {
         if texts.len() >= max {
             break;
         }
-        if !texts.contains(text) {
-            texts.push(text.clone());
+        if !texts.contains(&text) {
+            texts.push(text);
         }
     }
     texts
+}
+
+fn read_of(sighting: &Sighting) -> Option<&FusedPlate> {
+    match &sighting.plate {
+        PlateState::Read(plate) => Some(plate),
+        PlateState::Unreadable | PlateState::NotRead => None,
+    }
 }
 
 /// Judges what the store found by how often each text was read in the time asked about; texts that are not in
@@ -48,19 +70,10 @@ pub fn rank(
     found: Vec<Likely>,
     counts: &HashMap<PlateText, u32>,
 ) -> Vec<Ranked> {
-    let seen = |text: &PlateText| counts.get(text).copied().unwrap_or(0);
     let ranked = found.into_iter().filter_map(|likely| {
-        let text = likely.sighting.plate_text()?.clone();
-        let by_reads = likely.probability;
-        let probability = if text == *sought {
-            // Its own reads are no evidence for its commonness.
-            posterior([(by_reads, seen(sought).saturating_sub(1)), (0.0, 0)])
-        } else {
-            let guiji_domain::PlateState::Read(plate) = &likely.sighting.plate else { return None };
-            let rival = (plate.lattice.probability(&text), seen(&text).saturating_sub(1));
-            posterior([(by_reads, seen(sought)), rival])
-        };
-        let misread = text != *sought;
+        let plate = read_of(&likely.sighting)?;
+        let (by_reads, misread) = (likely.probability, plate.text != *sought);
+        let probability = posterior(sought, by_reads, plate, counts);
         Some(Ranked { sighting: likely.sighting, probability, by_reads, misread })
     });
     let mut ranked: Vec<_> = ranked.collect();
@@ -68,12 +81,26 @@ pub fn rank(
     ranked
 }
 
-/// The formula of the module for the first of two texts, each with what the lattice says and how often else it passed.
-fn posterior([sought, rival]: [(f32, u32); 2]) -> f32 {
-    let weigh = |(likelihood, seen): (f32, u32)| f64::from(likelihood) * (f64::from(seen) + 0.5);
-    let rest = (1.0 - f64::from(sought.0) - f64::from(rival.0)).max(0.0) * 0.5;
-    let all = weigh(sought) + weigh(rival) + rest;
-    if all > 0.0 { (weigh(sought) / all) as f32 } else { 0.0 }
+/// The formula of the module.
+fn posterior(
+    sought: &PlateText,
+    by_reads: f32,
+    plate: &FusedPlate,
+    counts: &HashMap<PlateText, u32>,
+) -> f32 {
+    let weight = |text: &PlateText| {
+        let seen = counts.get(text).copied().unwrap_or(0);
+        // Its own reads are no evidence of how common its text is.
+        f64::from(seen.saturating_sub(u32::from(*text == plate.text))) + 0.5
+    };
+    let others: Vec<_> =
+        plate.lattice.top_texts(TEXTS).into_iter().filter(|(text, _)| text != sought).collect();
+    let own = f64::from(by_reads) * weight(sought);
+    let rivals: f64 = others.iter().map(|(text, p)| f64::from(*p) * weight(text)).sum();
+    let told: f64 = others.iter().map(|(_, p)| f64::from(*p)).sum();
+    let rest = (1.0 - f64::from(by_reads) - told).max(0.0) * 0.5;
+    let all = own + rivals + rest;
+    if all > 0.0 { (own / all) as f32 } else { 0.0 }
 }
 
 fn sort(ranked: &mut [Ranked]) {
@@ -90,7 +117,7 @@ pub fn rank_by_pattern(
     least: f32,
 ) -> Vec<Ranked> {
     let judged = sightings.into_iter().filter_map(|sighting| {
-        let guiji_domain::PlateState::Read(plate) = &sighting.plate else { return None };
+        let plate = read_of(&sighting)?;
         let probability = pattern.probability(&plate.lattice);
         let misread = !pattern.matches(&plate.text);
         (probability >= least).then_some(Ranked {
@@ -153,23 +180,23 @@ pub struct Misreading {
     /// Place in the plate, from 0.
     pub place: usize,
     /// What was read there; `None` where the text that was read had ended.
-    pub read: Option<guiji_domain::PlateChar>,
+    pub read: Option<PlateChar>,
     /// What stands there in the plate that was sought; `None` where that has ended.
-    pub sought: Option<guiji_domain::PlateChar>,
+    pub sought: Option<PlateChar>,
     /// What the reads say of the sought one, 0 to 1.
     pub probability: f32,
 }
 
 /// The characters in which a sighting's text differs from a plate.
 pub fn misreadings(sighting: &Sighting, sought: &PlateText) -> Vec<Misreading> {
-    let guiji_domain::PlateState::Read(plate) = &sighting.plate else { return Vec::new() };
+    let Some(plate) = read_of(sighting) else { return Vec::new() };
     let (mut read, mut want) = (plate.text.chars(), sought.chars());
     let pairs = (0..PlateText::CHARS_MAX).map(|place| (place, read.next(), want.next()));
     let differing = pairs.filter(|(_, read, sought)| read != sought);
     differing
         .map(|(place, read, sought)| {
             let position = plate.lattice.positions().get(place);
-            let floor = guiji_domain::Position::FLOOR;
+            let floor = Position::FLOOR;
             let probability = position.map_or(floor, |position| position.probability(sought));
             Misreading { place, read, sought, probability }
         })
@@ -229,6 +256,17 @@ mod tests {
         // 0.4 x 30.5 against 0.6 x 99.5 for a car that passes three times as often.
         assert!((judged(30, 100) - 12.2 / 71.9).abs() < 1e-3);
         assert!((judged(0, 1) - 0.4).abs() < 1e-3, "nothing known: as the reads say");
+    }
+
+    #[test]
+    fn a_plate_that_only_a_doubtful_read_shows_is_doubted() {
+        // 浙J12345 was read this once; 浙J12346, which it may be too, passes every day.
+        let sought = text("浙J12345");
+        let counts = HashMap::from([(sought.clone(), 1), (text("浙J12346"), 30)]);
+        let judged = &rank(&sought, vec![likely(doubtful(1), &sought)], &counts)[0];
+        assert!(!judged.misread);
+        // 0.6 x 0.5 against 0.4 x 30.5.
+        assert!((judged.probability - 0.3 / 12.5).abs() < 1e-3, "{}", judged.probability);
     }
 
     #[test]

@@ -104,8 +104,13 @@ fn point_text(point: &pb::TrajectoryPoint) -> String {
         .collect();
     let corrected: String =
         sighting.corrections.last().map_or_else(String::new, |c| format!("  says {}", c.officer));
-    let probability = point.probability * 100.0;
-    format!("{}  {place}  {probability:.1} % it{marks}{corrected}", sighting_row(sighting))
+    // Where nothing is to beware of, the read's confidence in the row says the same.
+    let probability = if marks.is_empty() {
+        String::new()
+    } else {
+        format!("  {:.1} % it", point.probability * 100.0)
+    };
+    format!("{}  {place}{probability}{marks}{corrected}", sighting_row(sighting))
 }
 
 fn leg_text(leg: &pb::Leg) -> String {

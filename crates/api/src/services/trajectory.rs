@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use guiji_analysis::coverage::{GapCoverage, judge};
 use guiji_analysis::tactics::stops::{StopPlace, StopSettings, stop_places};
@@ -146,30 +146,31 @@ impl Question {
         let page = corrected::search(parts, &query)?;
         let next = page.sightings.last().filter(|_| page.more).map(|last| last.captured.at);
         let corrections = corrected::latest_in(parts, self.span)?;
-        let mut seen: Vec<_> = page
-            .sightings
-            .into_iter()
-            .map(|sighting| match corrections.get(&sighting.id) {
-                Some(correction) if correction.plate == self.plate => {
-                    Seen { sighting, probability: 1.0, by: FoundBy::Correction }
-                }
-                Some(_) => Seen { sighting, probability: 0.0, by: FoundBy::Text },
-                None => Seen {
-                    probability: by_reads(&self.plate, &sighting),
-                    sighting,
-                    by: FoundBy::Text,
-                },
-            })
-            .collect();
-        if self.exact_only {
-            return Ok((seen, next));
-        }
         let last = next.unwrap_or(self.span.last());
         let span = TimeSpan::new(self.span.first(), last).unwrap_or(self.span);
         let query = LikelyQuery { plate: self.plate.clone(), span, limit: LIKELIEST_MAX };
+        let likely = likely::likeliest(parts.store.as_ref(), parts.likely.as_ref(), &query)?;
+        let judged: HashMap<_, _> =
+            likely.iter().map(|one| (one.sighting.id, one.probability)).collect();
+        let found = page.sightings.into_iter().map(|sighting| {
+            let (probability, by) = match corrections.get(&sighting.id) {
+                Some(correction) if correction.plate == self.plate => (1.0, FoundBy::Correction),
+                Some(_) => (0.0, FoundBy::Text),
+                // Provisional ones, and those beyond the likeliest, are not judged against others.
+                None => {
+                    let judged = judged.get(&sighting.id).copied();
+                    let by_reads = || by_reads(&self.plate, &sighting);
+                    (judged.unwrap_or_else(by_reads), FoundBy::Text)
+                }
+            };
+            Seen { sighting, probability, by }
+        });
+        let mut seen: Vec<_> = found.collect();
+        if self.exact_only {
+            return Ok((seen, next));
+        }
         let known: HashSet<_> = seen.iter().map(|s| s.sighting.id).collect();
         let room = POINTS_MAX.saturating_sub(seen.len()).max(POSSIBLE_MAX);
-        let likely = likely::likeliest(parts.store.as_ref(), parts.likely.as_ref(), &query)?;
         let misreads = likely
             .into_iter()
             .filter(|one| one.misread && !known.contains(&one.sighting.id))
