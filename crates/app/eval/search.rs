@@ -59,8 +59,9 @@ struct Figures {
     found_share: f64,
     /// Share of them before which at most four sightings of other vehicles stand, over all days.
     rank5_share: f64,
-    /// Share of them among the first five answers of the search over the hour around them.
-    rank5_hour_share: f64,
+    /// Share of them among the first five answers of the search for misreads only over the hour around them: the
+    /// vehicle's sightings that were read right, a dozen of a busy one, are left out as an ordinary search finds them.
+    rank5_misreads_hour_share: f64,
     /// Plates searched for to compare, as often as they pass.
     plates: usize,
     /// Their sightings, by texts that are the plate.
@@ -164,14 +165,14 @@ pub(crate) fn run(arguments: &SearchArguments) -> Result<ExitCode> {
 fn print_figures(figures: &Figures) {
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
     println!(
-        "reader error {}: {} of {} misread; {} searched for: {} found, {} behind at most 4 of others, {} among the first 5 of their hour; {:.1} ms a search",
+        "reader error {}: {} of {} misread; {} searched for: {} found, {} behind at most 4 of others, {} among the first 5 misreads of their hour; {:.1} ms a search",
         percent(figures.error_rate),
         figures.misreads,
         figures.sightings,
         figures.searches,
         percent(figures.found_share),
         percent(figures.rank5_share),
-        percent(figures.rank5_hour_share),
+        percent(figures.rank5_misreads_hour_share),
         figures.search_ms,
     );
     for (name, score) in [
@@ -216,7 +217,8 @@ fn measure(arguments: &SearchArguments, error_rate: f64) -> Result<Figures> {
         }
         let hour = TimeSpan::new(at.minus(HALF_HOUR), at.plus(HALF_HOUR))?;
         let ranked = search(&store, plate, hour)?;
-        rank5_hour += usize::from(ranked.iter().take(5).any(|one| one.sighting.id == *id));
+        let mut misreads = ranked.iter().filter(|one| one.misread).take(5);
+        rank5_hour += usize::from(misreads.any(|one| one.sighting.id == *id));
     }
 
     let every = (truth.read.len() / searches.max(&1)).max(1);
@@ -246,7 +248,7 @@ fn measure(arguments: &SearchArguments, error_rate: f64) -> Result<Figures> {
         searches: sought.len(),
         found_share: share(found),
         rank5_share: share(rank5),
-        rank5_hour_share: share(rank5_hour),
+        rank5_misreads_hour_share: share(rank5_hour),
         plates: plates.len(),
         exact: exact.score(),
         edit_distance_1: edit.score(),
@@ -309,7 +311,7 @@ mod tests {
         let figures = measure(&arguments, 0.05).unwrap();
         assert!(figures.searches == 150 && figures.misreads > 500, "{figures:?}");
         assert!(figures.rank5_share >= 0.95, "{figures:?}");
-        assert!(figures.rank5_hour_share >= 0.95, "{figures:?}");
+        assert!(figures.rank5_misreads_hour_share >= 0.95, "{figures:?}");
         let Figures { exact, edit_distance_1, likely, .. } = figures;
         assert_eq!(exact.misread_recall, 0.0, "no text of a misread is the plate");
         assert!(likely.recall > exact.recall, "{likely:?} {exact:?}");
