@@ -20,7 +20,7 @@ enum Command {
     /// Watch cameras: streams in, sightings, alerts and the API out.
     Run(run::RunArguments),
     /// Ask a running server.
-    Query(query::QueryArguments),
+    Query(Box<query::QueryArguments>),
     /// Show a live table of the cameras of a running server.
     Watch(watch::WatchArguments),
     /// Measure perception on labelled photos and clips, and the search for misread plates.
@@ -43,7 +43,7 @@ enum Command {
 pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         Command::Run(arguments) => run::run(arguments),
-        Command::Query(arguments) => query::run(arguments),
+        Command::Query(arguments) => query::run(*arguments),
         Command::Watch(arguments) => watch::run(arguments),
         Command::Eval(arguments) => eval::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
