@@ -1,6 +1,6 @@
 //! Search on probabilities over the store's seams: what `SearchLikely` and trajectories answer with.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use guiji_analysis::likely::{Ranked, rank, rivals};
 use guiji_domain::{
@@ -14,7 +14,8 @@ const RIVALS_MAX: usize = 64;
 const COMMON: usize = 30;
 
 /// The likeliest sightings of a plate, the most probable first: P(plate | reads), as
-/// [`guiji_analysis::likely`] has it.
+/// [`guiji_analysis::likely`] has it. As many as the query says, and as many misread ones, which a plate that passes often
+/// would else leave no room for.
 ///
 /// # Errors
 /// When the store fails.
@@ -23,7 +24,12 @@ pub fn likeliest(
     likely: &dyn LikelySearch,
     query: &LikelyQuery,
 ) -> Result<Vec<Ranked>, StoreError> {
-    let found = likely.likely(query)?;
+    let mut found = likely.likely(query)?;
+    if found.len() >= query.limit {
+        let known: HashSet<_> = found.iter().map(|one| one.sighting.id).collect();
+        let misreads = likely.misreads(query)?.into_iter();
+        found.extend(misreads.filter(|one| !known.contains(&one.sighting.id)));
+    }
     if found.is_empty() {
         return Ok(Vec::new());
     }

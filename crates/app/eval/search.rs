@@ -138,7 +138,7 @@ const START: Timestamp = Timestamp::from_secs(1_767_542_400);
 /// Sightings of a transaction.
 const CHUNK: usize = 5000;
 /// As many as `SearchLikely` looks at.
-const LIKELIEST_MAX: usize = 2000;
+const LIKELIEST_MAX: usize = 10_000;
 /// Either way of a sighting, for the search over an hour.
 const HALF_HOUR: Duration = Duration::from_secs(1800);
 

@@ -102,6 +102,13 @@ impl LikelySearch for MemoryStore {
         contents.sightings.values().for_each(|sighting| best.consider(sighting));
         Ok(best.finish())
     }
+
+    fn misreads(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
+        let contents = self.contents();
+        let mut best = Likeliest::misreads(query);
+        contents.sightings.values().for_each(|sighting| best.consider(sighting));
+        Ok(best.finish())
+    }
 }
 
 impl AlertLog for MemoryStore {

@@ -222,7 +222,16 @@ impl SightingStore for Store {
 
 impl LikelySearch for Store {
     fn likely(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
-        let mut best = Likeliest::new(query);
+        self.likeliest(Likeliest::new(query))
+    }
+
+    fn misreads(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
+        self.likeliest(Likeliest::misreads(query))
+    }
+}
+
+impl Store {
+    fn likeliest(&self, mut best: Likeliest<'_>) -> Result<Vec<Likely>, StoreError> {
         for partition in self.shared.partitions_by(SortOrder::NewestFirst) {
             let loose = best.wants(partition.summary().captured);
             let Some(view) = self.shared.view(&partition, loose)? else { continue };

@@ -69,6 +69,9 @@ impl LikelySearch for Sealing {
     fn likely(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
         self.0.likely(query)
     }
+    fn misreads(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
+        self.0.misreads(query)
+    }
 }
 
 impl AlertLog for Sealing {
@@ -846,6 +849,12 @@ proptest! {
             let likely = memory.likely(&query).unwrap();
             prop_assert_eq!(&durable.likely(&query).unwrap(), &likely, "{:?}", query);
             prop_assert_eq!(&sealed.likely(&query).unwrap(), &likely, "sealed {:?}", query);
+            let mut misreads = memory.likely(&LikelyQuery { limit: 9999, ..query.clone() }).unwrap();
+            misreads.retain(|one| one.misread);
+            misreads.truncate(query.limit);
+            prop_assert_eq!(&memory.misreads(&query).unwrap(), &misreads);
+            prop_assert_eq!(&durable.misreads(&query).unwrap(), &misreads, "{:?}", query);
+            prop_assert_eq!(&sealed.misreads(&query).unwrap(), &misreads, "sealed {:?}", query);
         }
         for store in [&durable, &sealed.0] {
             prop_assert!(store.check().unwrap().is_sound());
