@@ -20,10 +20,10 @@ enum Command {
     /// Watch cameras: streams in, sightings, alerts and the API out.
     Run(run::RunArguments),
     /// Ask a running server.
-    Query(query::QueryArguments),
+    Query(Box<query::QueryArguments>),
     /// Show a live table of the cameras of a running server.
     Watch(watch::WatchArguments),
-    /// Measure perception on labelled photos and clips.
+    /// Measure perception on labelled photos and clips, and the search for misread plates.
     Eval(eval::EvalArguments),
     /// Check that everything needed is here, and say what to do where it is not.
     Doctor(doctor::DoctorArguments),
@@ -45,7 +45,7 @@ enum Command {
 pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         Command::Run(arguments) => run::run(arguments),
-        Command::Query(arguments) => query::run(arguments),
+        Command::Query(arguments) => query::run(*arguments),
         Command::Watch(arguments) => watch::run(arguments),
         Command::Eval(arguments) => eval::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),

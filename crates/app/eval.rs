@@ -1,4 +1,4 @@
-//! `guiji eval`: the product's own perception on labelled photos and clips, in figures.
+//! `guiji eval`: the product's own perception on labelled photos and clips, and its search, in figures.
 //!
 //! What each figure means is in `docs/eval.md`.
 
@@ -11,6 +11,7 @@ mod output;
 mod plates;
 mod route;
 mod scenes;
+mod search;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,8 @@ enum What {
     Plates(plates::PlatesArguments),
     /// Read the plates of composed clips with exact truth, frame by frame and fused.
     Scenes(scenes::ScenesArguments),
+    /// Search a simulated county for plates that were misread.
+    Search(search::SearchArguments),
     /// Play a clip through the whole engine and say which vehicles passed.
     Clip(clip::ClipArguments),
 }
@@ -75,6 +78,7 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     match arguments.what {
         What::Plates(arguments) => plates::run(&arguments),
         What::Scenes(arguments) => scenes::run(&arguments),
+        What::Search(arguments) => search::run(&arguments),
         What::Clip(arguments) => clip::run(&arguments),
     }
 }

@@ -3,6 +3,10 @@
 //! `--json` prints the messages of `proto/guiji/v1` in the canonical JSON form of protocol buffers: one object for a
 //! single answer, one a line for lists and streams.
 
+mod export;
+mod likely;
+mod trajectory;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,7 +19,7 @@ use guiji_api::convert::{Word, timestamp_from_pb, timestamp_to_pb};
 use guiji_api::json::{JsonMessage, to_json};
 use guiji_api::pb;
 use guiji_domain::{
-    AlertStage, Clock as _, EvidenceKind, Heading, PlatePattern, PlateState, PlateText, Sighting,
+    AlertStage, Clock as _, EvidenceKind, Heading, PlatePattern, PlateState, Sighting,
     SightingStage, VehicleClass, VehicleColour,
 };
 
@@ -72,11 +76,16 @@ enum Question {
     /// Sightings by plate pattern, time, camera, class and colour.
     Search(Search),
     /// Where a vehicle went.
-    Trajectory {
+    Trajectory(trajectory::Asked),
+    /// Say what the plate of a sighting is; what was read stays.
+    Correct {
+        /// The sighting, as an answer named it.
+        sighting: String,
         /// The whole plate, like 浙J12345.
         plate: String,
-        #[command(flatten)]
-        window: Window,
+        /// How that is known.
+        #[arg(long)]
+        reason: String,
     },
     /// What rang.
     Alerts {
@@ -138,6 +147,8 @@ struct Search {
     /// At most this many.
     #[arg(long, default_value_t = 100)]
     limit: usize,
+    #[command(flatten)]
+    likely: likely::Likely,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -187,7 +198,10 @@ async fn ask(arguments: QueryArguments) -> Result<ExitCode> {
     let json = arguments.json;
     match arguments.question {
         Question::Search(search) => search.run(&client, json).await,
-        Question::Trajectory { plate, window } => trajectory(&client, json, &plate, &window).await,
+        Question::Trajectory(asked) => asked.run(&client, json).await,
+        Question::Correct { sighting, plate, reason } => {
+            correct(&client, json, &sighting, &plate, &reason).await
+        }
         Question::Alerts { after, follow } => alerts(&client, json, after, follow).await,
         Question::Live => live(&client, json).await,
         Question::Cameras => cameras(&client, json).await,
@@ -239,6 +253,9 @@ impl Search {
 
     async fn run(&self, client: &Client, json: bool) -> Result<ExitCode> {
         let filter = self.filter()?;
+        if self.likely.is_asked() {
+            return self.likely.run(client, json, filter, self.limit).await;
+        }
         let order = match self.first {
             Order::Newest => pb::SortOrder::NewestFirst,
             Order::Oldest => pb::SortOrder::OldestFirst,
@@ -283,66 +300,32 @@ fn circle(text: &str) -> Result<pb::Area> {
     Ok(pb::Area { shape: Some(pb::area::Shape::Circle(pb::Circle { centre, radius_m })) })
 }
 
-async fn trajectory(client: &Client, json: bool, plate: &str, window: &Window) -> Result<ExitCode> {
-    let plate = PlateText::parse(plate)?;
-    let [start, end] = window.ends()?;
-    let trajectory = client.trajectory(plate.as_str(), start, end).await?;
-    let any = !trajectory.points.is_empty();
+async fn correct(
+    client: &Client,
+    json: bool,
+    sighting: &str,
+    plate: &str,
+    reason: &str,
+) -> Result<ExitCode> {
+    let name = sighting_name(sighting);
+    let answer = client.correct_sighting(&name, plate, reason).await?;
+    let sighting = answer.sighting.context("the server's answer has no sighting")?;
     if json {
-        json_line(&trajectory)?;
-        return Ok(found(any));
+        json_line(&sighting)?;
+        return Ok(ExitCode::SUCCESS);
     }
-    if !any {
-        line(format_args!("{plate} was not seen"))?;
-        return Ok(found(false));
+    line(sighting_row(&sighting))?;
+    for correction in &sighting.corrections {
+        let time = correction.time.as_ref().map(pb_time).unwrap_or_default();
+        let pb::Correction { plate, officer, case_number, reason, .. } = correction;
+        line(format_args!("  {plate}  says {officer}, {time}, case {case_number}: {reason}"))?;
     }
-    line(format_args!("{plate}: {} sightings", trajectory.points.len()))?;
-    for (i, point) in trajectory.points.iter().enumerate() {
-        if let Some(leg) = i.checked_sub(1).and_then(|i| trajectory.legs.get(i)) {
-            line(format_args!("  │ {}", leg_text(leg)))?;
-        }
-        line(format_args!("  ● {}", point_text(point)))?;
-    }
-    for gap in &trajectory.gaps {
-        line(format_args!(
-            "  gap of {} after sighting {}",
-            seconds(gap.elapsed.as_ref()),
-            gap.leg_index + 1
-        ))?;
-    }
-    let distance = trajectory.distance_m / 1000.0;
-    line(format_args!("{distance:.2} km along great circles, the least that was driven"))?;
-    Ok(found(true))
+    Ok(ExitCode::SUCCESS)
 }
 
-fn point_text(point: &pb::TrajectoryPoint) -> String {
-    let Some(sighting) = &point.sighting else { return String::new() };
-    let place = point.position.as_ref().map_or_else(
-        || "camera no longer registered".to_owned(),
-        |p| format!("{:.5},{:.5}", p.latitude_deg, p.longitude_deg),
-    );
-    let marks: String = point
-        .flags()
-        .map(|flag| format!("  ({})", words(flag.as_str_name(), "POINT_FLAG_")))
-        .collect();
-    format!("{}  {place}{marks}", sighting_row(sighting))
-}
-
-fn leg_text(leg: &pb::Leg) -> String {
-    let mut text = format!("{} later", seconds(leg.elapsed.as_ref()));
-    if let Some(distance) = leg.distance_m {
-        text += &format!(", {:.2} km", distance / 1000.0);
-    }
-    if let Some(pb::ImpliedSpeed { low_kmh, best_kmh, high_kmh }) = leg.implied_speed {
-        let best =
-            best_kmh.map_or_else(|| "any speed".to_owned(), |best| format!("{best:.0} km/h"));
-        let high = high_kmh.map_or_else(|| "any".to_owned(), |high| format!("{high:.0}"));
-        text += &format!(", {best} ({low_kmh:.0} to {high})");
-    }
-    if leg.remark() != pb::LegRemark::Unspecified {
-        text += &format!("  {}", words(leg.remark().as_str_name(), "LEG_REMARK_"));
-    }
-    text
+/// People paste either form.
+fn sighting_name(sighting: &str) -> String {
+    if sighting.contains('/') { sighting.to_owned() } else { format!("sightings/{sighting}") }
 }
 
 /// The words of an enum's name: `LEG_REMARK_IMPOSSIBLE` is "impossible".
@@ -436,9 +419,7 @@ async fn cameras(client: &Client, json: bool) -> Result<ExitCode> {
 }
 
 async fn evidence(client: &Client, json: bool, sighting: &str, out: &Path) -> Result<ExitCode> {
-    let name =
-        if sighting.contains('/') { sighting.to_owned() } else { format!("sightings/{sighting}") };
-    let sighting = client.sighting(&name).await?;
+    let sighting = client.sighting(&sighting_name(sighting)).await?;
     std::fs::create_dir_all(out).with_context(|| format!("make the folder {}", out.display()))?;
     let saved = save_evidence(client, &sighting, out).await?;
     for (path, evidence) in &saved {

@@ -121,6 +121,10 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
         alerts: store.clone(),
         audit: audit.clone(),
         watchlist: store.clone(),
+        likely: store.clone(),
+        coverage: store.clone(),
+        roads: store.clone(),
+        corrections: store.clone(),
         cameras: cameras.clone(),
         clock: clock.clone(),
         intake: engine.intake(),
@@ -238,7 +242,8 @@ fn start_engine(config: &Config, store: Arc<Store>, clock: Arc<dyn Clock>) -> Re
         store: store.clone(),
         alerts: store.clone(),
         watchlist: store.clone(),
-        registry: store,
+        registry: store.clone(),
+        coverage: store,
         clock,
     };
     Engine::start(parts, settings).context("start the engine")

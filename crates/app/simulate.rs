@@ -1,5 +1,7 @@
 //! `guiji simulate`: sightings of a made-up county, to a running server or into files.
 
+mod surroundings;
+
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -38,12 +40,12 @@ enum Simulated {
 pub(crate) struct CountyArguments {
     #[command(flatten)]
     size: CountySize,
-    /// Import cameras and sightings into this running server, HOST:PORT.
+    /// Import cameras, roads, coverage and sightings into this running server, HOST:PORT.
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "out", required_unless_present = "out")]
     server: Option<String>,
     #[command(flatten)]
     access: AccessFiles,
-    /// Write cameras.csv, sightings.jsonl and truth.jsonl into this folder.
+    /// Write cameras.csv, roads.geojson, coverage.jsonl, sightings.jsonl and truth.jsonl into this folder.
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Why the server is told.
@@ -153,6 +155,22 @@ async fn import(
         answer.registered_count, answer.present_count
     );
 
+    let roads = surroundings::roads_geojson(&county).into_bytes();
+    let answer = client.import_road_graph(roads).await.context("import the roads")?;
+    println!(
+        "roads: {} pieces, {:.0} km, {} cameras at them",
+        answer.edge_count, answer.length_km, answer.camera_count
+    );
+    let coverage = surroundings::coverage(&county).iter().map(pb::Coverage::from).collect();
+    let answer = client.import_coverage(coverage).await.context("import the coverage")?;
+    if let Some(refusal) = answer.refusals.first() {
+        bail!("{} intervals are refused, the first: {}", answer.refused_count, told(refusal));
+    }
+    println!(
+        "coverage: {} intervals kept, {} there already",
+        answer.stored_count, answer.present_count
+    );
+
     let bar = progress(county.settings().sightings);
     let (chunks, mut made) = mpsc::channel(CHUNKS_AHEAD);
     let making = tokio::task::spawn_blocking(move || {
@@ -254,6 +272,13 @@ fn write_files(county: &County, folder: &Path) -> Result<()> {
         File::create(&path).map(BufWriter::new).with_context(|| format!("write {}", path.display()))
     };
     write_cameras(county, create("cameras.csv")?).context("write cameras.csv")?;
+    fs::write(folder.join("roads.geojson"), surroundings::roads_geojson(county))
+        .context("write roads.geojson")?;
+    let mut coverage = create("coverage.jsonl")?;
+    for interval in surroundings::coverage(county) {
+        writeln!(coverage, "{}", to_json(&pb::Coverage::from(&interval))?)?;
+    }
+    coverage.flush().context("write coverage.jsonl")?;
     let (mut sightings, mut truth) = (create("sightings.jsonl")?, create("truth.jsonl")?);
     write_planted(county, &mut truth).context("write truth.jsonl")?;
     let bar = progress(county.settings().sightings);
@@ -355,11 +380,13 @@ mod tests {
         let read = |part: &str| {
             let folder = folder.path().join(part);
             write_files(&County::new(settings).unwrap(), &folder).unwrap();
-            ["cameras.csv", "sightings.jsonl", "truth.jsonl"]
+            ["cameras.csv", "sightings.jsonl", "truth.jsonl", "roads.geojson", "coverage.jsonl"]
                 .map(|name| fs::read_to_string(folder.join(name)).unwrap())
         };
-        let [cameras, sightings, truth] = read("a");
-        assert_eq!(read("b"), [cameras.clone(), sightings.clone(), truth.clone()]);
+        let all = read("a");
+        assert_eq!(read("b"), all);
+        let [cameras, sightings, truth, _, coverage] = all;
+        assert!(coverage.lines().count() > guiji_county::CAMERAS, "with outages");
         assert_eq!(cameras.lines().count(), 1 + guiji_county::CAMERAS);
         let lines = |text: &str| -> Vec<serde_json::Value> {
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

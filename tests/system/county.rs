@@ -73,7 +73,8 @@ fn an_imported_county_is_stored_once_survives_and_can_be_asked_about() {
         .filter(|p| p.sighting.plate_text() == Some(&clone.plate))
         .map(|p| format!("sightings/{}", p.sighting.id))
         .collect();
-    let way = runtime.block_on(client.trajectory(clone.plate.as_str(), None, None)).expect("a way");
+    let way =
+        runtime.block_on(client.exact_trajectory(clone.plate.as_str(), None, None)).expect("a way");
     let found: Vec<_> =
         way.points.iter().filter_map(|p| Some(p.sighting.as_ref()?.name.clone())).collect();
     assert!(expected.len() > 10 && found == expected, "{found:?} is not {expected:?}");

@@ -25,9 +25,12 @@
 //! 0.1 ms, matching one sighting against 100,000 plates below 1 µs.
 
 mod assignment;
+pub mod coverage;
 pub mod fusion;
+pub mod likely;
 pub mod motion;
 pub mod passage;
+pub mod roads;
 pub mod tactics;
 pub mod tracker;
 pub mod trajectory;

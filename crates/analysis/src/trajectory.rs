@@ -2,12 +2,20 @@
 //!
 //! Nothing is dropped: a sighting at a camera that is no longer registered is a point without a position, a doubtful
 //! one is marked. Speeds carry the uncertainty of both clocks, and a conflict (two places too far apart for the time
-//! between) is only said when no error of the clocks could explain it.
+//! between) is only said when no error of the clocks could explain it, and by the great circle, which no road undercuts,
+//! whatever a road graph lacks.
+//!
+//! Sightings whose plate was read as another one come in with the probability that it is this plate all the same. What
+//! is probable enough and could have been driven is a point of the way, marked; the rest stands beside it
+//! ([`Trajectory::possible`]).
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use guiji_domain::{Camera, CameraId, GeoPoint, PlateState, Sighting};
+use guiji_domain::{Camera, CameraId, GeoPoint, PlateState, Sighting, TimeSpan};
+
+use crate::coverage::{DistanceBasis, cameras_on_likely_ways, road_bound_m};
+use crate::roads::RoadNetwork;
 
 /// What counts as doubtful, as a gap and as a conflict.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +30,12 @@ pub struct TrajectorySettings {
     pub gap_after: Duration,
     /// Nearer than this, two places are the same: no speed is said, metres.
     pub same_place_m: f64,
+    /// No vehicle drives faster on an ordinary leg, km/h: the least time that a leg takes.
+    pub fast_above_kmh: f64,
+    /// Shorter than this, a stay is not told from traffic.
+    pub dwell_min: Duration,
+    /// A sighting whose plate was read otherwise is part of the way from this probability on.
+    pub misread_min: f32,
 }
 
 impl Default for TrajectorySettings {
@@ -32,7 +46,40 @@ impl Default for TrajectorySettings {
             impossible_above_kmh: 200.0,
             gap_after: Duration::from_secs(30 * 60),
             same_place_m: 30.0,
+            fast_above_kmh: 120.0,
+            dwell_min: Duration::from_secs(10 * 60),
+            misread_min: 0.1,
         }
+    }
+}
+
+/// How a sighting came to be taken for the vehicle's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FoundBy {
+    /// Its plate was read so.
+    Text,
+    /// Another text was read, which may have been a misread.
+    Misread,
+    /// A person said so.
+    Correction,
+}
+
+/// A sighting that may be the vehicle's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// The sighting.
+    pub sighting: Sighting,
+    /// The probability that it is this plate, 0 to 1.
+    pub probability: f32,
+    /// How it was found.
+    pub by: FoundBy,
+}
+
+impl Seen {
+    /// A sighting whose plate was read so.
+    pub fn read(sighting: Sighting) -> Self {
+        let probability = confidence(&sighting);
+        Self { sighting, probability, by: FoundBy::Text }
     }
 }
 
@@ -45,9 +92,23 @@ pub struct Trajectory {
     pub legs: Vec<Leg>,
     /// Legs over which the vehicle's whereabouts are unknown, in order.
     pub gaps: Vec<Gap>,
-    /// Sum of the legs' distances, metres along great circles: at most what was driven. Legs in conflict and legs
-    /// without a distance are left out.
+    /// Sum of the distances between the points that are not misreads, metres: at most what was driven where they go
+    /// along great circles or along the shortest roads. Legs in conflict and legs without a distance are left out.
     pub distance_m: f64,
+    /// Sightings that may be the vehicle's, but are too improbable or could not have been driven to: in order of
+    /// capture time, ties by id.
+    pub possible: Vec<Possible>,
+}
+
+/// A sighting beside the way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Possible {
+    /// The sighting with its probability.
+    pub seen: Seen,
+    /// Where the camera stands; `None` when it is not registered any more.
+    pub position: Option<GeoPoint>,
+    /// Whether no vehicle could have come there from the point before, or from there to the point after.
+    pub impossible: bool,
 }
 
 /// One sighting of the way.
@@ -59,7 +120,11 @@ pub struct Point {
     pub position: Option<GeoPoint>,
     /// Probability that the plate was read right, 0 to 1; 0 when it was not read.
     pub confidence: f32,
-    /// Whether the confidence is low.
+    /// Probability that it is the plate of this way, 0 to 1.
+    pub probability: f32,
+    /// How it was found.
+    pub by: FoundBy,
+    /// Whether the probability is low.
     pub doubtful: bool,
     /// Whether a leg to or from here is in conflict.
     pub conflict: bool,
@@ -72,17 +137,31 @@ pub struct Leg {
     pub from: usize,
     /// Index of the later point.
     pub to: usize,
-    /// Great-circle distance between the cameras, metres: the road is at least as long. `None` when a position is
-    /// unknown.
+    /// Distance between the cameras, metres. `None` when a position is unknown.
     pub distance_m: Option<f64>,
+    /// What the distance goes along.
+    pub basis: DistanceBasis,
+    /// Great-circle distance between the cameras, metres: no road is shorter.
+    pub straight_m: Option<f64>,
     /// Time between the two captures.
     pub elapsed: Duration,
     /// How far `elapsed` may be off: the sum of both clocks' uncertainties.
     pub elapsed_uncertainty: Duration,
-    /// Mean speed along the great circle, so at most what was driven. `None` without a distance or at the same place.
+    /// Mean speed over the distance, so at most what was driven. `None` without a distance or at the same place.
     pub speed: Option<ImpliedSpeed>,
+    /// The stay on the way; `None` when it needs none.
+    pub dwell: Option<Dwell>,
     /// What is remarkable about it.
     pub remark: Option<Remark>,
+}
+
+/// A stay between two points. Cameras see it only from its sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dwell {
+    /// It lasted at least this long: what a drive at the slowest ordinary speed, and the clocks, leave of the time.
+    pub least: Duration,
+    /// And at most this long: what a drive at the fastest ordinary speed leaves.
+    pub most: Duration,
 }
 
 /// A speed with both ends of its error bar, km/h.
@@ -120,52 +199,87 @@ pub struct Gap {
 }
 
 impl Trajectory {
-    /// Orders the sightings and says what lies between them, with ordinary settings.
+    /// Orders the sightings and says what lies between them, with ordinary settings, along great circles.
     pub fn build(sightings: &[Sighting], cameras: &[Camera]) -> Self {
-        Self::build_with(&TrajectorySettings::default(), sightings, cameras)
+        let seen = sightings.iter().cloned().map(Seen::read).collect();
+        Self::build_on(&TrajectorySettings::default(), seen, cameras, None)
     }
 
-    /// The same with settings. Of a sighting given twice, the final form counts.
-    pub fn build_with(
+    /// The same of sightings found in several ways, along roads where there are any. Of a sighting given twice, the
+    /// final form counts, and the surer way of finding it: a person's word before a text before a misread.
+    pub fn build_on(
         settings: &TrajectorySettings,
-        sightings: &[Sighting],
+        mut seen: Vec<Seen>,
         cameras: &[Camera],
+        roads: Option<&RoadNetwork>,
     ) -> Self {
         let positions: HashMap<&CameraId, GeoPoint> =
             cameras.iter().map(|c| (&c.id, c.position)).collect();
-        let mut ordered: Vec<_> = sightings.iter().collect();
-        ordered.sort_by_key(|s| (s.id, std::cmp::Reverse(s.stage)));
-        ordered.dedup_by_key(|s| s.id);
-        ordered.sort_by_key(|s| (s.captured.at, s.id));
-
-        let mut points: Vec<_> = ordered
-            .into_iter()
-            .map(|sighting| {
-                let confidence = match &sighting.plate {
-                    PlateState::Read(plate) => plate.confidence,
-                    PlateState::Unreadable | PlateState::NotRead => 0.0,
-                };
-                Point {
-                    sighting: sighting.clone(),
-                    position: positions.get(&sighting.camera).copied(),
-                    confidence,
-                    doubtful: confidence.is_nan() || confidence < settings.confidence_min,
-                    conflict: false,
-                }
-            })
-            .collect();
-        let legs: Vec<_> = (1..points.len()).map(|to| leg(settings, &points, to - 1, to)).collect();
+        let rank = |by| match by {
+            FoundBy::Correction => 0,
+            FoundBy::Text => 1,
+            FoundBy::Misread => 2,
+        };
+        seen.sort_by_key(|s| (s.sighting.id, std::cmp::Reverse(s.sighting.stage), rank(s.by)));
+        seen.dedup_by_key(|s| s.sighting.id);
+        seen.sort_by_key(|s| (s.sighting.captured.at, s.sighting.id));
+        let point = |seen: &Seen| Point {
+            position: positions.get(&seen.sighting.camera).copied(),
+            confidence: confidence(&seen.sighting),
+            probability: seen.probability,
+            by: seen.by,
+            doubtful: seen.probability.is_nan() || seen.probability < settings.confidence_min,
+            conflict: false,
+            sighting: seen.sighting.clone(),
+        };
+        let (mut points, mut possible) = (Vec::with_capacity(seen.len()), Vec::new());
+        for (at, one) in seen.iter().enumerate() {
+            if one.by != FoundBy::Misread {
+                points.push(point(one));
+                continue;
+            }
+            // Could it have come from the last sure point before, and gone on to the first after?
+            let sure = |s: &&Seen| s.by != FoundBy::Misread;
+            let (before, after) =
+                (seen[..at].iter().rev().find(sure), seen[at + 1..].iter().find(sure));
+            let pair = |a: &Seen, b: &Seen| leg(settings, &[point(a), point(b)], 0, 1, None).remark;
+            let impossible = [before.map(|b| pair(b, one)), after.map(|a| pair(one, a))]
+                .contains(&Some(Some(Remark::Impossible)));
+            if impossible || one.probability.is_nan() || one.probability < settings.misread_min {
+                let position = positions.get(&one.sighting.camera).copied();
+                possible.push(Possible { seen: one.clone(), position, impossible });
+            } else {
+                points.push(point(one));
+            }
+        }
+        let legs: Vec<_> =
+            (1..points.len()).map(|to| leg(settings, &points, to - 1, to, roads)).collect();
         for leg in legs.iter().filter(|l| l.remark == Some(Remark::Impossible)) {
             points[leg.from].conflict = true;
             points[leg.to].conflict = true;
         }
         let gaps = legs.iter().enumerate().filter_map(|(i, l)| gap(settings, i, l)).collect();
-        let distance_m = legs
-            .iter()
-            .filter(|l| l.remark != Some(Remark::Impossible))
-            .filter_map(|l| l.distance_m)
-            .sum();
-        Self { points, legs, gaps, distance_m }
+        let distance_m = sure_distance_m(settings, &points, &legs, roads);
+        Self { points, legs, gaps, distance_m, possible }
+    }
+
+    /// The time of a gap, by the clocks of both ends.
+    pub fn gap_span(&self, gap: &Gap) -> Option<TimeSpan> {
+        let leg = self.legs.get(gap.leg)?;
+        let ends = [leg.from, leg.to].map(|i| self.points.get(i).map(|p| p.sighting.captured.at));
+        TimeSpan::new(ends[0]?, ends[1]?).ok()
+    }
+
+    /// The cameras on the likely ways of a gap; see [`crate::coverage`].
+    pub fn gap_cameras(
+        &self,
+        gap: &Gap,
+        cameras: &[Camera],
+        roads: Option<&RoadNetwork>,
+    ) -> Option<(DistanceBasis, Vec<CameraId>)> {
+        let leg = self.legs.get(gap.leg)?;
+        let [from, to] = [leg.from, leg.to].map(|i| &self.points[i].sighting.camera);
+        cameras_on_likely_ways(from, to, cameras, roads)
     }
 
     /// Largest uncertainty of any point's capture time.
@@ -174,25 +288,91 @@ impl Trajectory {
     }
 }
 
-fn leg(settings: &TrajectorySettings, points: &[Point], from: usize, to: usize) -> Leg {
+fn confidence(sighting: &Sighting) -> f32 {
+    match &sighting.plate {
+        PlateState::Read(plate) => plate.confidence,
+        PlateState::Unreadable | PlateState::NotRead => 0.0,
+    }
+}
+
+/// A misread in between must not lengthen the way: where there is one, the way is measured past it.
+fn sure_distance_m(
+    settings: &TrajectorySettings,
+    points: &[Point],
+    legs: &[Leg],
+    roads: Option<&RoadNetwork>,
+) -> f64 {
+    let sure: Vec<_> = (0..points.len()).filter(|i| points[*i].by != FoundBy::Misread).collect();
+    let pairs = sure.iter().zip(sure.iter().skip(1));
+    let legs = pairs.map(|(from, to)| match legs.get(*from) {
+        Some(leg) if *to == from + 1 => leg.clone(),
+        _ => leg(settings, points, *from, *to, roads),
+    });
+    legs.filter(|l| l.remark != Some(Remark::Impossible)).filter_map(|l| l.distance_m).sum()
+}
+
+fn leg(
+    settings: &TrajectorySettings,
+    points: &[Point],
+    from: usize,
+    to: usize,
+    roads: Option<&RoadNetwork>,
+) -> Leg {
     let (a, b) = (&points[from], &points[to]);
     let (left, arrived) = (a.sighting.captured, b.sighting.captured);
     let elapsed = arrived.at.since(left.at);
     let elapsed_uncertainty = left.uncertainty.saturating_add(arrived.uncertainty);
-    let distance_m = a.position.zip(b.position).map(|(a, b)| a.distance_m(&b));
-    let moved_m = distance_m.filter(|d| *d > settings.same_place_m);
-    let speed = moved_m.map(|distance_m| ImpliedSpeed {
+    let straight_m = a.position.zip(b.position).map(|(a, b)| a.distance_m(&b));
+    let moved = straight_m.is_some_and(|d| d > settings.same_place_m);
+    let by_road = roads.zip(straight_m).filter(|_| moved).and_then(|(roads, straight_m)| {
+        let bound_m = road_bound_m(straight_m);
+        let found = roads.distance_m(&a.sighting.camera, &b.sighting.camera, bound_m)?;
+        // Cameras stand beside the road: their places on it may be a little nearer to each other.
+        Some(found.max(straight_m))
+    });
+    let basis = if by_road.is_some() { DistanceBasis::Roads } else { DistanceBasis::GreatCircle };
+    let distance_m = by_road.or(straight_m);
+    let speed_over = |distance_m: f64| ImpliedSpeed {
         low_kmh: kmh(distance_m, elapsed.saturating_add(elapsed_uncertainty)),
         best_kmh: kmh(distance_m, elapsed),
         high_kmh: kmh(distance_m, elapsed.saturating_sub(elapsed_uncertainty)),
-    });
-    let remark = match speed {
-        Some(s) if s.low_kmh > settings.impossible_above_kmh => Some(Remark::Impossible),
-        Some(s) if s.high_kmh < settings.slow_below_kmh => Some(Remark::Slow),
-        Some(_) => None,
-        None => distance_m.map(|_| Remark::Returned),
     };
-    Leg { from, to, distance_m, elapsed, elapsed_uncertainty, speed, remark }
+    let speed = distance_m.filter(|_| moved).map(speed_over);
+    let least = straight_m.filter(|_| moved).map(speed_over);
+    let remark = match (speed, least) {
+        (_, Some(least)) if least.low_kmh > settings.impossible_above_kmh => {
+            Some(Remark::Impossible)
+        }
+        (Some(s), _) if s.high_kmh < settings.slow_below_kmh => Some(Remark::Slow),
+        (Some(_), _) => None,
+        (None, _) => distance_m.map(|_| Remark::Returned),
+    };
+    let dwell = dwell(settings, distance_m, elapsed, elapsed_uncertainty);
+    Leg {
+        from,
+        to,
+        distance_m,
+        basis,
+        straight_m,
+        elapsed,
+        elapsed_uncertainty,
+        speed,
+        dwell,
+        remark,
+    }
+}
+
+fn dwell(
+    settings: &TrajectorySettings,
+    distance_m: Option<f64>,
+    elapsed: Duration,
+    uncertainty: Duration,
+) -> Option<Dwell> {
+    let distance_m = distance_m?;
+    let drive = |kmh: f64| Duration::from_secs_f64(distance_m / (kmh.max(0.1) / 3.6));
+    let least = elapsed.saturating_sub(uncertainty).saturating_sub(drive(settings.slow_below_kmh));
+    let most = elapsed.saturating_add(uncertainty).saturating_sub(drive(settings.fast_above_kmh));
+    (least >= settings.dwell_min).then_some(Dwell { least, most })
 }
 
 fn gap(settings: &TrajectorySettings, index: usize, leg: &Leg) -> Option<Gap> {
@@ -320,6 +500,86 @@ mod tests {
         let way = Trajectory::build(&[first, last.clone()], &cameras());
         assert_eq!(way.points.len(), 1);
         assert_eq!(way.points[0].sighting, last);
+    }
+
+    fn found(sighting: Sighting, probability: f32, by: FoundBy) -> Seen {
+        Seen { sighting, probability, by }
+    }
+
+    #[test]
+    fn misreads_join_the_way_where_they_could_have_been_driven() {
+        let settings = TrajectorySettings::default();
+        let read = |camera, at_s| Seen::read(sighting(camera, at_s, 50, 0.95));
+        let maybe = |camera, at_s, p| found(sighting(camera, at_s, 50, 0.5), p, FoundBy::Misread);
+        // b lies on the way from a to c; at 205 s nobody comes to c from b, seen at 200 s: 3200 km/h.
+        let seen = vec![
+            read("a", 0),
+            read("c", 400),
+            maybe("b", 100, 0.4),
+            maybe("b", 300, 0.01),
+            maybe("a", 395, 0.9),
+            found(sighting("b", 120, 50, 0.2), 1.0, FoundBy::Correction),
+        ];
+        let way = Trajectory::build_on(&settings, seen, &cameras(), None);
+        let shown: Vec<_> = way
+            .points
+            .iter()
+            .map(|p| (p.sighting.camera.as_str(), p.probability, p.doubtful, p.by))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("a", 0.95, false, FoundBy::Text),
+                ("b", 0.4, true, FoundBy::Misread),
+                ("b", 1.0, false, FoundBy::Correction),
+                ("c", 0.95, false, FoundBy::Text),
+            ]
+        );
+        let beside: Vec<_> =
+            way.possible.iter().map(|p| (p.seen.probability, p.impossible)).collect();
+        assert_eq!(beside, [(0.01, false), (0.9, true)]);
+        // a to b, corrected, to c: the misread changes nothing.
+        assert!((way.distance_m - 5560.0).abs() < 5.0, "{}", way.distance_m);
+    }
+
+    #[test]
+    fn a_misread_elsewhere_does_not_lengthen_the_way() {
+        let maybe = found(sighting("c", 1000, 50, 0.5), 0.3, FoundBy::Misread);
+        let seen = vec![
+            Seen::read(sighting("a", 0, 50, 0.9)),
+            maybe,
+            Seen::read(sighting("b", 2000, 50, 0.9)),
+        ];
+        let way = Trajectory::build_on(&TrajectorySettings::default(), seen, &cameras(), None);
+        assert_eq!(way.points.len(), 3);
+        assert!((way.distance_m - 1112.0).abs() < 1.0, "{}", way.distance_m);
+    }
+
+    #[test]
+    fn roads_give_distances_and_the_crow_the_conflicts() {
+        let node = |lat| GeoPoint::new(lat, 121.0).unwrap();
+        // Twice as long as it looks.
+        let edge = RoadEdge { from: 0, to: 1, length_m: 11_120.0, limit_kmh: None, one_way: false };
+        let graph = RoadGraph::new(vec![node(29.0), node(29.05)], vec![edge]).unwrap();
+        let roads = RoadNetwork::new(std::sync::Arc::new(graph), &cameras());
+        let settings = TrajectorySettings::default();
+        let way = |seconds| {
+            let seen =
+                [("a", 0), ("c", seconds)].map(|(c, at)| Seen::read(sighting(c, at, 50, 0.9)));
+            Trajectory::build_on(&settings, seen.to_vec(), &cameras(), Some(&roads))
+        };
+        let leg = &way(400).legs[0];
+        assert_eq!(leg.basis, DistanceBasis::Roads);
+        assert!((leg.distance_m.unwrap() - 11_120.0).abs() < 1.0, "{leg:?}");
+        assert!((leg.straight_m.unwrap() - 5560.0).abs() < 1.0);
+        assert!((leg.speed.unwrap().best_kmh - 100.1).abs() < 0.1);
+        // 267 km/h along this road, 133 as the crow flies: a road may be missing, so it is no conflict.
+        assert_eq!(way(150).legs[0].remark, None);
+        assert_eq!(way(80).legs[0].remark, Some(Remark::Impossible));
+        // A drive of 11.12 km at 20 km/h takes 2002 s, at 120 km/h 334 s.
+        let dwell = way(7200).legs[0].dwell.unwrap();
+        assert_eq!((dwell.least.as_secs(), dwell.most.as_secs()), (5198, 6866));
+        assert_eq!(way(2000).legs[0].dwell, None);
     }
 
     proptest! {

@@ -10,6 +10,7 @@ use tracing::error;
 
 use crate::auth::{Caller, Method, Reach};
 use crate::error::Problem;
+use crate::network::NetworkCache;
 use crate::violations::{Violations, check_authority};
 use crate::{ApiParts, ApiSettings, pb};
 
@@ -22,6 +23,7 @@ pub(crate) struct Core {
     store_calls: Arc<Semaphore>,
     draining: watch::Receiver<bool>,
     watchlist_writing: Mutex<()>,
+    pub(crate) networks: Arc<NetworkCache>,
 }
 
 impl Core {
@@ -40,6 +42,7 @@ impl Core {
             settings,
             draining,
             watchlist_writing: Mutex::new(()),
+            networks: Arc::default(),
         }
     }
 

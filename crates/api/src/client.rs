@@ -20,7 +20,9 @@ use crate::convert::{duration_to_pb, timestamp_to_pb};
 use crate::pb;
 use crate::pb::alert_service_client::AlertServiceClient;
 use crate::pb::camera_service_client::CameraServiceClient;
+use crate::pb::correction_service_client::CorrectionServiceClient;
 use crate::pb::import_service_client::ImportServiceClient;
+use crate::pb::likely_service_client::LikelyServiceClient;
 use crate::pb::sighting_service_client::SightingServiceClient;
 use crate::pb::trajectory_service_client::TrajectoryServiceClient;
 use crate::pb::watchlist_service_client::WatchlistServiceClient;
@@ -278,6 +280,78 @@ impl Client {
         SightingImport { authority: self.authority(), chunks, answer }
     }
 
+    /// Imports what cameras could see.
+    ///
+    /// # Errors
+    /// What the server or the connection says. Intervals that were refused are in the answer.
+    pub async fn import_coverage(
+        &self,
+        coverage: Vec<pb::Coverage>,
+    ) -> Result<pb::ImportCoverageResponse, ClientError> {
+        /// Well below 4 MiB.
+        const CHUNK: usize = 5000;
+        let authority = self.authority();
+        let chunks: Vec<_> = coverage.chunks(CHUNK).map(<[_]>::to_vec).collect();
+        let messages = chunks.into_iter().chain([Vec::new()]).map(move |coverage| {
+            pb::ImportCoverageRequest { authority: authority.clone(), coverage }
+        });
+        let mut client = ImportServiceClient::new(self.channel.clone());
+        let stream = tokio_stream::iter(messages);
+        Ok(client.import_coverage(stream).await?.into_inner())
+    }
+
+    /// Imports the roads, GeoJSON, in the place of those before.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn import_road_graph(
+        &self,
+        geojson: Vec<u8>,
+    ) -> Result<pb::ImportRoadGraphResponse, ClientError> {
+        const CHUNK: usize = 1 << 20;
+        let authority = self.authority();
+        let chunks: Vec<_> = geojson.chunks(CHUNK).map(<[_]>::to_vec).collect();
+        let messages = chunks.into_iter().chain([Vec::new()]).map(move |geojson| {
+            pb::ImportRoadGraphRequest { authority: authority.clone(), geojson }
+        });
+        let mut client = ImportServiceClient::new(self.channel.clone());
+        let stream = tokio_stream::iter(messages);
+        Ok(client.import_road_graph(stream).await?.into_inner())
+    }
+
+    /// The likeliest sightings of what is known of a plate. The request's authority is filled in.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn search_likely(
+        &self,
+        request: pb::SearchLikelyRequest,
+    ) -> Result<pb::SearchLikelyResponse, ClientError> {
+        let request = pb::SearchLikelyRequest { authority: self.authority(), ..request };
+        let mut client = LikelyServiceClient::new(self.channel.clone());
+        Ok(client.search_likely(request).await?.into_inner())
+    }
+
+    /// Says what the plate of `sightings/ID` is, and how that is known.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn correct_sighting(
+        &self,
+        name: &str,
+        plate: &str,
+        reason: &str,
+    ) -> Result<pb::CorrectSightingResponse, ClientError> {
+        let request = pb::CorrectSightingRequest {
+            authority: self.authority(),
+            name: name.to_owned(),
+            plate: plate.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let mut client = CorrectionServiceClient::new(self.channel.clone());
+        Ok(client.correct_sighting(request).await?.into_inner())
+    }
+
     /// A page of sightings. The request's authority is filled in.
     ///
     /// # Errors
@@ -358,7 +432,7 @@ impl Client {
         }
     }
 
-    /// The trajectory of a plate between two instants, where given.
+    /// The trajectory of a plate between two instants, where given, with sightings that may have been misread.
     ///
     /// # Errors
     /// What the server or the connection says.
@@ -368,11 +442,35 @@ impl Client {
         start: Option<Timestamp>,
         end: Option<Timestamp>,
     ) -> Result<pb::Trajectory, ClientError> {
+        self.get_trajectory(plate, start, end, false).await
+    }
+
+    /// The same of sightings that were read, or corrected, so.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn exact_trajectory(
+        &self,
+        plate: &str,
+        start: Option<Timestamp>,
+        end: Option<Timestamp>,
+    ) -> Result<pb::Trajectory, ClientError> {
+        self.get_trajectory(plate, start, end, true).await
+    }
+
+    async fn get_trajectory(
+        &self,
+        plate: &str,
+        start: Option<Timestamp>,
+        end: Option<Timestamp>,
+        exact_only: bool,
+    ) -> Result<pb::Trajectory, ClientError> {
         let request = pb::GetTrajectoryRequest {
             authority: self.authority(),
             plate: plate.to_owned(),
             start_time: start.map(timestamp_to_pb),
             end_time: end.map(timestamp_to_pb),
+            exact_only,
             ..Default::default()
         };
         let mut client = TrajectoryServiceClient::new(self.channel.clone());

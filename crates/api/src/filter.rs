@@ -164,6 +164,11 @@ impl std::fmt::Display for Filter {
     }
 }
 
+/// A list of classes or colours of limited length.
+pub(crate) fn words<W: Word>(wrong: &mut Violations, field: &str, numbers: &[i32]) -> Vec<W> {
+    wrong.take_list(field, numbers, WORDS_MAX, word)
+}
+
 /// A word of a list, where 0 says nothing and so is a mistake.
 fn word<W: Word>(number: &i32) -> Result<W, InvalidValue> {
     W::from_pb(*number)?.ok_or_else(|| {

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use guiji_domain::{
-    AlertLog, AuditLog, CameraControl, Clock, Sighting, SightingIntake, SightingStore, Watchlist,
+    AlertLog, AuditLog, CameraControl, Clock, CorrectionStore, CoverageStore, LikelySearch,
+    RoadGraphStore, Sighting, SightingIntake, SightingStore, Watchlist,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -18,6 +19,14 @@ pub struct ApiParts {
     pub audit: Arc<dyn AuditLog>,
     /// The watch-list.
     pub watchlist: Arc<dyn Watchlist>,
+    /// Finds plates among what may have been read wrongly; the same store.
+    pub likely: Arc<dyn LikelySearch>,
+    /// What the cameras could see.
+    pub coverage: Arc<dyn CoverageStore>,
+    /// The roads.
+    pub roads: Arc<dyn RoadGraphStore>,
+    /// What people corrected.
+    pub corrections: Arc<dyn CorrectionStore>,
     /// The cameras of the running engine.
     pub cameras: Arc<dyn CameraControl>,
     /// The present.

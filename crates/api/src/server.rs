@@ -15,7 +15,9 @@ use crate::auth::{Authenticate, TokenVerifier};
 use crate::call::Core;
 use crate::pb::alert_service_server::AlertServiceServer;
 use crate::pb::camera_service_server::CameraServiceServer;
+use crate::pb::correction_service_server::CorrectionServiceServer;
 use crate::pb::import_service_server::ImportServiceServer;
+use crate::pb::likely_service_server::LikelyServiceServer;
 use crate::pb::sighting_service_server::SightingServiceServer;
 use crate::pb::trajectory_service_server::TrajectoryServiceServer;
 use crate::pb::watchlist_service_server::WatchlistServiceServer;
@@ -42,12 +44,14 @@ pub struct ServerTls {
 }
 
 /// The names under which health is asked for; the empty one is the whole server.
-const HEALTH_NAMES: [&str; 7] = [
+const HEALTH_NAMES: [&str; 9] = [
     "",
     CameraServiceServer::<Services>::NAME,
     ImportServiceServer::<Services>::NAME,
     SightingServiceServer::<Services>::NAME,
     TrajectoryServiceServer::<Services>::NAME,
+    LikelyServiceServer::<Services>::NAME,
+    CorrectionServiceServer::<Services>::NAME,
     WatchlistServiceServer::<Services>::NAME,
     AlertServiceServer::<Services>::NAME,
 ];
@@ -132,6 +136,8 @@ impl ApiServer {
             .add_service(bounded!(ImportServiceServer, settings.import_bytes_max))
             .add_service(bounded!(SightingServiceServer))
             .add_service(bounded!(TrajectoryServiceServer))
+            .add_service(bounded!(LikelyServiceServer))
+            .add_service(bounded!(CorrectionServiceServer))
             .add_service(bounded!(WatchlistServiceServer))
             .add_service(bounded!(AlertServiceServer));
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));

@@ -168,6 +168,7 @@ fn play(arguments: &ClipArguments, counts: Option<Vec<RawCount>>) -> Result<Repo
         alerts: store.clone(),
         watchlist: store.clone(),
         registry: store.clone(),
+        coverage: store.clone(),
         clock,
     };
     let engine = Engine::start(parts, settings).context("start the engine")?;

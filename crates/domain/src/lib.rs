@@ -14,6 +14,8 @@
 mod audit;
 mod authority;
 mod camera;
+mod correction;
+mod coverage;
 mod error;
 mod frame;
 mod geometry;
@@ -23,6 +25,7 @@ mod lattice;
 mod pattern;
 mod picture;
 mod plate;
+mod roads;
 mod seams;
 mod sighting;
 mod time;
@@ -35,6 +38,8 @@ pub use camera::{
     Camera, CameraHealth, CameraState, CameraStatus, Credentials, DecodePolicy, Pace, StatusReason,
     StreamAddress, StreamCounters, Transport,
 };
+pub use correction::{Correction, CorrectionStore};
+pub use coverage::{Coverage, CoverageState, CoverageStore, Covered};
 pub use error::InvalidValue;
 pub use frame::{CaptureTime, ClockSource, Frame};
 pub use geometry::{BBox, GeoPoint, Point, Quad};
@@ -43,6 +48,7 @@ pub use lattice::{Candidate, Lattice, Position};
 pub use pattern::PlatePattern;
 pub use picture::{OwnedPicture, Picture, PixelFormat, SharedPicture};
 pub use plate::{PlateChar, PlateColour, PlateKind, PlateRead, PlateRows, PlateText};
+pub use roads::{RoadEdge, RoadGraph, RoadGraphStore};
 pub use seams::{
     AlertLog, CameraControl, CameraRegistry, Clock, ControlError, Detector, FrameSink, FrameSource,
     Kept, Likely, LikelyQuery, LikelySearch, OpenStream, PictureEncoder, PlateReader, Receipt,

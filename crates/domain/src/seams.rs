@@ -262,6 +262,18 @@ pub trait LikelySearch: Send + Sync {
     /// # Errors
     /// When the medium fails or a record is damaged.
     fn likely(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError>;
+
+    /// Of the same answers, without a limit, those that were read as another text, at most so many: of a vehicle that
+    /// passes often, what was read right would leave no room for them. This way of finding them is right but slow.
+    ///
+    /// # Errors
+    /// When the medium fails or a record is damaged.
+    fn misreads(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
+        let mut all = self.likely(&LikelyQuery { limit: usize::MAX, ..query.clone() })?;
+        all.retain(|likely| likely.misread);
+        all.truncate(query.limit);
+        Ok(all)
+    }
 }
 
 /// The one way in for sightings, whether they were seen here or come from elsewhere: matched against the watch-list,

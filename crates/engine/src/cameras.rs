@@ -14,6 +14,7 @@ use guiji_domain::{
 };
 use tracing::{info, warn};
 
+use crate::coverage::CoverageKeeper;
 use crate::lane::Lane;
 use crate::perception::PerceptionCounters;
 use crate::slots::{Put, Slots, WhenFull};
@@ -172,6 +173,7 @@ struct CameraSink {
     cell: Arc<CameraCell>,
     slots: Arc<Slots>,
     counters: Arc<PerceptionCounters>,
+    coverage: Arc<CoverageKeeper>,
     when_full: WhenFull,
 }
 
@@ -192,6 +194,7 @@ impl FrameSink for CameraSink {
     fn status(&self, camera: &CameraId, status: CameraStatus) {
         let seeing = |state| matches!(state, CameraState::Live | CameraState::Degraded);
         let before = std::mem::replace(&mut lock(&self.cell.health).status, status.clone());
+        self.coverage.noted(&self.cell.camera, &status);
         if before.state != status.state {
             let reason = status.reason.map_or("", StatusReason::as_str);
             if seeing(status.state) || status.state == CameraState::Ended {
@@ -212,6 +215,7 @@ pub struct Cameras {
     pub(crate) cells: Arc<Cells>,
     slots: Arc<Slots>,
     counters: Arc<PerceptionCounters>,
+    coverage: Arc<CoverageKeeper>,
     source: Arc<dyn FrameSource>,
     registry: Arc<dyn CameraRegistry>,
     clock: Arc<dyn Clock>,
@@ -225,6 +229,7 @@ pub(crate) struct CamerasParts {
     pub(crate) cells: Arc<Cells>,
     pub(crate) slots: Arc<Slots>,
     pub(crate) counters: Arc<PerceptionCounters>,
+    pub(crate) coverage: Arc<CoverageKeeper>,
     pub(crate) source: Arc<dyn FrameSource>,
     pub(crate) registry: Arc<dyn CameraRegistry>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -234,12 +239,22 @@ pub(crate) struct CamerasParts {
 
 impl Cameras {
     pub(crate) fn new(parts: CamerasParts) -> Self {
-        let CamerasParts { cells, slots, counters, source, registry, clock, settings, cameras_max } =
-            parts;
+        let CamerasParts {
+            cells,
+            slots,
+            counters,
+            coverage,
+            source,
+            registry,
+            clock,
+            settings,
+            cameras_max,
+        } = parts;
         Self {
             cells,
             slots,
             counters,
+            coverage,
             source,
             registry,
             clock,
@@ -302,8 +317,10 @@ impl Cameras {
             cell: cell.clone(),
             slots: self.slots.clone(),
             counters: self.counters.clone(),
+            coverage: self.coverage.clone(),
             when_full,
         };
+        self.coverage.noted(&cell.camera, &lock(&cell.health).status);
         let stream = self.source.open(&cell.camera, Arc::new(sink));
         *lock(&cell.stream) = Some(stream);
     }
@@ -320,6 +337,7 @@ impl Cameras {
             }
         });
         for cell in &cells {
+            self.coverage.closed(&cell.camera.id);
             self.slots.flush(&cell.camera.id);
         }
     }
@@ -368,6 +386,7 @@ impl CameraControl for Cameras {
         let cell = self.cells.get(id).ok_or_else(|| ControlError::NotFound(id.clone()))?;
         self.registry.remove_camera(id)?;
         cell.close_stream();
+        self.coverage.closed(id);
         self.slots.flush(id);
         if !self.slots.wait_idle(id, REMOVAL_PATIENCE) {
             warn!(camera = %id, "camera removed while a frame was still in work");

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use guiji_analysis::passage::PassageSettings;
 use guiji_domain::{
-    AlertLog, CameraRegistry, Clock, Detector, FrameSource, PictureEncoder, PlateReader, Sighting,
-    SightingStore, StoreError, Watchlist,
+    AlertLog, CameraRegistry, Clock, CoverageStore, Detector, FrameSource, PictureEncoder,
+    PlateReader, Sighting, SightingStore, StoreError, Watchlist,
 };
 use tokio::sync::{broadcast, watch};
 use tracing::{info, warn};
 
 use crate::cameras::{Cameras, CamerasParts, Cells};
+use crate::coverage::CoverageKeeper;
 use crate::intake::{Intake, IntakeCounts, IntakeParts};
 use crate::lane::EvidenceSettings;
 use crate::perception::{Perception, PerceptionCounters, PerceptionCounts};
@@ -77,6 +78,8 @@ pub struct EngineParts {
     pub watchlist: Arc<dyn Watchlist>,
     /// Keeps the cameras.
     pub registry: Arc<dyn CameraRegistry>,
+    /// Keeps what the cameras could see.
+    pub coverage: Arc<dyn CoverageStore>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
 }
@@ -89,6 +92,7 @@ pub struct Engine {
     perception: Arc<PerceptionCounters>,
     recorder: Arc<RecorderCounters>,
     intake: Arc<Intake>,
+    coverage: Arc<CoverageKeeper>,
     give_up: Arc<AtomicBool>,
     workers: Vec<JoinHandle<()>>,
     recorder_thread: JoinHandle<()>,
@@ -182,7 +186,9 @@ impl Engine {
             })
             .collect();
 
+        let coverage = Arc::new(CoverageKeeper::new(parts.coverage, parts.clock.clone()));
         let cameras = Arc::new(Cameras::new(CamerasParts {
+            coverage: coverage.clone(),
             cells,
             slots: slots.clone(),
             counters: perception.clone(),
@@ -193,10 +199,11 @@ impl Engine {
             cameras_max: settings.cameras_max,
         }));
         let (stop_sampling, stopped) = sync_channel::<()>(0);
-        let sampled = cameras.clone();
+        let (sampled, written) = (cameras.clone(), coverage.clone());
         let sampler = spawn("rates".into(), move || {
             while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
                 sampled.sample_rates();
+                written.tend();
             }
         });
         Ok(Self {
@@ -206,6 +213,7 @@ impl Engine {
             perception,
             recorder,
             intake,
+            coverage,
             give_up,
             workers,
             recorder_thread,
@@ -253,6 +261,7 @@ impl Engine {
         let deadline = Instant::now() + patience;
         drop(self.stop_sampling);
         self.cameras.close_all();
+        self.coverage.flush();
         self.slots.close_all();
         let workers_done = join_all(self.workers, deadline);
         // The workers held the last senders, so the recorder ends when its queue is empty.

@@ -15,6 +15,7 @@
 
 mod cameras;
 mod counters;
+mod coverage;
 mod engine;
 mod intake;
 mod lane;

@@ -198,6 +198,7 @@ fn rig() -> Rig {
         alerts: store.clone(),
         watchlist: store.clone(),
         registry: store.clone(),
+        coverage: store.clone(),
         clock: Arc::new(SimulatedClock::at(Timestamp::from_secs(1_795_000_100))),
     };
     Rig { store, parts }
@@ -406,6 +407,34 @@ fn removing_a_camera_ends_what_is_in_view_and_leaves_the_others() {
     wait_until("more frames of k2", || cameras.list()[0].1.analysed > analysed);
     assert_eq!(store.cameras().unwrap().len(), 1);
     assert!(engine.drain(Duration::from_secs(10)).in_time);
+}
+
+#[test]
+fn what_the_cameras_could_see_is_written_down() {
+    let Rig { store, mut parts } = rig();
+    let clock = Arc::new(SimulatedClock::at(Timestamp::from_secs(1_795_000_100)));
+    parts.clock = clock.clone();
+    parts.source = Arc::new(ScriptedSource { endless: true });
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    let cameras = engine.cameras();
+    let live = |id| Camera { pace: Pace::RealTime, ..camera(id) };
+    cameras.register(live("k1")).unwrap();
+    cameras.register(live("k2")).unwrap();
+    cameras.register(Camera { enabled: false, ..live("elsewhere") }).unwrap();
+    cameras.register(camera("recording")).unwrap();
+    wait_until("frames", || engine.counts().perception().analysed > 30);
+    clock.advance(Duration::from_secs(60));
+    cameras.remove(&CameraId::new("k1").unwrap()).unwrap();
+    clock.advance(Duration::from_secs(40));
+    assert!(engine.drain(Duration::from_secs(10)).in_time);
+    let seeing = |id: &str| {
+        let all = store.coverage(&[CameraId::new(id).unwrap()], TimeSpan::ALL).unwrap();
+        let span =
+            TimeSpan::new(Timestamp::from_secs(1_795_000_100), Timestamp::from_secs(1_795_000_300));
+        (all.len(), Covered::of(&all, span.unwrap()).seeing_ns / 1_000_000_000)
+    };
+    assert_eq!((seeing("k1").1, seeing("k2").1), (60, 100));
+    assert_eq!((seeing("elsewhere").0, seeing("recording").0), (0, 0));
 }
 
 #[test]

@@ -4,11 +4,13 @@ use guiji_domain::{Digest, Sighting, SightingId, SightingStage, SortOrder, Store
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::codes::{Coded, NONE};
+use crate::context;
 use crate::day::Day;
 use crate::errors::sql;
 use crate::holds::Holds;
 use crate::pack::{place, read_picture};
 use crate::partition::{RawSighting, checked_alert};
+use crate::road_record;
 use crate::segment::{self, Segment};
 use crate::store::Shared;
 
@@ -75,6 +77,7 @@ pub(crate) fn run(shared: &Shared, holds: &Holds) -> Result<CheckReport, StoreEr
     let mut report = CheckReport::default();
     let structure = check_structure(&shared.registry().connection, "registry.db", &mut report);
     report.accept(structure)?;
+    check_context(shared, &mut report)?;
     let cameras = shared.registry().cameras();
     report.accept(cameras)?;
     let entries = shared.registry().entries();
@@ -110,6 +113,31 @@ pub(crate) fn run(shared: &Shared, holds: &Holds) -> Result<CheckReport, StoreEr
         Ok(())
     })?;
     Ok(report)
+}
+
+fn check_context(shared: &Shared, report: &mut CheckReport) -> Result<(), StoreError> {
+    let failed = sql(DOING);
+    let connection = shared.context.connection();
+    let structure = check_structure(&connection, "context.db", report);
+    report.accept(structure)?;
+    let coverage = "SELECT camera, first, state, last, cause, checksum FROM coverage";
+    let corrections =
+        "SELECT sighting, plate, at, officer, case_number, reason, checksum FROM correction";
+    let mut statement = connection.prepare(coverage).map_err(&failed)?;
+    let mut rows = statement.query([]).map_err(&failed)?;
+    while let Some(row) = rows.next().map_err(&failed)? {
+        report.accept(context::coverage_of(row))?;
+    }
+    let mut statement = connection.prepare(corrections).map_err(&failed)?;
+    let mut rows = statement.query([]).map_err(&failed)?;
+    while let Some(row) = rows.next().map_err(&failed)? {
+        report.accept(context::correction_of(row))?;
+    }
+    let roads = context::stored_roads(&connection);
+    if let Some(Some(record)) = report.accept(roads)? {
+        report.accept(road_record::decode(&record))?;
+    }
+    Ok(())
 }
 
 impl CheckReport {

@@ -2,8 +2,8 @@
 //! domain does not compile until it has one.
 
 use guiji_domain::{
-    AlertStage, ClockSource, DecodePolicy, EvidenceKind, Heading, Pace, PlateColour, PlateKind,
-    PlateRows, SightingStage, Transport, VehicleClass, VehicleColour,
+    AlertStage, ClockSource, CoverageState, DecodePolicy, EvidenceKind, Heading, Pace, PlateColour,
+    PlateKind, PlateRows, SightingStage, Transport, VehicleClass, VehicleColour,
 };
 
 /// A choice with a number on disk.
@@ -28,6 +28,7 @@ macro_rules! coded {
     };
 }
 
+coded!(CoverageState: Seeing = 0, Blind = 1, Unknown = 2);
 coded!(SightingStage: Provisional = 0, Final = 1);
 coded!(ClockSource: Rtcp = 0, Stated = 1, Arrival = 2);
 coded!(VehicleClass: Car = 0, Truck = 1, Bus = 2, Motorcycle = 3);

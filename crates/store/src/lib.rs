@@ -12,6 +12,7 @@
 //! store.lock                              held with flock(2) while a process has the store open
 //! registry.db                             cameras, watch-list, alert cursor, unfinished batches
 //! registry.key                            32 bytes that seal the cameras' passwords (or elsewhere: `key_file`)
+//! context.db                              what cameras could see, the roads, corrections of reads
 //! sightings/2026-11-24.db                 the partition of a UTC day: sightings by start, their alerts, the
 //!                                         plate dictionary, where the pictures lie
 //! sightings/2026-11-24.0001.seg           what was final of a closed day when it was sealed (see `segment/mod.rs`)
@@ -31,7 +32,7 @@
 //! * What is read is proved: each record and each block of a segment carries a CRC-32, each picture its SHA-256.
 //!   Damage is an error that names the record or the place; it is never an empty or a wrong answer.
 //! * No camera's password is on disk in the clear; without its key the registry gives none away.
-//! * Retention deletes whole files. A picture that retention took is `None`, not an error.
+//! * Retention deletes whole files; of `context.db`, rows, overwritten. A picture that retention took is `None`, not an error.
 //! * One process at a time. One writer, many readers: readers never wait for the writer.
 //! * A full disk is [`guiji_domain::StoreError::Full`], nothing is acknowledged, and the same call works when space
 //!   returns. Days open for appending can be read meanwhile; an older day only if a connection to it is open, since
@@ -49,6 +50,7 @@ mod bulk;
 mod check;
 mod codec;
 mod codes;
+mod context;
 mod day;
 mod errors;
 mod gaps;
@@ -61,6 +63,7 @@ mod pool;
 mod record;
 mod registry;
 mod retention;
+mod road_record;
 mod schema;
 mod seal;
 mod search;

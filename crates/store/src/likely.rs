@@ -20,6 +20,7 @@ const DOING: &str = "search likely sightings";
 #[derive(Debug)]
 pub(crate) struct Likeliest<'a> {
     query: &'a LikelyQuery,
+    misreads_only: bool,
     length: usize,
     /// The greatest is the worst, which a better one displaces.
     found: BinaryHeap<Found>,
@@ -50,7 +51,12 @@ impl Eq for Found {}
 impl<'a> Likeliest<'a> {
     pub(crate) fn new(query: &'a LikelyQuery) -> Self {
         let length = validate::page_length(query.limit);
-        Self { query, length, found: BinaryHeap::new() }
+        Self { query, misreads_only: false, length, found: BinaryHeap::new() }
+    }
+
+    /// Only what was read as another text.
+    pub(crate) fn misreads(query: &'a LikelyQuery) -> Self {
+        Self { misreads_only: true, ..Self::new(query) }
     }
 
     fn span(&self) -> (i64, i64) {
@@ -76,6 +82,9 @@ impl<'a> Likeliest<'a> {
             return;
         }
         let misread = sighting.plate_text() != Some(&self.query.plate);
+        if self.misreads_only && !misread {
+            return;
+        }
         self.found.push(Found(Likely { sighting: sighting.clone(), probability, misread }));
         if self.found.len() > self.length {
             self.found.pop();
@@ -94,7 +103,7 @@ impl<'a> Likeliest<'a> {
             let text = PlateText::parse(&text)
                 .map_err(|reason| damaged("the dictionary of plates", reason))?;
             let apart = LikelyQuery::places_apart(&self.query.plate, &text);
-            if apart <= LikelyQuery::PLACES_MAX {
+            if apart <= LikelyQuery::PLACES_MAX && !(self.misreads_only && apart == 0) {
                 near.push((apart, row.get::<_, i64>(0).map_err(&failed)?));
             }
         }

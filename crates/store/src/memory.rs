@@ -2,9 +2,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use guiji_domain::{
-    Alert, AlertLog, Camera, CameraId, CameraRegistry, Digest, Kept, Likely, LikelyQuery,
-    LikelySearch, Receipt, Recorded, Sighting, SightingId, SightingPage, SightingQuery,
-    SightingStage, SightingStore, SortOrder, StoreError, WatchEntry, WatchEntryId, Watchlist,
+    Alert, AlertLog, Camera, CameraId, CameraRegistry, Correction, CorrectionStore, Coverage,
+    CoverageState, CoverageStore, Digest, Kept, Likely, LikelyQuery, LikelySearch, Receipt,
+    Recorded, RoadGraph, RoadGraphStore, Sighting, SightingId, SightingPage, SightingQuery,
+    SightingStage, SightingStore, SortOrder, StoreError, TimeSpan, Timestamp, WatchEntry,
+    WatchEntryId, Watchlist,
 };
 
 use crate::likely::Likeliest;
@@ -21,6 +23,9 @@ struct Contents {
     alerts: Vec<Alert>,
     entries: BTreeMap<WatchEntryId, WatchEntry>,
     cameras: BTreeMap<CameraId, Camera>,
+    coverage: BTreeMap<(CameraId, Timestamp, CoverageState), Coverage>,
+    roads: Option<Arc<RoadGraph>>,
+    corrections: BTreeMap<SightingId, Vec<Correction>>,
 }
 
 impl MemoryStore {
@@ -97,6 +102,13 @@ impl LikelySearch for MemoryStore {
         contents.sightings.values().for_each(|sighting| best.consider(sighting));
         Ok(best.finish())
     }
+
+    fn misreads(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
+        let contents = self.contents();
+        let mut best = Likeliest::misreads(query);
+        contents.sightings.values().for_each(|sighting| best.consider(sighting));
+        Ok(best.finish())
+    }
 }
 
 impl AlertLog for MemoryStore {
@@ -152,5 +164,68 @@ impl CameraRegistry for MemoryStore {
 
     fn cameras(&self) -> Result<Vec<Camera>, StoreError> {
         Ok(self.contents().cameras.values().cloned().collect())
+    }
+}
+
+impl CoverageStore for MemoryStore {
+    fn keep_coverage(&self, intervals: &[Coverage]) -> Result<Vec<Kept>, StoreError> {
+        intervals.iter().try_for_each(validate::coverage)?;
+        let mut contents = self.contents();
+        let mut keep = |interval: &Coverage| {
+            let key = (interval.camera.clone(), interval.span.first(), interval.state);
+            let known = contents.coverage.get(&key).map(|known| known.span.last());
+            let kept = match known {
+                Some(last) if last >= interval.span.last() => return Kept::Present,
+                Some(_) => Kept::Replaced,
+                None => Kept::New,
+            };
+            contents.coverage.insert(key, interval.clone());
+            kept
+        };
+        Ok(intervals.iter().map(&mut keep).collect())
+    }
+
+    fn coverage(&self, cameras: &[CameraId], span: TimeSpan) -> Result<Vec<Coverage>, StoreError> {
+        let contents = self.contents();
+        let wanted = |c: &&Coverage| cameras.contains(&c.camera) && c.span.overlaps(span);
+        Ok(contents.coverage.values().filter(wanted).cloned().collect())
+    }
+}
+
+impl RoadGraphStore for MemoryStore {
+    fn put_road_graph(&self, graph: RoadGraph) -> Result<(), StoreError> {
+        self.contents().roads = Some(Arc::new(graph));
+        Ok(())
+    }
+
+    fn road_graph(&self) -> Result<Option<Arc<RoadGraph>>, StoreError> {
+        Ok(self.contents().roads.clone())
+    }
+}
+
+impl CorrectionStore for MemoryStore {
+    fn correct(&self, correction: &Correction) -> Result<bool, StoreError> {
+        validate::correction(correction)?;
+        let mut contents = self.contents();
+        let all = contents.corrections.entry(correction.sighting).or_default();
+        let same = |latest: &Correction| Correction { at: correction.at, ..latest.clone() };
+        if all.last().is_some_and(|latest| same(latest) == *correction) {
+            return Ok(false);
+        }
+        all.push(correction.clone());
+        Ok(true)
+    }
+
+    fn corrections_of(&self, sightings: &[SightingId]) -> Result<Vec<Correction>, StoreError> {
+        let contents = self.contents();
+        let sightings: std::collections::BTreeSet<_> = sightings.iter().collect();
+        let all = sightings.into_iter().filter_map(|id| contents.corrections.get(id));
+        Ok(all.flatten().cloned().collect())
+    }
+
+    fn corrections_in(&self, began: TimeSpan) -> Result<Vec<Correction>, StoreError> {
+        let contents = self.contents();
+        let all = contents.corrections.iter().filter(|(id, _)| began.contains(id.started()));
+        Ok(all.flat_map(|(_, corrections)| corrections).cloned().collect())
     }
 }

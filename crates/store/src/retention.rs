@@ -24,6 +24,8 @@ pub struct RetentionReport {
     pub partitions: usize,
     /// Files of pictures.
     pub packs: usize,
+    /// Intervals of coverage, and corrections of sightings that are gone.
+    pub context_rows: usize,
     /// Bytes that they took.
     pub bytes: u64,
 }
@@ -39,7 +41,7 @@ pub struct DiskUsage {
     pub vehicles: u64,
     /// Whole frames.
     pub frames: u64,
-    /// Cameras and watch-list, with their logs.
+    /// Cameras, watch-list, coverage, roads and corrections, with their logs.
     pub registry: u64,
     /// What legal holds keep, with its pictures.
     pub held: u64,
@@ -83,6 +85,9 @@ pub(crate) fn enforce(
     for kind in EvidenceKind::ALL {
         delete_packs(shared, writer, *kind, now, &mut report)?;
     }
+    let kept_days = i64::from(now.utc_day()) - i64::from(shared.settings.sightings_days);
+    let midnight = Timestamp::from_secs(kept_days.saturating_mul(86_400));
+    report.context_rows = shared.context.forget_before(midnight)?;
     Ok(report)
 }
 
@@ -185,7 +190,8 @@ pub(crate) fn disk_usage(shared: &Shared) -> Result<DiskUsage, StoreError> {
         plates: evidence(EvidenceKind::Plate)?,
         vehicles: evidence(EvidenceKind::Vehicle)?,
         frames: evidence(EvidenceKind::Frame)?,
-        registry: sum(&shared.settings.dir, "registry.db")?,
+registry: sum(&shared.settings.dir, "registry.db")?
+            + sum(&shared.settings.dir, "context.db")?,
         held: 0,
     })
 }

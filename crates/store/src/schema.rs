@@ -16,6 +16,7 @@ use crate::settings::Durability;
 pub(crate) enum FileKind {
     Registry,
     Partition,
+    Context,
 }
 
 impl FileKind {
@@ -23,6 +24,7 @@ impl FileKind {
         match self {
             Self::Registry => 0x474a_5231,  // "GJR1"
             Self::Partition => 0x474a_5031, // "GJP1"
+            Self::Context => 0x474a_4331,   // "GJC1"
         }
     }
 
@@ -32,6 +34,7 @@ impl FileKind {
         match self {
             Self::Registry => &[REGISTRY_V1, REGISTRY_V2],
             Self::Partition => &[PARTITION_V1, PARTITION_V2],
+            Self::Context => &[CONTEXT_V1],
         }
     }
 }
@@ -93,6 +96,25 @@ CREATE TABLE picture (
 const PARTITION_V2: &str = "
 -- Which segment holds what was sealed: the number in its file's name. No row, no segment.
 CREATE TABLE sealed (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL) STRICT;
+";
+
+const CONTEXT_V1: &str = "
+-- checksum, everywhere: CRC-32 of all that the row says (see `context.rs`). Times: nanoseconds.
+CREATE TABLE coverage (
+    camera TEXT NOT NULL, first INTEGER NOT NULL, state INTEGER NOT NULL, last INTEGER NOT NULL,
+    cause TEXT NOT NULL, checksum INTEGER NOT NULL,
+    PRIMARY KEY (camera, first, state)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX coverage_by_end ON coverage (last);
+CREATE TABLE road_graph (
+    one INTEGER PRIMARY KEY CHECK (one = 1), record BLOB NOT NULL, checksum INTEGER NOT NULL
+) STRICT;
+-- sighting: 16 bytes, big-endian. number: the order of making.
+CREATE TABLE correction (
+    number INTEGER PRIMARY KEY, sighting BLOB NOT NULL, plate TEXT NOT NULL, at INTEGER NOT NULL,
+    officer TEXT NOT NULL, case_number TEXT NOT NULL, reason TEXT NOT NULL, checksum INTEGER NOT NULL
+) STRICT;
+CREATE INDEX correction_by_sighting ON correction (sighting, number);
 ";
 
 /// How long a connection waits for a lock: only recovery and checkpoints of another connection hold one.

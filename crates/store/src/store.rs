@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use guiji_domain::{
-    Alert, AlertLog, Camera, CameraId, CameraRegistry, Digest, Likely, LikelyQuery, LikelySearch,
-    Receipt, Recorded, Sighting, SightingId, SightingPage, SightingQuery, SightingStore, SortOrder,
-    StoreError, Timestamp, WatchEntry, WatchEntryId, Watchlist,
+    Alert, AlertLog, Camera, CameraId, CameraRegistry, Correction, CorrectionStore, Coverage,
+    CoverageStore, Digest, Kept, Likely, LikelyQuery, LikelySearch, Receipt, Recorded, RoadGraph,
+    RoadGraphStore, Sighting, SightingId, SightingPage, SightingQuery, SightingStore, SortOrder,
+    StoreError, TimeSpan, Timestamp, WatchEntry, WatchEntryId, Watchlist,
 };
 use tracing::warn;
 
 use crate::backup::Housekeeping;
 use crate::check::{self, CheckReport};
+use crate::context::Context;
 use crate::day::Day;
 use crate::errors::io_at;
 use crate::gaps::{Gaps, StoreGap};
@@ -50,6 +52,7 @@ pub struct Store {
 pub(crate) struct Shared {
     pub(crate) settings: StoreSettings,
     registry: Mutex<Registry>,
+    pub(crate) context: Context,
     partitions: RwLock<BTreeMap<Day, Arc<Partition>>>,
     pub(crate) pool: ReadPool,
     /// Of all segments.
@@ -78,8 +81,10 @@ impl Store {
         let registry = settings.dir.join("registry.db");
         let registry = Registry::open(&registry, &key, settings.durability)?;
         let reserved_cursor = registry.reserved_cursor()?;
+        let context = Context::open(&settings.dir, settings.durability)?;
         let shared = Shared {
             registry: Mutex::new(registry),
+            context,
             partitions: RwLock::default(),
             pool: ReadPool::new(settings.readers_max),
             blocks: Arc::new(BlockCache::new(settings.segment_cache_bytes)),
@@ -305,7 +310,16 @@ impl Store {
 
 impl LikelySearch for Store {
     fn likely(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
-        let mut best = Likeliest::new(query);
+        self.likeliest(Likeliest::new(query))
+    }
+
+    fn misreads(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
+        self.likeliest(Likeliest::misreads(query))
+    }
+}
+
+impl Store {
+    fn likeliest(&self, mut best: Likeliest<'_>) -> Result<Vec<Likely>, StoreError> {
         for partition in self.shared.partitions_by(SortOrder::NewestFirst) {
             let loose = best.wants(partition.summary().captured);
             let Some(view) = self.shared.view(&partition, loose)? else { continue };
@@ -393,6 +407,45 @@ impl CameraRegistry for Store {
 
     fn cameras(&self) -> Result<Vec<Camera>, StoreError> {
         self.shared.registry().cameras()
+    }
+}
+
+impl CoverageStore for Store {
+    fn keep_coverage(&self, intervals: &[Coverage]) -> Result<Vec<Kept>, StoreError> {
+        intervals.iter().try_for_each(validate::coverage)?;
+        let kept = self.shared.context.keep_coverage(intervals);
+        kept.map_err(|error| self.shared.recognise_full(error))
+    }
+
+    fn coverage(&self, cameras: &[CameraId], span: TimeSpan) -> Result<Vec<Coverage>, StoreError> {
+        self.shared.context.coverage(cameras, span)
+    }
+}
+
+impl RoadGraphStore for Store {
+    fn put_road_graph(&self, graph: RoadGraph) -> Result<(), StoreError> {
+        let put = self.shared.context.put_road_graph(graph);
+        put.map_err(|error| self.shared.recognise_full(error))
+    }
+
+    fn road_graph(&self) -> Result<Option<Arc<RoadGraph>>, StoreError> {
+        self.shared.context.road_graph()
+    }
+}
+
+impl CorrectionStore for Store {
+    fn correct(&self, correction: &Correction) -> Result<bool, StoreError> {
+        validate::correction(correction)?;
+        let kept = self.shared.context.correct(correction);
+        kept.map_err(|error| self.shared.recognise_full(error))
+    }
+
+    fn corrections_of(&self, sightings: &[SightingId]) -> Result<Vec<Correction>, StoreError> {
+        self.shared.context.corrections_of(sightings)
+    }
+
+    fn corrections_in(&self, began: TimeSpan) -> Result<Vec<Correction>, StoreError> {
+        self.shared.context.corrections_in(began)
     }
 }
 

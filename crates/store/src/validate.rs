@@ -1,6 +1,6 @@
 //! What a store refuses before it touches the medium, the same for every store.
 
-use guiji_domain::{Camera, InvalidValue, Recorded, StoreError, WatchEntry};
+use guiji_domain::{Camera, Correction, Coverage, InvalidValue, Recorded, StoreError, WatchEntry};
 use sha2::{Digest as _, Sha256};
 
 /// Most records of one answer, whatever limit was asked for; `more` then says that it was cut.
@@ -68,6 +68,18 @@ pub(crate) fn camera(camera: &Camera) -> Result<(), StoreError> {
 /// An entry must hold what it promises.
 pub(crate) fn entry(entry: &WatchEntry) -> Result<(), StoreError> {
     entry.clone().checked()?;
+    Ok(())
+}
+
+/// Words of an interval must be printable and few.
+pub(crate) fn coverage(coverage: &Coverage) -> Result<(), StoreError> {
+    coverage.clone().checked()?;
+    Ok(())
+}
+
+/// A correction must say who, in which case and why.
+pub(crate) fn correction(correction: &Correction) -> Result<(), StoreError> {
+    correction.clone().checked()?;
     Ok(())
 }
 

@@ -14,8 +14,28 @@ use guiji_store::{MemoryStore, Store, StoreSettings};
 use proptest::prelude::*;
 
 /// Everything that a store is.
-trait AnyStore: SightingStore + LikelySearch + AlertLog + Watchlist + CameraRegistry {}
-impl<T: SightingStore + LikelySearch + AlertLog + Watchlist + CameraRegistry> AnyStore for T {}
+trait AnyStore:
+    SightingStore
+    + LikelySearch
+    + AlertLog
+    + Watchlist
+    + CameraRegistry
+    + CoverageStore
+    + RoadGraphStore
+    + CorrectionStore
+{
+}
+impl<T> AnyStore for T where
+    T: SightingStore
+        + LikelySearch
+        + AlertLog
+        + Watchlist
+        + CameraRegistry
+        + CoverageStore
+        + RoadGraphStore
+        + CorrectionStore
+{
+}
 
 /// The durable store, in which every day is sealed after each write.
 struct Sealing(Store);
@@ -48,6 +68,9 @@ impl SightingStore for Sealing {
 impl LikelySearch for Sealing {
     fn likely(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
         self.0.likely(query)
+    }
+    fn misreads(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
+        self.0.misreads(query)
     }
 }
 
@@ -87,6 +110,36 @@ impl CameraRegistry for Sealing {
     }
 }
 
+impl CoverageStore for Sealing {
+    fn keep_coverage(&self, intervals: &[Coverage]) -> Result<Vec<Kept>, StoreError> {
+        self.0.keep_coverage(intervals)
+    }
+    fn coverage(&self, cameras: &[CameraId], span: TimeSpan) -> Result<Vec<Coverage>, StoreError> {
+        self.0.coverage(cameras, span)
+    }
+}
+
+impl RoadGraphStore for Sealing {
+    fn put_road_graph(&self, graph: RoadGraph) -> Result<(), StoreError> {
+        self.0.put_road_graph(graph)
+    }
+    fn road_graph(&self) -> Result<Option<Arc<RoadGraph>>, StoreError> {
+        self.0.road_graph()
+    }
+}
+
+impl CorrectionStore for Sealing {
+    fn correct(&self, correction: &Correction) -> Result<bool, StoreError> {
+        self.0.correct(correction)
+    }
+    fn corrections_of(&self, sightings: &[SightingId]) -> Result<Vec<Correction>, StoreError> {
+        self.0.corrections_of(sightings)
+    }
+    fn corrections_in(&self, began: TimeSpan) -> Result<Vec<Correction>, StoreError> {
+        self.0.corrections_in(began)
+    }
+}
+
 macro_rules! contract_suite {
     ($name:ident, $factory:expr) => {
         mod $name {
@@ -116,6 +169,10 @@ macro_rules! contract_suite {
                 a_lattice_is_kept_nearly,
                 a_misread_plate_is_found_and_said_to_be_one,
                 an_empty_store_answers,
+                coverage_grows_and_is_found_by_camera_and_time,
+                coverage_is_kept_whole_or_not_at_all,
+                a_road_graph_takes_the_place_of_the_one_before,
+                corrections_stand_beside_each_other,
             );
         }
     };
@@ -609,6 +666,89 @@ fn an_empty_store_answers(store: &dyn AnyStore) {
     assert_eq!(store.evidence(&Digest([0; 32])).unwrap(), None);
 }
 
+fn coverage(camera: &str, first: i64, last: i64, state: CoverageState) -> Coverage {
+    Coverage {
+        camera: CameraId::new(camera).unwrap(),
+        span: TimeSpan::new(at(first), at(last)).unwrap(),
+        state,
+        cause: "because".into(),
+    }
+}
+
+fn coverage_grows_and_is_found_by_camera_and_time(store: &dyn AnyStore) {
+    use CoverageState::{Blind, Seeing};
+    let (a, b) = (coverage("k1", 0, 10, Seeing), coverage("k1", 10, 20, Blind));
+    let (c, longer) = (coverage("k2", 5, 90, Seeing), coverage("k1", 0, 12, Seeing));
+    let kept = store.keep_coverage(&[c.clone(), b.clone(), a.clone(), a.clone()]).unwrap();
+    assert_eq!(kept, [Kept::New, Kept::New, Kept::New, Kept::Present]);
+    assert_eq!(store.keep_coverage(&[longer.clone(), a]).unwrap(), [Kept::Replaced, Kept::Present]);
+    let ids = ["k2", "k1", "k3", "k1"].map(|id| CameraId::new(id).unwrap());
+    let found = |first, last, cameras: &[CameraId]| {
+        store.coverage(cameras, TimeSpan::new(at(first), at(last)).unwrap()).unwrap()
+    };
+    assert_eq!(found(0, 100, &ids), [longer.clone(), b.clone(), c.clone()]);
+    assert_eq!(found(12, 12, &ids), [longer, b.clone(), c.clone()], "ends are included");
+    assert_eq!(found(13, 100, &ids[..1]), std::slice::from_ref(&c));
+    assert_eq!(found(20, 40, &ids), [b, c]);
+    assert_eq!(found(91, 100, &ids), []);
+    assert_eq!(found(0, 100, &[]), []);
+}
+
+fn coverage_is_kept_whole_or_not_at_all(store: &dyn AnyStore) {
+    let right = coverage("k1", 0, 10, CoverageState::Unknown);
+    let wrong = Coverage { cause: "a\nb".into(), ..coverage("k1", 50, 60, CoverageState::Blind) };
+    let error = store.keep_coverage(&[right.clone(), wrong]).unwrap_err();
+    assert!(matches!(error, StoreError::Invalid(_)), "{error}");
+    assert_eq!(store.coverage(&[right.camera], TimeSpan::ALL).unwrap(), []);
+}
+
+fn a_road_graph_takes_the_place_of_the_one_before(store: &dyn AnyStore) {
+    assert_eq!(store.road_graph().unwrap(), None);
+    let graph = |length_m| {
+        let node = |lat, lon| GeoPoint::new(lat, lon).unwrap();
+        let edge = RoadEdge { from: 0, to: 1, length_m, limit_kmh: Some(70.0), one_way: true };
+        RoadGraph::new(vec![node(29.1, 121.4), node(29.2, 121.5)], vec![edge]).unwrap()
+    };
+    for length_m in [14_750.5, 15_000.25] {
+        store.put_road_graph(graph(length_m)).unwrap();
+        assert_eq!(store.road_graph().unwrap().as_deref(), Some(&graph(length_m)));
+    }
+    let (one, other) = (store.road_graph().unwrap().unwrap(), store.road_graph().unwrap().unwrap());
+    assert!(Arc::ptr_eq(&one, &other), "as long as no other is put, the same one");
+}
+
+fn corrections_stand_beside_each_other(store: &dyn AnyStore) {
+    let seen = |track, day: i64| sighting("k1", track, at(day * 86_400), PlateState::NotRead).id;
+    let correction = |sighting, plate: &str, secs| Correction {
+        sighting,
+        plate: PlateText::parse(plate).unwrap(),
+        at: at(secs),
+        officer: "Wang".into(),
+        case_number: "C1".into(),
+        reason: "read from the frame".into(),
+    };
+    let first = correction(seen(1, 0), "浙J12345", 100);
+    let second = correction(seen(1, 0), "浙J12346", 50);
+    let other = correction(seen(2, 3), "浙J12345", 10);
+    assert!(store.correct(&other).unwrap());
+    assert!(store.correct(&first).unwrap());
+    assert!(
+        !store.correct(&Correction { at: at(200), ..first.clone() }).unwrap(),
+        "the same again"
+    );
+    assert!(store.correct(&second).unwrap());
+    assert!(store.correct(&Correction { at: at(200), ..first.clone() }).unwrap(), "after another");
+    let again = Correction { at: at(200), ..first.clone() };
+    let ids = [seen(2, 3), seen(1, 0), seen(9, 9)];
+    let all = [first, second, again, other.clone()];
+    assert_eq!(store.corrections_of(&ids).unwrap(), all);
+    assert_eq!(store.corrections_in(TimeSpan::ALL).unwrap(), all);
+    let later = TimeSpan::new(at(86_400), at(3 * 86_400)).unwrap();
+    assert_eq!(store.corrections_in(later).unwrap(), std::slice::from_ref(&other));
+    let blank = Correction { reason: " ".into(), ..other };
+    assert!(matches!(store.correct(&blank).unwrap_err(), StoreError::Invalid(_)));
+}
+
 fn any_sighting() -> impl Strategy<Value = Sighting> {
     let choice = |n: usize| 0..n;
     (
@@ -709,6 +849,12 @@ proptest! {
             let likely = memory.likely(&query).unwrap();
             prop_assert_eq!(&durable.likely(&query).unwrap(), &likely, "{:?}", query);
             prop_assert_eq!(&sealed.likely(&query).unwrap(), &likely, "sealed {:?}", query);
+            let mut misreads = memory.likely(&LikelyQuery { limit: 9999, ..query.clone() }).unwrap();
+            misreads.retain(|one| one.misread);
+            misreads.truncate(query.limit);
+            prop_assert_eq!(&memory.misreads(&query).unwrap(), &misreads);
+            prop_assert_eq!(&durable.misreads(&query).unwrap(), &misreads, "{:?}", query);
+            prop_assert_eq!(&sealed.misreads(&query).unwrap(), &misreads, "sealed {:?}", query);
         }
         for store in [&durable, &sealed.0] {
             prop_assert!(store.check().unwrap().is_sound());

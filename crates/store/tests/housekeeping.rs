@@ -459,3 +459,55 @@ fn readers_see_the_same_while_days_are_sealed() {
     let report = store.check().unwrap();
     assert!(report.is_sound() && report.sightings == 300, "{report:?}");
 }
+
+#[test]
+fn retention_takes_coverage_and_corrections_and_the_check_proves_what_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = StoreSettings { sightings_days: 3, ..settings(folder.path()) };
+    let store = Store::open(settings).unwrap();
+    let camera = CameraId::new("k1").unwrap();
+    let interval = |first: i64, last: i64| Coverage {
+        camera: camera.clone(),
+        span: TimeSpan::new(at(first * 86_400), at(last * 86_400)).unwrap(),
+        state: CoverageState::Blind,
+        cause: "a cause that is gone for good".into(),
+    };
+    store.keep_coverage(&[interval(0, 1), interval(1, 4), interval(4, 5)]).unwrap();
+    let correction = |day: i64| Correction {
+        sighting: on_day(day, 1).sighting.id,
+        plate: PlateText::parse("浙J12345").unwrap(),
+        at: at(6 * 86_400),
+        officer: "Wang".into(),
+        case_number: "C1".into(),
+        reason: "a reason that is gone for good".into(),
+    };
+    store.correct(&correction(1)).unwrap();
+    store.correct(&correction(5)).unwrap();
+    // Day 2 and later stay.
+    let report = store.enforce_retention(at(5 * 86_400 + 7)).unwrap();
+    assert_eq!(report.context_rows, 2);
+    let kept = store.coverage(std::slice::from_ref(&camera), TimeSpan::ALL).unwrap();
+    assert_eq!(kept, [interval(1, 4), interval(4, 5)]);
+    assert_eq!(store.corrections_in(TimeSpan::ALL).unwrap(), [correction(5)]);
+    store.enforce_retention(at(20 * 86_400)).unwrap();
+    for file in ["context.db", "context.db-wal"] {
+        let bytes = std::fs::read(folder.path().join(file)).unwrap_or_default();
+        let gone = b"gone for good";
+        assert!(!bytes.windows(gone.len()).any(|window| window == gone), "{file}");
+    }
+
+    // A flipped bit in what stays is found, whoever asks.
+    store.keep_coverage(&[interval(0, 1)]).unwrap();
+    assert!(store.check().unwrap().is_sound());
+    drop(store);
+    let path = folder.path().join("context.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let cause = b"a cause that";
+    let place = bytes.windows(cause.len()).position(|window| window == cause).unwrap();
+    bytes[place] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let store = Store::open(common::settings(folder.path())).unwrap();
+    assert!(!store.check().unwrap().is_sound());
+    let error = store.coverage(&[camera], TimeSpan::ALL).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+}

@@ -11,12 +11,16 @@ pub(crate) enum Method {
     DeleteCamera,
     ImportSightings,
     ImportCameras,
+    ImportCoverage,
+    ImportRoadGraph,
     SearchSightings,
     StreamSightings,
     WatchSightings,
     GetSighting,
     GetEvidence,
     GetTrajectory,
+    SearchLikely,
+    CorrectSighting,
     ListWatchlistEntries,
     GetWatchlistEntry,
     CreateWatchlistEntry,
@@ -54,12 +58,16 @@ impl Method {
             Self::DeleteCamera => rule("CameraService/DeleteCamera", Changes, &[Admin]),
             Self::ImportSightings => rule("ImportService/ImportSightings", Changes, &[Integrator]),
             Self::ImportCameras => rule("ImportService/ImportCameras", Changes, &[Integrator, Admin]),
+            Self::ImportCoverage => rule("ImportService/ImportCoverage", Changes, &[Integrator, Admin]),
+            Self::ImportRoadGraph => rule("ImportService/ImportRoadGraph", Changes, &[Integrator, Admin]),
             Self::SearchSightings => rule("SightingService/SearchSightings", Reads, &[Analyst, Supervisor]),
             Self::StreamSightings => rule("SightingService/StreamSightings", Reads, &[Analyst, Supervisor]),
             Self::WatchSightings => rule("SightingService/WatchSightings", Reads, &[Analyst, Supervisor]),
             Self::GetSighting => rule("SightingService/GetSighting", Reads, &[Analyst, Patrol, Supervisor]),
             Self::GetEvidence => rule("SightingService/GetEvidence", Reads, &[Analyst, Patrol, Supervisor]),
             Self::GetTrajectory => rule("TrajectoryService/GetTrajectory", Reads, &[Analyst, Supervisor]),
+            Self::SearchLikely => rule("LikelyService/SearchLikely", Reads, &[Analyst, Supervisor]),
+            Self::CorrectSighting => rule("CorrectionService/CorrectSighting", Changes, &[Analyst, Supervisor]),
             Self::ListWatchlistEntries => rule("WatchlistService/ListWatchlistEntries", Reads, &[Analyst, Supervisor]),
             Self::GetWatchlistEntry => rule("WatchlistService/GetWatchlistEntry", Reads, &[Analyst, Patrol, Supervisor]),
             Self::CreateWatchlistEntry => rule("WatchlistService/CreateWatchlistEntry", Changes, &[Analyst, Supervisor]),
@@ -116,12 +124,16 @@ mod tests {
         DeleteCamera         ! - - - - M
         ImportSightings      ! - - I - -
         ImportCameras        ! - - I - M
+        ImportCoverage       ! - - I - M
+        ImportRoadGraph      ! - - I - M
         SearchSightings        A - - S -
         StreamSightings        A - - S -
         WatchSightings         A - - S -
         GetSighting            A P - S -
         GetEvidence            A P - S -
         GetTrajectory          A - - S -
+        SearchLikely           A - - S -
+        CorrectSighting      ! A - - S -
         ListWatchlistEntries   A - - S -
         GetWatchlistEntry      A P - S -
         CreateWatchlistEntry ! A - - S -
@@ -129,7 +141,7 @@ mod tests {
         ListAlerts             A P I S -
         StreamAlerts           A P I S -";
 
-    const ALL: [Method; 18] = {
+    const ALL: [Method; 22] = {
         use Method::*;
         [
             ListCameras,
@@ -138,12 +150,16 @@ mod tests {
             DeleteCamera,
             ImportSightings,
             ImportCameras,
+            ImportCoverage,
+            ImportRoadGraph,
             SearchSightings,
             StreamSightings,
             WatchSightings,
             GetSighting,
             GetEvidence,
             GetTrajectory,
+            SearchLikely,
+            CorrectSighting,
             ListWatchlistEntries,
             GetWatchlistEntry,
             CreateWatchlistEntry,
@@ -190,7 +206,7 @@ mod tests {
             }
             assert!(method.permit(&Caller::Unnamed).is_ok());
         }
-        assert_eq!(tried, 18 * 5);
+        assert_eq!(tried, 22 * 5);
     }
 
     #[test]

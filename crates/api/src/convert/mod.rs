@@ -2,6 +2,9 @@
 
 mod alert;
 mod camera;
+mod correction;
+mod coverage;
+mod geojson;
 mod place;
 mod sighting;
 mod sighting_in;
@@ -12,6 +15,9 @@ mod word;
 
 pub(crate) use alert::alert_to_pb;
 pub(crate) use camera::{camera_from_pb, camera_to_pb, registration_from_pb};
+pub(crate) use correction::correction_to_pb;
+pub(crate) use coverage::coverage_from_pb;
+pub(crate) use geojson::roads_from_geojson;
 pub(crate) use place::{AreaShape, area_from_pb, point_from_pb, point_to_pb};
 pub(crate) use sighting::{View, evidence_to_pb, sighting_to_pb};
 pub(crate) use sighting_in::sighting_from_pb;

@@ -51,6 +51,7 @@ pub(crate) fn sighting_to_pb(sighting: &Sighting, view: View) -> pb::Sighting {
         }),
         frame_count: sighting.frames,
         evidence: sighting.evidence.iter().map(|e| evidence_to_pb(sighting.id, e)).collect(),
+        corrections: Vec::new(),
     }
 }
 

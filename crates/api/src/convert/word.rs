@@ -1,7 +1,7 @@
 use guiji_domain::{
-    AlertStage, CameraState, ClockSource, DecodePolicy, EvidenceKind, Heading, InvalidValue, Pace,
-    PlateColour, PlateKind, PlateRows, SightingStage, SortOrder, StatusReason, Transport,
-    VehicleClass, VehicleColour,
+    AlertStage, CameraState, ClockSource, CoverageState, DecodePolicy, EvidenceKind, Heading,
+    InvalidValue, Pace, PlateColour, PlateKind, PlateRows, SightingStage, SortOrder, StatusReason,
+    Transport, VehicleClass, VehicleColour,
 };
 
 use crate::pb;
@@ -48,6 +48,7 @@ macro_rules! word {
 word!(AlertStage, "alert stage": Provisional Confirmed Withdrawn);
 word!(CameraState, "camera state": Connecting Live Degraded Stalled Refused Misconfigured Disabled Ended);
 word!(ClockSource, "clock source": Rtcp Stated Arrival);
+word!(CoverageState, "coverage state": Seeing Blind Unknown);
 word!(DecodePolicy, "decode policy": Full KeyframeOnly);
 word!(EvidenceKind, "evidence kind": Plate Vehicle Frame);
 word!(Heading, "heading": Approaching Receding Leftward Rightward);

@@ -23,9 +23,9 @@ const TRANSACTION_MAX: usize = 1000;
 /// Most days of a transaction: each is a file that is written and synced.
 const TRANSACTION_DAYS_MAX: usize = 32;
 /// Most refusals told: an answer has its limit too.
-const REFUSALS_MAX: usize = 500;
+pub(super) const REFUSALS_MAX: usize = 500;
 /// How far in the future a capture may lie: beyond it a clock is wrong.
-const AHEAD_MAX: Duration = Duration::from_secs(86_400);
+pub(super) const AHEAD_MAX: Duration = Duration::from_secs(86_400);
 
 #[async_trait]
 impl pb::import_service_server::ImportService for Services {
@@ -46,6 +46,36 @@ impl pb::import_service_server::ImportService for Services {
         let answer = self.import_cameras(&mut call, request.into_inner()).await;
         call.end(answer).await
     }
+
+    async fn import_coverage(
+        &self,
+        request: Request<Streaming<pb::ImportCoverageRequest>>,
+    ) -> Answer<pb::ImportCoverageResponse> {
+        let mut call = Call::new(&self.core, Method::ImportCoverage, &request);
+        let answer = self.take_coverage(&mut call, request.into_inner()).await;
+        call.end(answer).await
+    }
+
+    async fn import_road_graph(
+        &self,
+        request: Request<Streaming<pb::ImportRoadGraphRequest>>,
+    ) -> Answer<pb::ImportRoadGraphResponse> {
+        let mut call = Call::new(&self.core, Method::ImportRoadGraph, &request);
+        let answer = self.take_road_graph(&mut call, request.into_inner()).await;
+        call.end(answer).await
+    }
+}
+
+impl StreamMessage for pb::ImportSightingsRequest {
+    const WHAT: &'static str = "wait for more sightings";
+
+    fn authority(&self) -> Option<&pb::Authority> {
+        self.authority.as_ref()
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        limited("sightings", self.sightings.len(), SIGHTINGS_MAX)
+    }
 }
 
 impl Services {
@@ -54,9 +84,7 @@ impl Services {
         call: &mut Call,
         stream: Streaming<pb::ImportSightingsRequest>,
     ) -> Result<pb::ImportSightingsResponse, Problem> {
-        let mut incoming = Incoming { core: Arc::clone(&self.core), stream, authority: None };
-        let mut next = incoming.next().await?;
-        incoming.authority = next.as_ref().and_then(|first| first.authority.clone());
+        let (mut incoming, mut next) = Incoming::begin(Arc::clone(&self.core), stream).await?;
         call.admit(CallKind::Stream, incoming.authority.as_ref())?;
         call.asks("a stream of sightings");
         let mut import = SightingImport::default();
@@ -149,32 +177,51 @@ fn not_registered(error: ControlError) -> Result<String, Problem> {
     }
 }
 
+/// A message of a stream that imports something.
+pub(super) trait StreamMessage: Sized {
+    /// What waiting for the next one is.
+    const WHAT: &'static str;
+    /// By what right, where it says so.
+    fn authority(&self) -> Option<&pb::Authority>;
+    /// Whether it is within the limits.
+    fn check(&self) -> Result<(), Problem>;
+}
+
 /// The messages of a stream, each within the limits.
-struct Incoming {
+pub(super) struct Incoming<M> {
     core: Arc<Core>,
-    stream: Streaming<pb::ImportSightingsRequest>,
+    stream: Streaming<M>,
     /// By what right, once the first message has said it.
-    authority: Option<pb::Authority>,
+    pub(super) authority: Option<pb::Authority>,
 }
 
 /// The next message; `None` at the end of the stream.
-type Next = Result<Option<pb::ImportSightingsRequest>, Problem>;
+type Next<M> = Result<Option<M>, Problem>;
 
-impl Incoming {
+impl<M: StreamMessage> Incoming<M> {
+    /// The stream with its first message.
+    pub(super) async fn begin(
+        core: Arc<Core>,
+        stream: Streaming<M>,
+    ) -> Result<(Self, Option<M>), Problem> {
+        let mut incoming = Self { core, stream, authority: None };
+        let first = incoming.next().await?;
+        incoming.authority = first.as_ref().and_then(|first| first.authority().cloned());
+        Ok((incoming, first))
+    }
+
     /// Waits for the next message. A client that is silent for longer than a call may take has gone astray.
-    async fn next(&mut self) -> Next {
+    pub(super) async fn next(&mut self) -> Next<M> {
         let silent_max = self.core.settings.deadline_max;
         tokio::select! {
             message = self.stream.message() => self.checked(message),
             () = self.core.drain_begun() => Err(Problem::Draining),
-            () = tokio::time::sleep(silent_max) => {
-                Err(Problem::TooLate { doing: "wait for more sightings" })
-            }
+            () = tokio::time::sleep(silent_max) => Err(Problem::TooLate { doing: M::WHAT }),
         }
     }
 
     /// The next message if it is there already; `None` when it would have to be waited for.
-    async fn arrived(&mut self) -> Option<Next> {
+    async fn arrived(&mut self) -> Option<Next<M>> {
         tokio::select! {
             biased;
             message = self.stream.message() => Some(self.checked(message)),
@@ -182,25 +229,25 @@ impl Incoming {
         }
     }
 
-    fn checked(&self, message: Result<Option<pb::ImportSightingsRequest>, Status>) -> Next {
+    fn checked(&self, message: Result<Option<M>, Status>) -> Next<M> {
         let Some(message) = message.map_err(Problem::broken)? else { return Ok(None) };
-        let other = self.authority.is_some() && message.authority.is_some();
-        if other && message.authority != self.authority {
+        let other = self.authority.is_some() && message.authority().is_some();
+        if other && message.authority() != self.authority.as_ref() {
             let fix = "differs from that of the stream's first message: begin another stream";
             return Err(Problem::field("authority", fix));
         }
-        limited("sightings", message.sightings.len(), SIGHTINGS_MAX)?;
+        message.check()?;
         Ok(Some(message))
     }
 }
 
-fn limited(field: &str, count: usize, limit: usize) -> Result<(), Problem> {
+pub(super) fn limited(field: &str, count: usize, limit: usize) -> Result<(), Problem> {
     let mut wrong = Violations::default();
     wrong.check_count(field, count, limit);
     wrong.done()
 }
 
-fn refusal(index: u64, name: &str, wrong: Violations) -> pb::ImportRefusal {
+pub(super) fn refusal(index: u64, name: &str, wrong: Violations) -> pb::ImportRefusal {
     pb::ImportRefusal {
         index,
         name: name.chars().take(64).collect(),
@@ -216,8 +263,7 @@ fn refusal(index: u64, name: &str, wrong: Violations) -> pb::ImportRefusal {
 struct SightingImport {
     /// Place of the next sighting in the stream.
     index: u64,
-    /// Cameras that were registered when last looked.
-    cameras: HashSet<CameraId>,
+    cameras: KnownCameras,
     answer: pb::ImportSightingsResponse,
 }
 
@@ -226,7 +272,7 @@ impl SightingImport {
     fn take(&mut self, parts: &ApiParts, sightings: &[pb::Sighting]) -> Result<(), Problem> {
         let latest = parts.clock.now().plus(AHEAD_MAX);
         let mut records = Vec::with_capacity(sightings.len());
-        let mut looked_again = false;
+        self.cameras.look_again();
         for (index, given) in (self.index..).zip(sightings) {
             let mut wrong = Violations::default();
             let sighting = sighting_from_pb(&mut wrong, given);
@@ -239,7 +285,7 @@ impl SightingImport {
                 None => camera_id(&given.camera).ok(),
             };
             if let Some(camera) = camera {
-                wrong.take("camera", self.knows(parts, &camera, &mut looked_again));
+                wrong.take("camera", self.cameras.knows(parts, &camera));
             }
             match sighting.filter(|_| wrong.is_empty()) {
                 Some(sighting) => records.push(Recorded {
@@ -269,19 +315,32 @@ impl SightingImport {
         }
         Ok(())
     }
+}
 
-    /// Whether a camera is registered. One that was not yet is looked for again, once a message.
-    fn knows(
+/// Cameras that were registered when last looked.
+#[derive(Default)]
+pub(super) struct KnownCameras {
+    ids: HashSet<CameraId>,
+    looked_again: bool,
+}
+
+impl KnownCameras {
+    /// A message begins: one that was not registered yet may be looked for again, once.
+    pub(super) fn look_again(&mut self) {
+        self.looked_again = false;
+    }
+
+    /// Whether a camera is registered.
+    pub(super) fn knows(
         &mut self,
         parts: &ApiParts,
         camera: &CameraId,
-        looked_again: &mut bool,
     ) -> Result<(), InvalidValue> {
-        if !self.cameras.contains(camera) && !*looked_again {
-            *looked_again = true;
-            self.cameras = parts.cameras.list().into_iter().map(|(camera, _)| camera.id).collect();
+        if !self.ids.contains(camera) && !self.looked_again {
+            self.looked_again = true;
+            self.ids = parts.cameras.list().into_iter().map(|(camera, _)| camera.id).collect();
         }
-        if self.cameras.contains(camera) {
+        if self.ids.contains(camera) {
             Ok(())
         } else {
             Err(InvalidValue::new("camera", camera, "is not registered: ImportCameras first"))
@@ -299,7 +358,7 @@ fn transaction_len(records: &[Recorded]) -> usize {
     records.iter().take(TRANSACTION_MAX).take_while(fits).count()
 }
 
-fn not_after(at: Timestamp, latest: Timestamp) -> Result<(), InvalidValue> {
+pub(super) fn not_after(at: Timestamp, latest: Timestamp) -> Result<(), InvalidValue> {
     if at <= latest {
         Ok(())
     } else {

@@ -2,7 +2,10 @@
 
 mod alert;
 mod camera;
+mod correction;
 mod import;
+mod import_context;
+mod likely;
 mod sighting;
 mod trajectory;
 mod watchlist;
@@ -13,6 +16,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
 
 use crate::call::Core;
+
+pub(crate) use trajectory::Told;
 
 /// The answer of a unary method.
 type Answer<T> = Result<Response<T>, Status>;

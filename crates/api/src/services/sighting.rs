@@ -11,6 +11,7 @@ use crate::ApiParts;
 use crate::auth::{Method, Reach};
 use crate::call::{Call, CallKind, Core, Sink, StreamEnd};
 use crate::convert::{View, Word, evidence_to_pb, sighting_to_pb, timestamp_to_pb};
+use crate::corrected;
 use crate::error::Problem;
 use crate::filter::Filter;
 use crate::page_token::{PageScope, garbled_place};
@@ -149,14 +150,18 @@ impl Services {
         let (scope, view, reach) = (search.scope, search.view, call.reach());
         let found = move |parts: &ApiParts| {
             let query = search.resolve(parts, &reach)?;
-            Ok((parts.store.search(&query)?, query.cameras.map(|cameras| cameras.len())))
+            let page = corrected::search(parts, &query)?;
+            let mut found: Vec<_> =
+                page.sightings.iter().map(|s| sighting_to_pb(s, view)).collect();
+            corrected::annotate(parts, &mut found)?;
+            Ok((page, found, query.cameras.map(|cameras| cameras.len())))
         };
-        let (page, camera_count) = self.core.blocking("search sightings", found).await?;
+        let (page, sightings, camera_count) = self.core.blocking("search sightings", found).await?;
         call.found(page.sightings.len());
         let last = page.sightings.last().filter(|_| page.more);
         Ok(pb::SearchSightingsResponse {
             next_page_token: last.map_or_else(String::new, |last| scope.seal(&place_after(last))),
-            sightings: page.sightings.iter().map(|s| sighting_to_pb(s, view)).collect(),
+            sightings,
             camera_count: camera_count.map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
         })
     }
@@ -216,10 +221,14 @@ impl Services {
         let id = id.ok_or_else(|| Problem::field("name", "is required"))?;
         call.asks(id.to_string());
         let reach = call.reach();
-        let found = move |parts: &ApiParts| find(parts, &reach, id);
+        let found = move |parts: &ApiParts| {
+            let mut found = sighting_to_pb(&find(parts, &reach, id)?, view);
+            corrected::annotate(parts, [&mut found])?;
+            Ok(found)
+        };
         let found = self.core.blocking("get a sighting", found).await?;
         call.found(1);
-        Ok(pb::GetSightingResponse { sighting: Some(sighting_to_pb(&found, view)) })
+        Ok(pb::GetSightingResponse { sighting: Some(found) })
     }
 
     async fn begin_evidence(
@@ -247,7 +256,7 @@ impl Services {
 }
 
 /// A sighting that may be seen.
-fn find(parts: &ApiParts, reach: &Reach, id: SightingId) -> Result<Sighting, Problem> {
+pub(super) fn find(parts: &ApiParts, reach: &Reach, id: SightingId) -> Result<Sighting, Problem> {
     let sighting = parts.store.get(id)?.ok_or_else(|| Problem::NotFound {
         kind: "guiji.v1.Sighting",
         name: format!("sightings/{id}"),
@@ -276,13 +285,20 @@ async fn send_pages(
 ) -> Result<(), StreamEnd> {
     loop {
         let asked = query.clone();
-        let page =
-            core.blocking("search sightings", move |parts| Ok(parts.store.search(&asked)?)).await?;
+        let view = search.view;
+        let found = move |parts: &ApiParts| {
+            let page = corrected::search(parts, &asked)?;
+            let mut found: Vec<_> =
+                page.sightings.iter().map(|s| sighting_to_pb(s, view)).collect();
+            corrected::annotate(parts, &mut found)?;
+            Ok((page, found))
+        };
+        let (page, sightings) = core.blocking("search sightings", found).await?;
         let last = page.sightings.last().filter(|_| page.more);
         let chunk = pb::StreamSightingsResponse {
             next_page_token: last
                 .map_or_else(String::new, |last| search.scope.seal(&place_after(last))),
-            sightings: page.sightings.iter().map(|s| sighting_to_pb(s, search.view)).collect(),
+            sightings,
         };
         sink.send(chunk, page.sightings.len()).await?;
         match last {

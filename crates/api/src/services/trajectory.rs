@@ -1,19 +1,35 @@
-use guiji_analysis::trajectory::Trajectory;
-use guiji_domain::{InvalidValue, PlatePattern, PlateText, SightingQuery};
+use std::collections::{HashMap, HashSet};
+
+use guiji_analysis::coverage::{GapCoverage, judge};
+use guiji_analysis::tactics::stops::{StopPlace, StopSettings, stop_places};
+use guiji_analysis::tactics::travel::{Roads, TravelTimes};
+use guiji_analysis::tactics::{PassageIndex, PassageIndexBuilder};
+use guiji_analysis::trajectory::{FoundBy, Seen, Trajectory, TrajectorySettings};
+use guiji_domain::{
+    Camera, InvalidValue, LikelyQuery, PlatePattern, PlateState, PlateText, Sighting,
+    SightingQuery, TimeSpan, Timestamp,
+};
 use tonic::{Request, async_trait};
 
 use super::{Answer, Services};
 use crate::ApiParts;
-use crate::auth::Method;
+use crate::auth::{Method, Reach};
 use crate::call::{Call, CallKind};
 use crate::convert::{View, span_from_pb, trajectory_to_pb};
 use crate::error::Problem;
-use crate::pb;
+use crate::network::NetworkCache;
 use crate::violations::Violations;
+use crate::{corrected, likely, pb};
 
 /// Most passages of an answer: it then fits into the 4 MiB that gRPC clients take, lattices included. The protos
-/// promise it.
+/// promise it, and the next two.
 const POINTS_MAX: usize = 1000;
+/// Most sightings beside the way.
+const POSSIBLE_MAX: usize = 100;
+/// Most gaps of which the coverage is told.
+const COVERED_GAPS_MAX: usize = 100;
+/// Most likely sightings that are looked at for misreads.
+const LIKELIEST_MAX: usize = 2000;
 
 #[async_trait]
 impl pb::trajectory_service_server::TrajectoryService for Services {
@@ -25,6 +41,25 @@ impl pb::trajectory_service_server::TrajectoryService for Services {
         let answer = self.get_trajectory(&mut call, request.into_inner()).await;
         call.end(answer).await
     }
+}
+
+/// A checked question.
+struct Question {
+    plate: PlateText,
+    span: TimeSpan,
+    view: View,
+    exact_only: bool,
+}
+
+/// A trajectory with everything that is told of it.
+pub(crate) struct Told {
+    pub(crate) way: Trajectory,
+    /// Of each gap, where it was judged.
+    pub(crate) coverage: Vec<Option<GapCoverage>>,
+    pub(crate) stays: Vec<StopPlace>,
+    pub(crate) index: PassageIndex,
+    /// Where to go on when it was cut.
+    pub(crate) next: Option<Timestamp>,
 }
 
 impl Services {
@@ -44,27 +79,157 @@ impl Services {
         let reach = call.reach();
         let span = reach.span("", span)?;
         call.asks(format!("plate {plate}, from {} to {}", span.first(), span.last()));
-        let query = SightingQuery {
-            plate: Some(PlatePattern::parse(plate.as_str())?),
-            // A vehicle in view right now is the end of its way.
-            provisional: true,
-            ..SightingQuery::all_in(span, POINTS_MAX)
-        };
-        let way = move |parts: &ApiParts| {
-            let page = parts.store.search(&reach.view(parts).narrow(query))?;
-            let cameras: Vec<_> =
-                parts.cameras.list().into_iter().map(|(camera, _)| camera).collect();
-            let next = page.sightings.last().filter(|_| page.more).map(|last| last.captured.at);
-            Ok((Trajectory::build(&page.sightings, &cameras), next))
-        };
-        let (way, next) = self.core.blocking("build a trajectory", way).await?;
-        call.found(way.points.len());
-        let trajectory = trajectory_to_pb(&plate, &way, next, view);
+        let question = Question { plate, span, view, exact_only: request.exact_only };
+        let networks = std::sync::Arc::clone(&self.core.networks);
+        let told = move |parts: &ApiParts| question.answer(parts, &reach, &networks);
+        let trajectory = self.core.blocking("build a trajectory", told).await?;
+        call.found(trajectory.points.len() + trajectory.possible_points.len());
         Ok(pb::GetTrajectoryResponse { trajectory: Some(trajectory) })
     }
 }
 
-fn whole_plate(text: &str) -> Result<PlateText, InvalidValue> {
+impl Question {
+    /// The answer; blocking.
+    fn answer(
+        &self,
+        parts: &ApiParts,
+        reach: &Reach,
+        networks: &NetworkCache,
+    ) -> Result<pb::Trajectory, Problem> {
+        let seen_by = reach.view(parts);
+        let registered: Vec<_> = parts.cameras.list().into_iter().map(|(c, _)| c).collect();
+        let (seen, next) = self.seen(parts, reach)?;
+        let network = networks.get(parts, &registered)?;
+        let settings = TrajectorySettings::default();
+        let mut way = Trajectory::build_on(&settings, seen, &registered, network.as_deref());
+        way.possible.sort_by(|a, b| b.seen.probability.total_cmp(&a.seen.probability));
+        way.possible.truncate(POSSIBLE_MAX);
+
+        // A limit on what somebody sees holds for the cameras on the way too.
+        let visible: Vec<_> =
+            registered.iter().filter(|camera| seen_by.sees_camera(&camera.id)).cloned().collect();
+        let mut longest: Vec<_> = (0..way.gaps.len()).collect();
+        longest.sort_by_key(|gap| std::cmp::Reverse(way.gaps[*gap].elapsed));
+        longest.truncate(COVERED_GAPS_MAX);
+        let mut coverage = vec![None; way.gaps.len()];
+        for number in longest {
+            let gap = &way.gaps[number];
+            let ways = way.gap_cameras(gap, &visible, network.as_deref());
+            if let Some(((basis, cameras), span)) = ways.zip(way.gap_span(gap)) {
+                let history = parts.coverage.coverage(&cameras, span)?;
+                coverage[number] = Some(judge(basis, &cameras, &history, span));
+            }
+        }
+        let (stays, index) = stays(&self.plate, &way, &registered)?;
+        let told = Told { way, coverage, stays, index, next };
+        let mut answer = trajectory_to_pb(&self.plate, &told, self.view);
+        let points = answer.points.iter_mut().filter_map(|point| point.sighting.as_mut());
+        let possible = answer.possible_points.iter_mut().filter_map(|p| p.sighting.as_mut());
+        corrected::annotate(parts, points.chain(possible))?;
+        flag_corrections(&self.plate, &mut answer);
+        Ok(answer)
+    }
+
+    /// Everything that may be the vehicle, and where to go on when that is too much.
+    fn seen(
+        &self,
+        parts: &ApiParts,
+        reach: &Reach,
+    ) -> Result<(Vec<Seen>, Option<Timestamp>), Problem> {
+        let seen_by = reach.view(parts);
+        let query = seen_by.narrow(SightingQuery {
+            plate: Some(PlatePattern::parse(self.plate.as_str())?),
+            // A vehicle in view right now is the end of its way.
+            provisional: true,
+            ..SightingQuery::all_in(self.span, POINTS_MAX)
+        });
+        let page = corrected::search(parts, &query)?;
+        let next = page.sightings.last().filter(|_| page.more).map(|last| last.captured.at);
+        let corrections = corrected::latest_in(parts, self.span)?;
+        let last = next.unwrap_or(self.span.last());
+        let span = TimeSpan::new(self.span.first(), last).unwrap_or(self.span);
+        let query = LikelyQuery { plate: self.plate.clone(), span, limit: LIKELIEST_MAX };
+        let likely = likely::likeliest(parts.store.as_ref(), parts.likely.as_ref(), &query)?;
+        let judged: HashMap<_, _> =
+            likely.iter().map(|one| (one.sighting.id, one.probability)).collect();
+        let found = page.sightings.into_iter().map(|sighting| {
+            let (probability, by) = match corrections.get(&sighting.id) {
+                Some(correction) if correction.plate == self.plate => (1.0, FoundBy::Correction),
+                Some(_) => (0.0, FoundBy::Text),
+                // Provisional ones, and those beyond the likeliest, are not judged against others.
+                None => {
+                    let judged = judged.get(&sighting.id).copied();
+                    let by_reads = || by_reads(&self.plate, &sighting);
+                    (judged.unwrap_or_else(by_reads), FoundBy::Text)
+                }
+            };
+            Seen { sighting, probability, by }
+        });
+        let mut seen: Vec<_> = found.collect();
+        if self.exact_only {
+            return Ok((seen, next));
+        }
+        let known: HashSet<_> = seen.iter().map(|s| s.sighting.id).collect();
+        let room = POINTS_MAX.saturating_sub(seen.len()).max(POSSIBLE_MAX);
+        let misreads = likely
+            .into_iter()
+            .filter(|one| one.misread && !known.contains(&one.sighting.id))
+            // What a person said to be another plate is no misread of this one.
+            .filter(|one| !corrections.contains_key(&one.sighting.id))
+            .filter(|one| seen_by.sees(&one.sighting.camera, one.sighting.captured.at))
+            .take(room);
+        seen.extend(misreads.map(|one| Seen {
+            sighting: one.sighting,
+            probability: one.probability,
+            by: FoundBy::Misread,
+        }));
+        Ok((seen, next))
+    }
+}
+
+/// What the reads say of the plate.
+fn by_reads(plate: &PlateText, sighting: &Sighting) -> f32 {
+    match &sighting.plate {
+        PlateState::Read(read) => read.lattice.probability(plate),
+        PlateState::Unreadable | PlateState::NotRead => 0.0,
+    }
+}
+
+/// Where the vehicle stayed, by its sure sightings.
+fn stays(
+    plate: &PlateText,
+    way: &Trajectory,
+    cameras: &[Camera],
+) -> Result<(Vec<StopPlace>, PassageIndex), Problem> {
+    let mut index = PassageIndexBuilder::default();
+    for point in way.points.iter().filter(|point| point.by != FoundBy::Misread) {
+        index.add(plate, &point.sighting.camera, point.sighting.captured.at)?;
+    }
+    let index = index.build();
+    let travel = TravelTimes::default();
+    let positions = cameras.iter().map(|c| (c.id.clone(), c.position)).collect();
+    let roads = Roads { travel: &travel, positions: &positions };
+    let vehicle = index.vehicle(plate);
+    let places = vehicle.map(|vehicle| {
+        stop_places(&index, vehicle, TimeSpan::ALL, roads, &StopSettings::default())
+    });
+    Ok((places.unwrap_or_default(), index))
+}
+
+fn flag_corrections(plate: &PlateText, answer: &mut pb::Trajectory) {
+    for point in &mut answer.points {
+        let last = point.sighting.as_ref().and_then(|sighting| sighting.corrections.last());
+        match last {
+            Some(correction) if correction.plate == plate.as_str() => {
+                point.flags.push(pb::PointFlag::Corrected.into());
+            }
+            Some(_) => point.flags.push(pb::PointFlag::CorrectedAway.into()),
+            None => {}
+        }
+    }
+}
+
+pub(super) fn whole_plate(text: &str) -> Result<PlateText, InvalidValue> {
     if text.contains(['?', '*', '[', '？', '＊']) {
         let fix = "give one whole plate: a pattern belongs in SearchSightings";
         return Err(InvalidValue::new("plate", text, fix));

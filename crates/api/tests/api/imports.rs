@@ -14,14 +14,14 @@ use guiji_store::{Audit, AuditRecords, AuditSettings, Store, StoreSettings, veri
 use tonic::Code;
 use tonic_types::StatusExt;
 
-struct Importing {
-    server: Running,
+pub(crate) struct Importing {
+    pub(crate) server: Running,
     store: Arc<Store>,
     folder: tempfile::TempDir,
 }
 
 impl Importing {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(ApiSettings::default()).await
     }
 
@@ -46,6 +46,10 @@ impl Importing {
             alerts: store.clone(),
             audit,
             watchlist: store.clone(),
+            likely: store.clone(),
+            coverage: store.clone(),
+            roads: store.clone(),
+            corrections: store.clone(),
             cameras: cameras.clone(),
             clock,
             alert_wake: intake.alert_wake(),
@@ -59,12 +63,20 @@ impl Importing {
         Self { server, store, folder }
     }
 
-    fn stored(&self) -> Vec<Sighting> {
+    /// The questions of all calls of a method that are in the audit, in their order.
+    pub(crate) fn audit_of(&self, method: &str) -> Vec<String> {
+        let records = AuditRecords::open(&self.folder.path().join("audit")).unwrap();
+        let records: Vec<_> = records.map(Result::unwrap).collect();
+        let of_method = records.iter().filter(|r| r.field("method") == Some(method));
+        of_method.map(|r| r.field("question").unwrap_or_default().to_owned()).collect()
+    }
+
+    pub(crate) fn stored(&self) -> Vec<Sighting> {
         self.store.search(&SightingQuery::all_in(TimeSpan::ALL, 10_000)).unwrap().sightings
     }
 }
 
-async fn import(
+pub(crate) async fn import(
     client: &Client,
     chunks: impl IntoIterator<Item = Vec<pb::Sighting>>,
 ) -> Result<pb::ImportSightingsResponse, guiji_api::client::ClientError> {

@@ -6,6 +6,7 @@ mod access;
 mod alerts;
 mod cameras;
 mod imports;
+mod judged;
 mod operation;
 mod proto_lint;
 mod scripted;

@@ -215,6 +215,7 @@ async fn an_oversized_request_is_refused() {
 async fn it_listens_to_loopback_only() {
     let (_wake, alert_wake) = tokio::sync::watch::channel(0);
     let scripted = Arc::new(crate::scripted::Scripted::default());
+    let context = Arc::new(guiji_store::MemoryStore::new());
     let api = guiji_api::ApiServer::new(
         guiji_api::ApiParts {
             store: scripted.clone(),
@@ -222,6 +223,10 @@ async fn it_listens_to_loopback_only() {
             alerts: scripted.clone(),
             audit: scripted.clone(),
             watchlist: scripted.clone(),
+            likely: context.clone(),
+            coverage: context.clone(),
+            roads: context.clone(),
+            corrections: context,
             cameras: scripted,
             clock: Arc::new(guiji_domain::SimulatedClock::default()),
             alert_wake,

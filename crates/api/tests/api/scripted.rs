@@ -308,12 +308,17 @@ impl Running {
         let (wake, alert_wake) = watch::channel(0);
         let live = broadcast::Sender::new(4);
         let changes = Arc::clone(&parts);
+        let context = Arc::new(guiji_store::MemoryStore::new());
         let served = ApiParts {
             store: parts.clone(),
             intake: parts.clone(),
             alerts: parts.clone(),
             audit: parts.clone(),
             watchlist: parts.clone(),
+            likely: context.clone(),
+            coverage: context.clone(),
+            roads: context.clone(),
+            corrections: context,
             cameras: parts.clone(),
             clock: Arc::new(SimulatedClock::at(now())),
             alert_wake,

@@ -1,0 +1,89 @@
+//! What a county's sightings are judged by: its roads, and what its cameras could see.
+
+use guiji_county::County;
+use guiji_domain::{Coverage, CoverageState, TimeSpan, Timestamp};
+use serde_json::{Value, json};
+
+/// The roads as GeoJSON, each once.
+pub(super) fn roads_geojson(county: &County) -> String {
+    let roads = county.roads();
+    let position = |node| {
+        let place = roads.position(node);
+        let rounded = |deg: f64| (deg * 1e7).round() / 1e7;
+        json!([rounded(place.lon_deg()), rounded(place.lat_deg())])
+    };
+    let features = roads.nodes().flat_map(|from| {
+        roads.hops(from).iter().filter(move |hop| from < hop.to).map(move |hop| (from, *hop))
+    });
+    let features: Vec<Value> = features
+        .map(|(from, hop)| {
+            json!({
+                "type": "Feature",
+                "properties": {
+                    "length_m": (hop.length_m * 1000.0).round() / 1000.0,
+                    "limit_kmh": hop.limit_kmh,
+                },
+                "geometry": {
+                    "type": "LineString",
+                    "coordinates": [position(from), position(hop.to)],
+                },
+            })
+        })
+        .collect();
+    json!({ "type": "FeatureCollection", "features": features }).to_string()
+}
+
+/// What the cameras could see over the county's days: everything but their outages.
+pub(super) fn coverage(county: &County) -> Vec<Coverage> {
+    let days = county.settings().days;
+    let (begin, end) = (county.midnight(0), county.midnight(days));
+    let mut all = Vec::new();
+    for (number, camera) in county.cameras().iter().enumerate() {
+        let mut add = |first: Timestamp, last: Timestamp, state, cause: &str| {
+            // Nothing of no length.
+            if let Ok(span) = TimeSpan::new(first, last)
+                && first < last
+            {
+                let (camera, cause) = (camera.id.clone(), cause.to_owned());
+                all.push(Coverage { camera, span, state, cause });
+            }
+        };
+        let mut since = begin;
+        for outage in (0..days).filter_map(|day| county.outage(number, day)) {
+            let last = outage.span.last().min(end);
+            add(since, outage.span.first(), CoverageState::Seeing, "live");
+            add(outage.span.first(), last, CoverageState::Blind, "outage");
+            since = last;
+        }
+        add(since, end, CoverageState::Seeing, "live");
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use guiji_county::CountySettings;
+    use guiji_domain::Covered;
+
+    #[test]
+    fn coverage_is_what_the_outages_leave() {
+        let start = Timestamp::from_secs(1_767_542_400);
+        let settings =
+            CountySettings { seed: 1, sightings: 1000, days: 3, error_rate: 0.01, start };
+        let county = County::new(settings).unwrap();
+        let all = coverage(&county);
+        let span = TimeSpan::new(start, county.midnight(3)).unwrap();
+        let mut blind = 0;
+        for (number, camera) in county.cameras().iter().enumerate() {
+            let covered = Covered::of(all.iter().filter(|c| c.camera == camera.id), span);
+            let outages: u64 = (0..3)
+                .filter_map(|day| county.outage(number, day))
+                .map(|outage| outage.span.duration().as_nanos() as u64)
+                .sum();
+            assert_eq!((covered.blind_ns, covered.unknown_ns), (outages, 0), "{}", camera.id);
+            blind += u32::from(outages > 0);
+        }
+        assert!(blind > 50, "there are outages: {blind}");
+    }
+}

@@ -1,0 +1,316 @@
+//! `context.db`: what sightings are judged by: what the cameras could see, the roads, and what people corrected.
+//!
+//! Each record carries a CRC-32 of everything that it says.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use guiji_domain::{
+    CameraId, Correction, Coverage, InvalidValue, Kept, PlateText, RoadGraph, SightingId,
+    StoreError, TimeSpan, Timestamp,
+};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::codes::Coded;
+use crate::errors::{damaged, sql};
+use crate::partition::id_key;
+use crate::road_record;
+use crate::schema::{self, FileKind};
+use crate::settings::Durability;
+
+/// The open file. Its calls are short, so one connection does.
+#[derive(Debug)]
+pub(crate) struct Context {
+    connection: Mutex<Connection>,
+    /// The road graph once it was read; `None` inside when there is none.
+    roads: Mutex<Option<Option<Arc<RoadGraph>>>>,
+}
+
+impl Context {
+    pub(crate) fn open(dir: &Path, durability: Durability) -> Result<Self, StoreError> {
+        let path = dir.join("context.db");
+        let connection = schema::open_writer(&path, FileKind::Context, durability)?;
+        // What retention deletes shall be gone, not merely unlinked.
+        connection.execute_batch("PRAGMA secure_delete = ON").map_err(sql("open the context"))?;
+        Ok(Self { connection: Mutex::new(connection), roads: Mutex::default() })
+    }
+
+    pub(crate) fn connection(&self) -> MutexGuard<'_, Connection> {
+        // A panic leaves a transaction at worst, which its guard has rolled back.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn keep_coverage(&self, intervals: &[Coverage]) -> Result<Vec<Kept>, StoreError> {
+        let failed = sql("keep coverage");
+        let mut connection = self.connection();
+        let transaction = connection.transaction().map_err(&failed)?;
+        let mut kept = Vec::with_capacity(intervals.len());
+        for interval in intervals {
+            let (camera, state) = (interval.camera.as_str(), interval.state.code());
+            let (first, last) = (interval.span.first().as_nanos(), interval.span.last().as_nanos());
+            let known: Option<i64> = transaction
+                .prepare_cached(
+                    "SELECT last FROM coverage WHERE camera = ?1 AND first = ?2 AND state = ?3",
+                )
+                .and_then(|mut known| {
+                    known.query_row(params![camera, first, state], |row| row.get(0)).optional()
+                })
+                .map_err(&failed)?;
+            kept.push(match known {
+                Some(known) if known >= last => Kept::Present,
+                Some(_) => Kept::Replaced,
+                None => Kept::New,
+            });
+            if kept.last() != Some(&Kept::Present) {
+                transaction
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO coverage (camera, first, state, last, cause, checksum)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    )
+                    .and_then(|mut insert| {
+                        let checksum = coverage_checksum(interval);
+                        insert.execute(params![camera, first, state, last, interval.cause, checksum])
+                    })
+                    .map_err(&failed)?;
+            }
+        }
+        transaction.commit().map_err(&failed)?;
+        Ok(kept)
+    }
+
+    pub(crate) fn coverage(
+        &self,
+        cameras: &[CameraId],
+        span: TimeSpan,
+    ) -> Result<Vec<Coverage>, StoreError> {
+        let failed = sql("read coverage");
+        let mut cameras: Vec<_> = cameras.iter().collect();
+        cameras.sort_unstable();
+        cameras.dedup();
+        let connection = self.connection();
+        let mut statement = connection
+            .prepare_cached(
+                "SELECT camera, first, state, last, cause, checksum FROM coverage
+                 WHERE camera = ?1 AND first <= ?2 AND last >= ?3 ORDER BY first, state",
+            )
+            .map_err(&failed)?;
+        let mut found = Vec::new();
+        for camera in cameras {
+            let bounds = params![camera.as_str(), span.last().as_nanos(), span.first().as_nanos()];
+            let mut rows = statement.query(bounds).map_err(&failed)?;
+            while let Some(row) = rows.next().map_err(&failed)? {
+                found.push(coverage_of(row)?);
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn put_road_graph(&self, graph: RoadGraph) -> Result<(), StoreError> {
+        let record = road_record::encode(&graph)?;
+        let mut roads = self.roads.lock().unwrap_or_else(PoisonError::into_inner);
+        self.connection()
+            .execute(
+                "INSERT OR REPLACE INTO road_graph (one, record, checksum) VALUES (1, ?1, ?2)",
+                params![record, crc32fast::hash(&record)],
+            )
+            .map_err(sql("keep the road graph"))?;
+        // As it will be read: a graph must not be another one after a restart.
+        *roads = Some(Some(Arc::new(road_record::decode(&record)?)));
+        Ok(())
+    }
+
+    pub(crate) fn road_graph(&self) -> Result<Option<Arc<RoadGraph>>, StoreError> {
+        let mut roads = self.roads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*roads {
+            return Ok(known.clone());
+        }
+        let record = stored_roads(&self.connection())?;
+        let graph = record.map(|record| road_record::decode(&record)).transpose()?.map(Arc::new);
+        Ok(roads.insert(graph).clone())
+    }
+
+    pub(crate) fn correct(&self, correction: &Correction) -> Result<bool, StoreError> {
+        let failed = sql("keep a correction");
+        let mut connection = self.connection();
+        let transaction = connection.transaction().map_err(&failed)?;
+        let earlier = corrections(&transaction, "sighting = ?1", &[&id_key(correction.sighting)])?;
+        let same = |latest: &Correction| Correction { at: correction.at, ..latest.clone() };
+        if earlier.last().is_some_and(|latest| same(latest) == *correction) {
+            return Ok(false);
+        }
+        let Correction { sighting, plate, at, officer, case_number, reason } = correction;
+        transaction
+            .execute(
+                "INSERT INTO correction (sighting, plate, at, officer, case_number, reason, checksum)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    id_key(*sighting),
+                    plate.as_str(),
+                    at.as_nanos(),
+                    officer,
+                    case_number,
+                    reason,
+                    correction_checksum(correction),
+                ],
+            )
+            .map_err(&failed)?;
+        transaction.commit().map_err(&failed)?;
+        Ok(true)
+    }
+
+    pub(crate) fn corrections_of(
+        &self,
+        sightings: &[SightingId],
+    ) -> Result<Vec<Correction>, StoreError> {
+        let mut sightings = sightings.to_vec();
+        sightings.sort_unstable();
+        sightings.dedup();
+        let connection = self.connection();
+        let mut found = Vec::new();
+        for sighting in sightings {
+            found.extend(corrections(&connection, "sighting = ?1", &[&id_key(sighting)])?);
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn corrections_in(&self, began: TimeSpan) -> Result<Vec<Correction>, StoreError> {
+        let (first, last) = ids_of(began);
+        corrections(&self.connection(), "sighting >= ?1 AND sighting <= ?2", &[&first, &last])
+    }
+
+    /// Deletes coverage that ended, and corrections of sightings that began, before the midnight.
+    pub(crate) fn forget_before(&self, midnight: Timestamp) -> Result<usize, StoreError> {
+        let failed = sql("delete what is kept no longer");
+        let mut connection = self.connection();
+        let transaction = connection.transaction().map_err(&failed)?;
+        let mut gone = transaction
+            .execute("DELETE FROM coverage WHERE last < ?1", [midnight.as_nanos()])
+            .map_err(&failed)?;
+        let (first, _) = ids_of(TimeSpan::at(midnight));
+        gone += transaction
+            .execute("DELETE FROM correction WHERE sighting < ?1", [first])
+            .map_err(&failed)?;
+        transaction.commit().map_err(&failed)?;
+        if gone > 0 {
+            // The log holds what the deleted pages were.
+            connection
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+                .map_err(&failed)?;
+        }
+        Ok(gone)
+    }
+}
+
+/// The least and the greatest id of sightings that began within a span, as they are stored.
+fn ids_of(span: TimeSpan) -> ([u8; 16], [u8; 16]) {
+    let time = |at: Timestamp| u128::from((at.as_nanos() as u64) ^ (1 << 63)) << 64;
+    let least = SightingId::from_u128(time(span.first()));
+    let greatest = SightingId::from_u128(time(span.last()) | u128::from(u64::MAX));
+    (id_key(least), id_key(greatest))
+}
+
+/// The bytes of the road graph, proved.
+pub(crate) fn stored_roads(connection: &Connection) -> Result<Option<Vec<u8>>, StoreError> {
+    let row: Option<(Vec<u8>, u32)> = connection
+        .query_row("SELECT record, checksum FROM road_graph", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()
+        .map_err(sql("read the road graph"))?;
+    match row {
+        Some((record, checksum)) if crc32fast::hash(&record) != checksum => {
+            Err(damaged("the road graph", "its checksum differs"))
+        }
+        row => Ok(row.map(|(record, _)| record)),
+    }
+}
+
+pub(crate) fn coverage_of(row: &Row<'_>) -> Result<Coverage, StoreError> {
+    let failed = sql("read coverage");
+    let camera: String = row.get(0).map_err(&failed)?;
+    let first: i64 = row.get(1).map_err(&failed)?;
+    let wrong = |reason: &dyn std::fmt::Display| {
+        damaged(format!("coverage of {camera} from {}", Timestamp::from_nanos(first)), reason)
+    };
+    let invalid = |error: InvalidValue| wrong(&error);
+    let last: i64 = row.get(3).map_err(&failed)?;
+    let span = TimeSpan::new(Timestamp::from_nanos(first), Timestamp::from_nanos(last));
+    let coverage = Coverage {
+        camera: CameraId::new(&camera).map_err(invalid)?,
+        span: span.map_err(invalid)?,
+        state: Coded::from_code(row.get(2).map_err(&failed)?)
+            .ok_or_else(|| wrong(&"its state is an unknown code"))?,
+        cause: row.get(4).map_err(&failed)?,
+    };
+    let checksum: u32 = row.get(5).map_err(&failed)?;
+    if checksum == coverage_checksum(&coverage) {
+        Ok(coverage)
+    } else {
+        Err(wrong(&"its checksum differs"))
+    }
+}
+
+fn coverage_checksum(coverage: &Coverage) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(coverage.camera.as_str().as_bytes());
+    hasher.update(&[0, coverage.state.code()]);
+    hasher.update(&coverage.span.first().as_nanos().to_le_bytes());
+    hasher.update(&coverage.span.last().as_nanos().to_le_bytes());
+    hasher.update(coverage.cause.as_bytes());
+    hasher.finalize()
+}
+
+fn corrections(
+    connection: &Connection,
+    condition: &str,
+    values: &[&[u8; 16]],
+) -> Result<Vec<Correction>, StoreError> {
+    let failed = sql("read corrections");
+    let query = format!(
+        "SELECT sighting, plate, at, officer, case_number, reason, checksum FROM correction
+         WHERE {condition} ORDER BY sighting, number"
+    );
+    let mut statement = connection.prepare_cached(&query).map_err(&failed)?;
+    let mut rows = statement.query(rusqlite::params_from_iter(values)).map_err(&failed)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(&failed)? {
+        found.push(correction_of(row)?);
+    }
+    Ok(found)
+}
+
+pub(crate) fn correction_of(row: &Row<'_>) -> Result<Correction, StoreError> {
+    let failed = sql("read corrections");
+    let id: [u8; 16] = row.get(0).map_err(&failed)?;
+    let sighting = SightingId::from_u128(u128::from_be_bytes(id));
+    let wrong = |reason: &dyn std::fmt::Display| {
+        damaged(format!("a correction of sighting {sighting}"), reason)
+    };
+    let plate: String = row.get(1).map_err(&failed)?;
+    let correction = Correction {
+        sighting,
+        plate: PlateText::parse(&plate).map_err(|error| wrong(&error))?,
+        at: Timestamp::from_nanos(row.get(2).map_err(&failed)?),
+        officer: row.get(3).map_err(&failed)?,
+        case_number: row.get(4).map_err(&failed)?,
+        reason: row.get(5).map_err(&failed)?,
+    };
+    let checksum: u32 = row.get(6).map_err(&failed)?;
+    if checksum == correction_checksum(&correction) {
+        Ok(correction)
+    } else {
+        Err(wrong(&"its checksum differs"))
+    }
+}
+
+fn correction_checksum(correction: &Correction) -> u32 {
+    let Correction { sighting, plate, at, officer, case_number, reason } = correction;
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&id_key(*sighting));
+    hasher.update(&at.as_nanos().to_le_bytes());
+    for text in [plate.as_str(), officer, case_number, reason] {
+        hasher.update(text.as_bytes());
+        hasher.update(&[0]);
+    }
+    hasher.finalize()
+}
