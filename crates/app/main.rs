@@ -14,6 +14,7 @@ mod doctor;
 mod eval;
 mod models;
 mod query;
+mod receivers;
 mod run;
 mod simulate;
 mod telemetry;

@@ -13,7 +13,9 @@
 
 mod audit;
 mod authority;
+mod backoff;
 mod camera;
+mod delivery;
 mod error;
 mod frame;
 mod geometry;
@@ -31,14 +33,16 @@ mod watch;
 
 pub use audit::{AuditDone, AuditEntry, AuditLog};
 pub use authority::Authority;
+pub use backoff::{BackOff, Luck};
 pub use camera::{
     Camera, CameraHealth, CameraState, CameraStatus, Credentials, DecodePolicy, Pace, StatusReason,
     StreamAddress, StreamCounters, Transport,
 };
+pub use delivery::{Delivery, DeliveryLedger, Standing};
 pub use error::InvalidValue;
 pub use frame::{CaptureTime, ClockSource, Frame};
 pub use geometry::{BBox, GeoPoint, Point, Quad};
-pub use ids::{AlertId, CameraId, Digest, SightingId, SiteId, TrackId, WatchEntryId};
+pub use ids::{AlertId, CameraId, Digest, ReceiverId, SightingId, SiteId, TrackId, WatchEntryId};
 pub use lattice::{Candidate, Lattice, Position};
 pub use pattern::PlatePattern;
 pub use picture::{OwnedPicture, Picture, PixelFormat, SharedPicture};

@@ -15,6 +15,7 @@
 //! sightings/2026-11-24.db                 the partition of a UTC day: sightings by start, their alerts, the
 //!                                         plate dictionary, where the pictures lie
 //! sightings/2026-11-24.0001.seg           what was final of a closed day when it was sealed (see `segment/mod.rs`)
+//! deliveries.db                           how far receivers outside have come, and proofs of what they took
 //! evidence/2026-11-24.frame.0001.pack     pictures of one kind of one day, appended
 //! ```
 //!
@@ -46,6 +47,7 @@ mod check;
 mod codec;
 mod codes;
 mod day;
+mod deliveries;
 mod errors;
 mod likely;
 mod memory;
@@ -71,6 +73,7 @@ pub use audit::{
     verify_audit,
 };
 pub use check::{CheckReport, Damage};
+pub use deliveries::Deliveries;
 pub use memory::MemoryStore;
 pub use retention::{DiskUsage, RetentionReport};
 pub use seal::SealReport;
