@@ -1,5 +1,7 @@
 //! `guiji bench`: figures of this machine, from the parts that run in the field.
 
+mod alerts;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,6 +20,7 @@ use guiji_engine::{Intake, IntakeParts, WatchBook};
 use guiji_store::{Store, StoreSettings};
 use serde::Serialize;
 
+use self::alerts::AlertsArguments;
 use crate::clock::SystemClock;
 
 /// Arguments of `guiji bench`.
@@ -31,6 +34,8 @@ pub(crate) struct BenchArguments {
 enum Benched {
     /// Fill a store with a simulated county's sightings, then ask it what people ask.
     Store(StoreArguments),
+    /// Import watched vehicles into a server, and follow its alerts.
+    Alerts(AlertsArguments),
 }
 
 /// Arguments of `guiji bench store`.
@@ -83,15 +88,31 @@ const START: Timestamp = Timestamp::from_secs(1_767_542_400);
 
 /// Runs the command.
 pub(crate) fn run(arguments: BenchArguments) -> Result<ExitCode> {
-    let Benched::Store(arguments) = arguments.what;
-    let folder = &arguments.dir;
+    match arguments.what {
+        Benched::Store(arguments) => {
+            in_folder(&arguments.dir, arguments.json, || bench_store(&arguments))
+        }
+        Benched::Alerts(arguments) => {
+            in_folder(&arguments.dir, arguments.json, || alerts::bench(&arguments))
+        }
+    }
+}
+
+/// Measures in a folder of its own, removes it, and prints the figures.
+fn in_folder<T: Serialize>(
+    folder: &Path,
+    one_line: bool,
+    measure: impl FnOnce() -> Result<T>,
+) -> Result<ExitCode> {
     if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
         bail!("{} is not empty: empty it, or choose another --dir", folder.display());
     }
-    let figures = bench_store(&arguments);
-    fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
+    let figures = measure();
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
+    }
     let figures = figures?;
-    if arguments.json {
+    if one_line {
         println!("{}", serde_json::to_string(&figures)?);
     } else {
         println!("{}", serde_json::to_string_pretty(&figures)?);
@@ -181,8 +202,13 @@ fn p99_ms(asked: &[Asked], ask: impl Fn(&Asked) -> Result<()>) -> Result<f64> {
         times.push(begun.elapsed());
     }
     times.sort_unstable();
-    let place = (times.len() * 99).div_ceil(100).saturating_sub(1);
-    Ok(times.get(place).map_or(0.0, Duration::as_secs_f64) * 1e3)
+    Ok(percentile_ms(&times, 99))
+}
+
+/// The time that so many of 100 do not exceed, milliseconds; of times in rising order.
+fn percentile_ms(times: &[Duration], percent: usize) -> f64 {
+    let place = (times.len() * percent).div_ceil(100).saturating_sub(1);
+    times.get(place).map_or(0.0, Duration::as_secs_f64) * 1e3
 }
 
 fn trajectory(store: &Store, cameras: &[Camera], asked: &Asked) -> Result<()> {

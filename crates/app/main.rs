@@ -6,6 +6,7 @@
 mod access;
 mod audit;
 mod bench;
+mod child;
 mod cli;
 mod clock;
 mod config;

@@ -164,7 +164,7 @@ pub(crate) fn start(
 
 /// The same JSON as that of the gRPC API.
 fn write(alert: &Alert) -> String {
-    guiji_api::alert_to_json(alert).unwrap_or_else(|error| {
+    guiji_api::json::alert_to_json(alert).unwrap_or_else(|error| {
         error!(%error, alert = %alert.id, "an alert has no JSON; only its name is delivered");
         format!("{{\"name\":\"alerts/{}\"}}", alert.id)
     })
