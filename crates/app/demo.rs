@@ -22,7 +22,8 @@ use serde::Deserialize;
 use crate::child::{self, Process};
 use crate::clock::SystemClock;
 use crate::run::RunArguments;
-use crate::{query, run};
+use crate::watchlist::TargetArguments;
+use crate::{query, run, watchlist};
 
 /// Arguments of `guiji demo`.
 #[derive(Debug, Args)]
@@ -142,7 +143,7 @@ async fn county(dir: &Path) -> Result<ExitCode> {
     let client = child::connect(api, &authority, &mut server).await?;
 
     let suspect = suspect(&story)?;
-    let entry = query::entry(suspect, "wanted in the demo".into(), 1, None)?;
+    let entry = watchlist::entry(&TargetArguments::plate(suspect), "wanted in the demo".into(), 1)?;
     client.create_watchlist_entry("suspect", entry).await?;
     headline(&format!("watching for {suspect}; sightings as they are stored:"));
     let alerts = follow(&client, &scenes, &mut [&mut scene_server, &mut server]).await?;

@@ -21,6 +21,7 @@ mod simulate;
 mod telemetry;
 mod token;
 mod watch;
+mod watchlist;
 
 use std::process::ExitCode;
 

@@ -83,7 +83,8 @@ fn a_webhook_gets_every_alert_of_a_server_that_is_killed() {
     let (port, taken) = webhook();
     let api = free_address();
     let config = dir.path().join("guiji.toml");
-    fs::write(dir.path().join("secret"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("written");
+    fs::write(dir.path().join("secret"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+        .expect("written");
     let receiver = format!(
         "[[receiver]]\nid = \"desk\"\nwebhook = \"http://127.0.0.1:{port}/\"\nsecret_file = \"secret\"\n"
     );

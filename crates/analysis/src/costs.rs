@@ -67,6 +67,9 @@ fn what_it_costs() {
             expires: Timestamp::from_secs(1000),
             threshold: 0.5,
             cameras: Vec::new(),
+            vehicle: VehicleDescription::default(),
+            hours: None,
+            approval: None,
         })
         .collect();
     let begin = Instant::now();

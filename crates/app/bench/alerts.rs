@@ -20,7 +20,7 @@ use guiji_api::pb::stream_alerts_response::Event;
 use guiji_county::{County, CountySettings, Passage};
 use guiji_domain::{
     Authority, Clock as _, PlateText, Sighting, SightingId, TimeSpan, Timestamp, TrackId,
-    WatchEntry, WatchEntryId, WatchTarget,
+    VehicleDescription, WatchEntry, WatchEntryId, WatchTarget,
 };
 use serde::Serialize;
 use tokio::sync::watch;
@@ -167,6 +167,9 @@ async fn watch(client: &Client, passages: &[Passage], count: usize) -> Result<Ve
             expires: now.plus(Duration::from_secs(86_400)),
             threshold: WatchEntry::THRESHOLD_DEFAULT,
             cameras: Vec::new(),
+            vehicle: VehicleDescription::default(),
+            hours: None,
+            approval: None,
         };
         let message = pb::WatchlistEntry {
             target: Some(pb::watchlist_entry::Target::Plate(plate.as_str().to_owned())),

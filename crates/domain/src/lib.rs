@@ -58,4 +58,6 @@ pub use sighting::{
 };
 pub use time::{TimeSpan, Timestamp};
 pub use vehicle::{Detection, Vehicle, VehicleClass, VehicleColour};
-pub use watch::{Alert, AlertStage, WatchEntry, WatchTarget};
+pub use watch::{
+    Alert, AlertStage, Approval, DailyHours, VehicleDescription, WatchEntry, WatchTarget,
+};

@@ -32,7 +32,7 @@ impl FileKind {
     /// that was ever released lie in `testdata/` and must open.
     fn migrations(self) -> &'static [&'static str] {
         match self {
-            Self::Registry => &[REGISTRY_V1, REGISTRY_V2],
+            Self::Registry => &[REGISTRY_V1, REGISTRY_V2, REGISTRY_V3],
             Self::Partition => &[PARTITION_V1, PARTITION_V2],
             Self::Deliveries => &[DELIVERIES_V1],
         }
@@ -63,6 +63,18 @@ CREATE TABLE unfinished (one INTEGER PRIMARY KEY CHECK (one = 1), undo BLOB NOT 
 
 // sealed: the password, encrypted (`seal.rs`); `password` is empty since.
 const REGISTRY_V2: &str = "ALTER TABLE camera ADD COLUMN sealed BLOB;";
+
+// kind: 2 description, whose target is empty. class, colour, heading: codes, 255 for anything. hours: minutes after
+// midnight in China, null for always.
+const REGISTRY_V3: &str = "
+ALTER TABLE watch_entry ADD COLUMN class INTEGER NOT NULL DEFAULT 255;
+ALTER TABLE watch_entry ADD COLUMN colour INTEGER NOT NULL DEFAULT 255;
+ALTER TABLE watch_entry ADD COLUMN heading INTEGER NOT NULL DEFAULT 255;
+ALTER TABLE watch_entry ADD COLUMN hours_from INTEGER;
+ALTER TABLE watch_entry ADD COLUMN hours_until INTEGER;
+ALTER TABLE watch_entry ADD COLUMN approved_by TEXT;
+ALTER TABLE watch_entry ADD COLUMN approved INTEGER;
+";
 
 const DELIVERIES_V1: &str = "
 -- reached: everything in the alert log up to it is dealt with, what lies aside excepted.

@@ -21,6 +21,9 @@ pub(crate) enum Method {
     GetWatchlistEntry,
     CreateWatchlistEntry,
     DeleteWatchlistEntry,
+    ApproveWatchlistEntry,
+    ImportWatchlistEntries,
+    DryRunWatchlistEntry,
     ListAlerts,
     StreamAlerts,
 }
@@ -64,6 +67,9 @@ impl Method {
             Self::GetWatchlistEntry => rule("WatchlistService/GetWatchlistEntry", Reads, &[Analyst, Patrol, Supervisor]),
             Self::CreateWatchlistEntry => rule("WatchlistService/CreateWatchlistEntry", Changes, &[Analyst, Supervisor]),
             Self::DeleteWatchlistEntry => rule("WatchlistService/DeleteWatchlistEntry", Changes, &[Analyst, Supervisor]),
+            Self::ApproveWatchlistEntry => rule("WatchlistService/ApproveWatchlistEntry", Changes, &[Supervisor]),
+            Self::ImportWatchlistEntries => rule("WatchlistService/ImportWatchlistEntries", Changes, &[Analyst, Supervisor]),
+            Self::DryRunWatchlistEntry => rule("WatchlistService/DryRunWatchlistEntry", Reads, &[Analyst, Supervisor]),
             Self::ListAlerts => rule("AlertService/ListAlerts", Reads, &[Analyst, Patrol, Integrator, Supervisor]),
             Self::StreamAlerts => rule("AlertService/StreamAlerts", Reads, &[Analyst, Patrol, Integrator, Supervisor]),
         }
@@ -126,10 +132,13 @@ mod tests {
         GetWatchlistEntry      A P - S -
         CreateWatchlistEntry ! A - - S -
         DeleteWatchlistEntry ! A - - S -
+        ApproveWatchlistEntry ! - - - S -
+        ImportWatchlistEntries ! A - - S -
+        DryRunWatchlistEntry   A - - S -
         ListAlerts             A P I S -
         StreamAlerts           A P I S -";
 
-    const ALL: [Method; 18] = {
+    const ALL: [Method; 21] = {
         use Method::*;
         [
             ListCameras,
@@ -148,6 +157,9 @@ mod tests {
             GetWatchlistEntry,
             CreateWatchlistEntry,
             DeleteWatchlistEntry,
+            ApproveWatchlistEntry,
+            ImportWatchlistEntries,
+            DryRunWatchlistEntry,
             ListAlerts,
             StreamAlerts,
         ]
@@ -190,7 +202,7 @@ mod tests {
             }
             assert!(method.permit(&Caller::Unnamed).is_ok());
         }
-        assert_eq!(tried, 18 * 5);
+        assert_eq!(tried, 21 * 5);
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Rig {
             raised: started,
             camera,
             captured,
-            read: plate.clone(),
+            read: Some(plate.clone()),
             target: WatchTarget::Plate(plate),
             case_number: "A-1".into(),
             probability: 0.9,
