@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use guiji_domain::{
-    BBox, Detection, PlateColour, SightingId, Timestamp, TrackId, VehicleClass, WatchEntry,
-    WatchEntryId, WatchTarget,
+    BBox, Detection, PlateColour, SightingId, Timestamp, TrackId, VehicleClass, VehicleDescription,
+    WatchEntry, WatchEntryId, WatchTarget,
 };
 
 use crate::fusion::{FusionSettings, PlateFusion, decode};
