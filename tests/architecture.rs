@@ -10,6 +10,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("guiji-ingest", &["guiji-domain"]),
     ("guiji-vision", &["guiji-domain"]),
     ("guiji-store", &["guiji-domain"]),
+    ("guiji-delivery", &["guiji-domain"]),
     ("guiji-scenes", &["guiji-domain"]),
     ("guiji-county", &["guiji-domain"]),
     ("guiji-engine", &["guiji-domain", "guiji-analysis"]),
@@ -24,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "guiji-store",
             "guiji-engine",
             "guiji-api",
+            "guiji-delivery",
             "guiji-county",
         ],
     ),
@@ -37,6 +39,8 @@ const WALLS: &[(&str, &[&str])] = &[
     ("prost", &["guiji-api"]),
     ("hyper", &["guiji-api"]),
     ("rusqlite", &["guiji-store"]),
+    ("ureq", &["guiji-delivery"]),
+    ("rumqttc", &["guiji-delivery"]),
 ];
 
 /// What the crates that only decide must do without: serialisation, threads' helpers, async, files, logs.

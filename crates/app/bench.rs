@@ -1,13 +1,19 @@
 //! `guiji bench`: figures of this machine, from the parts that run in the field.
 
+mod alerts;
 mod postgres;
 mod questions;
 mod store;
 
+use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
+use guiji_domain::Timestamp;
+use serde::Serialize;
 
 /// Arguments of `guiji bench`.
 #[derive(Debug, Args)]
@@ -20,10 +26,45 @@ pub(crate) struct BenchArguments {
 enum Benched {
     /// Fill a store with a simulated county's sightings, then ask it what people ask.
     Store(store::StoreArguments),
+    /// Import watched vehicles into a server, and follow its alerts.
+    Alerts(alerts::AlertsArguments),
 }
+
+/// Local midnight of the first day: 2026-01-05 in China, a Monday.
+const START: Timestamp = Timestamp::from_secs(1_767_542_400);
 
 /// Runs the command.
 pub(crate) fn run(arguments: BenchArguments) -> Result<ExitCode> {
-    let Benched::Store(arguments) = arguments.what;
-    store::run(&arguments)
+    match arguments.what {
+        Benched::Store(arguments) => store::run(&arguments),
+        Benched::Alerts(arguments) => alerts::run(&arguments),
+    }
+}
+
+/// Measures in a folder of its own, removes it, and prints the figures.
+fn in_folder<T: Serialize>(
+    folder: &Path,
+    one_line: bool,
+    measure: impl FnOnce() -> Result<T>,
+) -> Result<ExitCode> {
+    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        bail!("{} is not empty: empty it, or choose another --dir", folder.display());
+    }
+    let figures = measure();
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
+    }
+    let figures = figures?;
+    if one_line {
+        println!("{}", serde_json::to_string(&figures)?);
+    } else {
+        println!("{}", serde_json::to_string_pretty(&figures)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The time that so many of 100 do not exceed, milliseconds; of times in rising order.
+fn percentile_ms(times: &[Duration], percent: usize) -> f64 {
+    let place = (times.len() * percent).div_ceil(100).saturating_sub(1);
+    times.get(place).map_or(0.0, Duration::as_secs_f64) * 1e3
 }

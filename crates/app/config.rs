@@ -15,6 +15,8 @@ use guiji_domain::{
 };
 use serde::Deserialize;
 
+use crate::receivers::{RawReceiver, ReceiverSettings};
+
 /// A checked configuration.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
@@ -48,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) models_cache: PathBuf,
     /// Cameras named by the file.
     pub(crate) cameras: Vec<Camera>,
+    /// Webhooks and brokers that are told of alerts.
+    pub(crate) receivers: Vec<ReceiverSettings>,
 }
 
 /// Where certificate and key of the API are.
@@ -90,6 +94,7 @@ struct Raw {
     analysis: RawAnalysis,
     models: RawModels,
     camera: Vec<RawCamera>,
+    receiver: Vec<RawReceiver>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -301,7 +306,7 @@ impl Config {
 
 impl Raw {
     fn checked(self, base: &Path) -> Result<Config> {
-        let Raw { server, store, audit, analysis, models, camera } = self;
+        let Raw { server, store, audit, analysis, models, camera, receiver } = self;
         if analysis.workers == Some(0) {
             bail!("analysis.workers is 0: give at least 1, or leave it out for one a core");
         }
@@ -333,6 +338,12 @@ impl Raw {
             }
             cameras.push(camera);
         }
+        let receivers: Vec<_> =
+            receiver.into_iter().map(|raw| raw.checked(base)).collect::<Result<_>>()?;
+        let mut named = BTreeSet::new();
+        if let Some(twice) = receivers.iter().find(|receiver| !named.insert(receiver.id())) {
+            bail!("receiver {:?} is named twice: give each its own id", twice.id());
+        }
         Ok(Config {
             listen: server.listen,
             metrics: server.metrics,
@@ -349,6 +360,7 @@ impl Raw {
             manifest: base.join(models.manifest),
             models_cache: base.join(models.cache),
             cameras,
+            receivers,
         })
     }
 }

@@ -6,9 +6,9 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -19,9 +19,11 @@ use guiji_api::pb;
 use guiji_domain::{Authority, Clock as _, Timestamp};
 use serde::Deserialize;
 
+use crate::child::{self, Process};
 use crate::clock::SystemClock;
 use crate::run::RunArguments;
-use crate::{query, run};
+use crate::watchlist::TargetArguments;
+use crate::{query, run, watchlist};
 
 /// Arguments of `guiji demo`.
 #[derive(Debug, Args)]
@@ -114,7 +116,7 @@ async fn county(dir: &Path) -> Result<ExitCode> {
         fs::remove_dir_all(&store).with_context(|| format!("empty {}", store.display()))?;
     }
     let story = load_story(&scenes)?;
-    let [rtsp, api] = free_ports()?;
+    let [rtsp, api] = child::free_ports()?;
     let config = dir.join("guiji.toml");
     fs::write(&config, configuration(&story, rtsp, api))
         .with_context(|| format!("write {}", config.display()))?;
@@ -135,17 +137,13 @@ async fn county(dir: &Path) -> Result<ExitCode> {
         ]),
         &dir.join("scenes.log"),
     )?;
-    let mut server = Process::start(
-        "guiji run",
-        Command::new(std::env::current_exe().context("find this program")?)
-            .args(["run", "--config"])
-            .arg(&config),
-        &dir.join("guiji.log"),
-    )?;
-    let client = connect(api, &mut server).await?;
+    let mut server = Process::server(&config, &dir.join("guiji.log"))?;
+    let [purpose, case, officer] = AUTHORITY.map(|(_, value)| value);
+    let authority = Authority::new(purpose, case, officer)?;
+    let client = child::connect(api, &authority, &mut server).await?;
 
     let suspect = suspect(&story)?;
-    let entry = query::entry(suspect, "wanted in the demo".into(), 1, None)?;
+    let entry = watchlist::entry(&TargetArguments::plate(suspect), "wanted in the demo".into(), 1)?;
     client.create_watchlist_entry("suspect", entry).await?;
     headline(&format!("watching for {suspect}; sightings as they are stored:"));
     let alerts = follow(&client, &scenes, &mut [&mut scene_server, &mut server]).await?;
@@ -216,22 +214,8 @@ fn suspect(story: &Story) -> Result<&str> {
     Ok(&suspect.context("the story has no suspect")?.plate)
 }
 
-/// Two ports that nobody uses right now.
-fn free_ports() -> Result<[SocketAddr; 2]> {
-    let bind = || TcpListener::bind("127.0.0.1:0").context("find a free port");
-    let listeners = [bind()?, bind()?];
-    let [a, b] = listeners.each_ref().map(TcpListener::local_addr);
-    Ok([a?, b?])
-}
-
 fn configuration(story: &Story, rtsp: SocketAddr, api: SocketAddr) -> String {
-    let models = std::env::current_dir().unwrap_or_default().join("models");
-    let mut text = format!(
-        "# Written by guiji demo.\n[server]\nlisten = \"{api}\"\n\n[store]\ndir = \"store\"\n\n[models]\n\
-         manifest = {:?}\ncache = {:?}\n",
-        models.join("manifest.toml"),
-        models.join(".cache"),
-    );
+    let mut text = child::configuration(api);
     for camera in &story.cameras {
         let StoryCamera { id, name, lat, lon, bearing_deg } = camera;
         text += &format!(
@@ -240,77 +224,6 @@ fn configuration(story: &Story, rtsp: SocketAddr, api: SocketAddr) -> String {
         );
     }
     text
-}
-
-/// A child that ends with its owner.
-struct Process {
-    name: &'static str,
-    child: Child,
-    log: PathBuf,
-}
-
-impl Process {
-    fn start(name: &'static str, command: &mut Command, log: &Path) -> Result<Self> {
-        let file = File::create(log).with_context(|| format!("write {}", log.display()))?;
-        let errors = file.try_clone().context("share the log")?;
-        let child = command
-            .stdin(Stdio::piped())
-            .stdout(file)
-            .stderr(errors)
-            .spawn()
-            .with_context(|| format!("start {name}"))?;
-        Ok(Self { name, child, log: log.to_owned() })
-    }
-
-    /// # Errors
-    /// When it has ended.
-    fn check(&mut self) -> Result<()> {
-        if let Some(status) =
-            self.child.try_wait().with_context(|| format!("look after {}", self.name))?
-        {
-            bail!("{} ended early ({status}): see {}", self.name, self.log.display());
-        }
-        Ok(())
-    }
-
-    /// Asks it to end, and insists after a while.
-    fn stop(&mut self) {
-        let pid = self.child.id().to_string();
-        drop(Command::new("kill").args(["-TERM", &pid]).status());
-        let deadline = Instant::now() + Duration::from_secs(25);
-        while Instant::now() < deadline {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            self.stop();
-        }
-    }
-}
-
-async fn connect(api: SocketAddr, server: &mut Process) -> Result<Client> {
-    let [purpose, case, officer] = AUTHORITY.map(|(_, value)| value);
-    let authority = Authority::new(purpose, case, officer)?;
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        match Client::connect(&api.to_string(), &authority).await {
-            Ok(client) => return Ok(client),
-            Err(error) if Instant::now() > deadline => {
-                return Err(error).context("wait for the API");
-            }
-            Err(_) => server.check()?,
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
 }
 
 /// Prints sightings and alerts until the story has been told; returns the alerts.

@@ -6,6 +6,7 @@
 mod access;
 mod audit;
 mod bench;
+mod child;
 mod cli;
 mod clock;
 mod config;
@@ -14,12 +15,14 @@ mod doctor;
 mod eval;
 mod models;
 mod query;
+mod receivers;
 mod run;
 mod simulate;
 mod store;
 mod telemetry;
 mod token;
 mod watch;
+mod watchlist;
 
 use std::process::ExitCode;
 

@@ -10,7 +10,6 @@ mod trajectory;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
@@ -25,6 +24,7 @@ use guiji_domain::{
 
 use crate::access::{self, AccessFiles};
 use crate::clock::{SystemClock, local_time, parse_time_or_ago};
+use crate::watchlist::{self, WatchlistCommand};
 
 /// Arguments of `guiji query`.
 #[derive(Debug, Args)]
@@ -157,33 +157,6 @@ enum Order {
     Oldest,
 }
 
-#[derive(Debug, Subcommand)]
-enum WatchlistCommand {
-    /// All entries.
-    List,
-    /// Enter a plate or a pattern.
-    Add {
-        /// A name for the entry.
-        id: String,
-        /// A plate, or a pattern with ? and *.
-        plate: String,
-        /// Why it is watched for.
-        #[arg(long)]
-        reason: String,
-        /// Days until the entry ends.
-        #[arg(long, default_value_t = 7)]
-        days: u32,
-        /// Ring at this probability of a match.
-        #[arg(long)]
-        threshold: Option<f32>,
-    },
-    /// Take an entry off.
-    Remove {
-        /// Its name.
-        id: String,
-    },
-}
-
 /// Runs the command.
 pub(crate) fn run(arguments: QueryArguments) -> Result<ExitCode> {
     tokio::runtime::Builder::new_current_thread()
@@ -206,24 +179,24 @@ async fn ask(arguments: QueryArguments) -> Result<ExitCode> {
         Question::Live => live(&client, json).await,
         Question::Cameras => cameras(&client, json).await,
         Question::Evidence { sighting, out } => evidence(&client, json, &sighting, &out).await,
-        Question::Watchlist(command) => watchlist(&client, json, command).await,
+        Question::Watchlist(command) => watchlist::run(&client, json, command).await,
     }
 }
 
 /// Prints a line; a closed pipe ends the program quietly.
-fn line(text: impl std::fmt::Display) -> Result<()> {
+pub(crate) fn line(text: impl std::fmt::Display) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}")?;
     out.flush()?;
     Ok(())
 }
 
-fn json_line<M: JsonMessage>(message: &M) -> Result<()> {
+pub(crate) fn json_line<M: JsonMessage>(message: &M) -> Result<()> {
     line(to_json(message)?)
 }
 
 /// 0 when there was something, 1 when not, as `grep` does.
-fn found(any: bool) -> ExitCode {
+pub(crate) fn found(any: bool) -> ExitCode {
     if any { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
 
@@ -373,6 +346,7 @@ pub(crate) fn alert_text(alert: &pb::Alert) -> String {
         Some(
             pb::alert::Target::TargetPlate(text) | pb::alert::Target::TargetPlatePattern(text),
         ) => text,
+        Some(pb::alert::Target::TargetAnyPlate(_)) => "any plate",
         None => "",
     };
     let stage = word::<AlertStage>(alert.stage);
@@ -452,71 +426,6 @@ pub(crate) async fn save_evidence(
         saved.push((path, evidence.clone()));
     }
     Ok(saved)
-}
-
-async fn watchlist(client: &Client, json: bool, command: WatchlistCommand) -> Result<ExitCode> {
-    match command {
-        WatchlistCommand::List => {
-            let entries = client.watchlist().await?;
-            for entry in &entries {
-                if json { json_line(entry)? } else { line(entry_text(entry))? }
-            }
-            Ok(found(!entries.is_empty()))
-        }
-        WatchlistCommand::Add { id, plate, reason, days, threshold } => {
-            let entry = entry(&plate, reason, days, threshold)?;
-            let entry = client.create_watchlist_entry(&id, entry).await?;
-            if json {
-                json_line(&entry)?
-            } else {
-                line(entry_text(&entry))?
-            }
-            Ok(ExitCode::SUCCESS)
-        }
-        WatchlistCommand::Remove { id } => {
-            client.delete_watchlist_entry(&format!("watchlistEntries/{id}")).await?;
-            Ok(ExitCode::SUCCESS)
-        }
-    }
-}
-
-/// A watch-list entry as the server takes it; owner and case come from the caller's authority.
-pub(crate) fn entry(
-    plate: &str,
-    reason: String,
-    days: u32,
-    threshold: Option<f32>,
-) -> Result<pb::WatchlistEntry> {
-    let pattern = PlatePattern::parse(plate)?;
-    let target = match pattern.exact() {
-        Some(plate) => pb::watchlist_entry::Target::Plate(plate.to_string()),
-        None => pb::watchlist_entry::Target::PlatePattern(pattern.to_string()),
-    };
-    let expires = SystemClock.now().plus(Duration::from_secs(u64::from(days) * 86_400));
-    Ok(pb::WatchlistEntry {
-        target: Some(target),
-        reason,
-        expire_time: Some(timestamp_to_pb(expires)),
-        threshold,
-        ..Default::default()
-    })
-}
-
-fn entry_text(entry: &pb::WatchlistEntry) -> String {
-    let target = match &entry.target {
-        Some(
-            pb::watchlist_entry::Target::Plate(text)
-            | pb::watchlist_entry::Target::PlatePattern(text),
-        ) => text,
-        None => "",
-    };
-    let expires = entry.expire_time.as_ref().map(pb_time).unwrap_or_default();
-    format!(
-        "{}  {target}  until {expires}  case {}  {}",
-        bare(&entry.name),
-        entry.case_number,
-        entry.reason
-    )
 }
 
 /// The head of a table of [`sighting_row`]s.

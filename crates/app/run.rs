@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use guiji_api::{ApiParts, ApiServer, ApiSettings, Exposure, FileCameras, Protection};
+use guiji_delivery::Couriers;
 use guiji_domain::{
     Camera, CameraControl as _, CameraRegistry as _, CameraState, Clock, Detector as _, Pace,
     PixelFormat, Sighting, SightingStage,
 };
 use guiji_engine::{Cameras, Engine, EngineParts, EngineSettings, EvidenceSettings};
 use guiji_ingest::{GstSource, IngestSettings};
-use guiji_store::{Audit, AuditSettings, Store};
+use guiji_store::{Audit, AuditSettings, Deliveries, Durability, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
@@ -22,7 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::SystemClock;
 use crate::config::{Config, DRAIN_PATIENCE, source_camera};
-use crate::{access, models, query, telemetry};
+use crate::{access, models, query, receivers, telemetry};
 
 /// Arguments of `guiji run`.
 #[derive(Debug, Args)]
@@ -91,6 +92,7 @@ struct Running {
     engine: Engine,
     store: Arc<Store>,
     audit: Arc<Audit>,
+    couriers: Arc<Couriers>,
     stop: watch::Sender<bool>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -109,15 +111,23 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store = Arc::new(open_store(&config, clock.as_ref())?);
     let audit = Arc::new(open_audit(&config)?);
+    let deliveries = Arc::new(
+        Deliveries::open(&config.store_dir, Durability::Full)
+            .context("open the proofs of delivery")?,
+    );
     let engine = start_engine(&config, store.clone(), clock.clone())?;
     let cameras = engine.cameras();
     open_cameras(&cameras, &store, config.cameras.clone(), sources)?;
 
+    let couriers =
+        receivers::start(&config.receivers, store.clone(), deliveries.clone(), clock.clone())?;
+    let couriers = Arc::new(couriers);
     let (stop, stopped) = watch::channel(false);
     let mut tasks = Vec::new();
     let watchbook = engine.watchbook();
     let parts = ApiParts {
         store: store.clone(),
+        likely: store.clone(),
         alerts: store.clone(),
         audit: audit.clone(),
         watchlist: store.clone(),
@@ -160,14 +170,27 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
         }
     }));
     if let Some(address) = config.metrics {
-        tasks.push(serve_metrics(address, exposure, &engine, stopped.clone()).await?);
+        tasks.push(
+            serve_metrics(address, exposure, &engine, couriers.clone(), stopped.clone()).await?,
+        );
     }
-    tasks.push(tokio::spawn(retain(store.clone(), clock.clone(), until(stopped.clone()))));
+    tasks.push(tokio::spawn(wake_couriers(
+        engine.alert_wake(),
+        couriers.clone(),
+        until(stopped.clone()),
+    )));
+    let kept_for = Duration::from_secs(u64::from(config.sightings_days) * 86_400);
+    tasks.push(tokio::spawn(retain(
+        store.clone(),
+        (deliveries, kept_for),
+        clock.clone(),
+        until(stopped.clone()),
+    )));
     if arguments.print {
         tasks
             .push(tokio::spawn(print_sightings(engine.live().subscribe(), until(stopped.clone()))));
     }
-    let running = Running { engine, store, audit, stop, tasks };
+    let running = Running { engine, store, audit, couriers, stop, tasks };
 
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     tokio::select! {
@@ -182,7 +205,7 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
 }
 
 async fn drain(running: Running) -> ExitCode {
-    let Running { engine, store, audit, stop, tasks } = running;
+    let Running { engine, store, audit, couriers, stop, tasks } = running;
     // Cameras first, so that what is in view still reaches the listeners; then the listeners.
     let drained = tokio::task::spawn_blocking(move || engine.drain(DRAIN_PATIENCE)).await;
     stop.send_replace(true);
@@ -191,6 +214,8 @@ async fn drain(running: Running) -> ExitCode {
             warn!("a task did not end in time");
         }
     }
+    // They end after the message that each is carrying; what waits is in the log.
+    drop(tokio::task::spawn_blocking(move || drop(couriers)).await);
     drop(store);
     // Writes what waits and seals it.
     drop(audit);
@@ -279,6 +304,7 @@ async fn serve_metrics(
     address: std::net::SocketAddr,
     exposure: Exposure,
     engine: &Engine,
+    couriers: Arc<Couriers>,
     stopped: watch::Receiver<bool>,
 ) -> Result<tokio::task::JoinHandle<()>> {
     guiji_api::listen_address_allowed(address, Protection::default(), exposure).context(
@@ -288,20 +314,52 @@ async fn serve_metrics(
         .await
         .with_context(|| format!("listen on {address} (server.metrics)"))?;
     let (cameras, counts) = (engine.cameras(), engine.counts());
-    let render = move || telemetry::render_metrics(&counts, &cameras);
+    let end = engine.alert_wake();
+    let render = move || {
+        telemetry::render_metrics(&counts, &cameras)
+            + &telemetry::render_receivers(*end.borrow(), &couriers.health())
+    };
     info!(%address, "metrics are served");
     Ok(tokio::spawn(guiji_api::serve_metrics(listener, render, until(stopped))))
 }
 
-async fn retain(store: Arc<Store>, clock: Arc<dyn Clock>, stopped: impl Future<Output = ()>) {
+/// Tells the couriers that the log has grown.
+async fn wake_couriers(
+    mut grown: watch::Receiver<u64>,
+    couriers: Arc<Couriers>,
+    stopped: impl Future<Output = ()>,
+) {
+    tokio::pin!(stopped);
+    loop {
+        tokio::select! {
+            () = &mut stopped => return,
+            changed = grown.changed() => match changed {
+                Ok(()) => couriers.wake(),
+                Err(_) => return,
+            },
+        }
+    }
+}
+
+async fn retain(
+    store: Arc<Store>,
+    (deliveries, kept_for): (Arc<Deliveries>, Duration),
+    clock: Arc<dyn Clock>,
+    stopped: impl Future<Output = ()>,
+) {
     tokio::pin!(stopped);
     loop {
         tokio::select! {
             () = &mut stopped => return,
             () = tokio::time::sleep(RETENTION_EVERY) => {}
         }
-        let (store, now) = (store.clone(), clock.now());
-        let tend = move || (store.enforce_retention(now), store.seal_days(now));
+        let (store, deliveries, now) = (store.clone(), deliveries.clone(), clock.now());
+        let tend = move || {
+            if let Err(error) = deliveries.expire(now.minus(kept_for)) {
+                error!(%error, "old proofs of delivery could not be deleted");
+            }
+            (store.enforce_retention(now), store.seal_days(now))
+        };
         match tokio::task::spawn_blocking(tend).await {
             Ok((deleted, sealed)) => {
                 match deleted {

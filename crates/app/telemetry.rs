@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 
+use guiji_delivery::ReceiverHealth;
 use guiji_domain::{CameraControl as _, CameraState};
 use guiji_engine::{Cameras, EngineCounts};
 use tracing_subscriber::EnvFilter;
@@ -84,6 +85,30 @@ pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String
     );
     page.counter("guiji_store_retries_total", "Failed tries to store.", recorder.retries);
     page.counter("guiji_sightings_lost_total", "Sightings lost. Must be 0.", recorder.lost);
+    page.0
+}
+
+/// How the receivers of alerts are doing; `end` is the end of the alert log.
+pub(crate) fn render_receivers(end: u64, receivers: &[ReceiverHealth]) -> String {
+    let mut page = Page::default();
+    let figures: [(&str, &str, &str, fn(&ReceiverHealth, u64) -> u64); 5] = [
+        ("guiji_receiver_delivered_total", "counter", "Alerts taken.", |r, _| r.delivered),
+        ("guiji_receiver_failures_total", "counter", "Failed tries.", |r, _| r.failed),
+        ("guiji_receiver_refused", "gauge", "Refused alerts, tried again.", |r, _| r.aside as u64),
+        ("guiji_receiver_waiting", "gauge", "Log places not dealt with.", |r, end| {
+            end.saturating_sub(r.reached)
+        }),
+        ("guiji_receiver_panics_total", "counter", "Panics caught.", |r, _| r.panics),
+    ];
+    for (name, kind, help, get) in figures {
+        if !receivers.is_empty() {
+            page.head(name, kind, help);
+        }
+        for health in receivers {
+            let labels = format!("{{receiver=\"{}\"}}", health.receiver);
+            page.line(name, &labels, get(health, end) as f64);
+        }
+    }
     page.0
 }
 

@@ -4,6 +4,7 @@
 //! cores busy.
 
 mod access;
+mod alerts;
 mod county;
 mod rig;
 

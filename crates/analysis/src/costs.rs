@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use guiji_domain::{
-    BBox, Detection, PlateColour, SightingId, Timestamp, TrackId, VehicleClass, WatchEntry,
-    WatchEntryId, WatchTarget,
+    BBox, Detection, PlateColour, SightingId, Timestamp, TrackId, VehicleClass, VehicleDescription,
+    WatchEntry, WatchEntryId, WatchTarget,
 };
 
 use crate::fusion::{FusionSettings, PlateFusion, decode};
@@ -67,6 +67,9 @@ fn what_it_costs() {
             expires: Timestamp::from_secs(1000),
             threshold: 0.5,
             cameras: Vec::new(),
+            vehicle: VehicleDescription::default(),
+            hours: None,
+            approval: None,
         })
         .collect();
     let begin = Instant::now();

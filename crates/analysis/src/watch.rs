@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 
 use guiji_domain::{
-    Alert, AlertId, AlertStage, Lattice, PlateChar, PlateState, Position, Sighting, SightingStage,
+    Alert, AlertId, AlertStage, PlateChar, PlateState, Position, Sighting, SightingStage,
     Timestamp, WatchEntry, WatchTarget,
 };
 
@@ -61,9 +61,10 @@ impl WatchMatcher {
     /// The entries that a sighting rings, likeliest first. `at` is the time that entries must be in force at: the
     /// present for live video, the capture time for recordings.
     pub fn matches(&self, sighting: &Sighting, at: Timestamp) -> Vec<Match<'_>> {
-        let PlateState::Read(plate) = &sighting.plate else { return Vec::new() };
         let mut candidates = self.unindexed.clone();
-        if !self.by_beginning.is_empty() {
+        if let PlateState::Read(plate) = &sighting.plate
+            && !self.by_beginning.is_empty()
+        {
             for_each_beginning(plate.lattice.positions(), 0, 1.0, 0, &mut |key| {
                 candidates.extend(self.by_beginning.get(&key).into_iter().flatten());
             });
@@ -72,7 +73,7 @@ impl WatchMatcher {
             .into_iter()
             .filter_map(|number| {
                 let entry = &self.entries[number as usize];
-                matched(entry, &plate.lattice, sighting, at)
+                matched(entry, sighting, at)
             })
             .collect();
         sort(&mut matches);
@@ -80,16 +81,11 @@ impl WatchMatcher {
     }
 }
 
-fn matched<'a>(
-    entry: &'a WatchEntry,
-    lattice: &Lattice,
-    sighting: &Sighting,
-    at: Timestamp,
-) -> Option<Match<'a>> {
+fn matched<'a>(entry: &'a WatchEntry, sighting: &Sighting, at: Timestamp) -> Option<Match<'a>> {
     if !entry.applies(&sighting.camera, at) {
         return None;
     }
-    let probability = entry.target.probability(lattice);
+    let probability = entry.probability(sighting);
     (probability >= entry.threshold).then_some(Match { entry, probability })
 }
 
@@ -114,6 +110,7 @@ fn beginning(entry: &WatchEntry) -> Option<u64> {
             let key = prefix.chars().filter_map(PlateChar::new).fold(0, extend_key);
             (!prefix.is_empty()).then_some(key)
         }
+        WatchTarget::Description => None,
     }
 }
 
@@ -161,28 +158,26 @@ pub fn alerts(
         SightingStage::Final => AlertStage::Confirmed,
     };
     let mut alerts = Vec::new();
-    if let PlateState::Read(plate) = &sighting.plate {
-        for Match { entry, probability } in matches {
-            let id = AlertId { sighting: sighting.id, entry: entry.id.clone() };
-            let told = earlier.iter().find(|a| a.id == id).map(|a| a.stage);
-            let due = match (stage, told) {
-                (AlertStage::Provisional, told) => told.is_none(),
-                (_, told) => told != Some(AlertStage::Confirmed),
-            };
-            if due {
-                alerts.push(Alert {
-                    id,
-                    cursor: 0,
-                    stage,
-                    raised: now,
-                    camera: sighting.camera.clone(),
-                    captured: sighting.captured,
-                    read: plate.text.clone(),
-                    target: entry.target.clone(),
-                    case_number: entry.case_number.clone(),
-                    probability: *probability,
-                });
-            }
+    for Match { entry, probability } in matches {
+        let id = AlertId { sighting: sighting.id, entry: entry.id.clone() };
+        let told = earlier.iter().find(|a| a.id == id).map(|a| a.stage);
+        let due = match (stage, told) {
+            (AlertStage::Provisional, told) => told.is_none(),
+            (_, told) => told != Some(AlertStage::Confirmed),
+        };
+        if due {
+            alerts.push(Alert {
+                id,
+                cursor: 0,
+                stage,
+                raised: now,
+                camera: sighting.camera.clone(),
+                captured: sighting.captured,
+                read: sighting.plate_text().cloned(),
+                target: entry.target.clone(),
+                case_number: entry.case_number.clone(),
+                probability: *probability,
+            });
         }
     }
     if sighting.stage == SightingStage::Final {
@@ -198,7 +193,9 @@ pub fn alerts(
 
 fn withdrawn(alert: &Alert, sighting: &Sighting, now: Timestamp) -> Alert {
     let (read, probability) = match &sighting.plate {
-        PlateState::Read(plate) => (plate.text.clone(), alert.target.probability(&plate.lattice)),
+        PlateState::Read(plate) => {
+            (Some(plate.text.clone()), alert.target.probability(&plate.lattice))
+        }
         // Nothing was read after all: what the withdrawn alert showed stays to be seen.
         PlateState::Unreadable | PlateState::NotRead => (alert.read.clone(), 0.0),
     };
@@ -239,6 +236,9 @@ mod tests {
             expires: Timestamp::from_secs(1000),
             threshold,
             cameras: Vec::new(),
+            vehicle: VehicleDescription::default(),
+            hours: None,
+            approval: Some(Approval { by: "chief".into(), at: Timestamp::from_secs(0) }),
         }
     }
 
@@ -331,6 +331,56 @@ mod tests {
     }
 
     #[test]
+    fn descriptions_hours_and_approval_decide() {
+        let white_car = VehicleDescription {
+            class: Some(VehicleClass::Car),
+            colour: Some(VehicleColour::White),
+            heading: None,
+        };
+        let described = |id: &str, vehicle, threshold| WatchEntry {
+            vehicle,
+            ..entry(id, WatchTarget::Description, threshold)
+        };
+        let mut unapproved = described("unapproved", white_car, 0.3);
+        unapproved.approval = None;
+        let mut plate = plate_entry("plate and looks", "浙J12345");
+        plate.vehicle = VehicleDescription { class: Some(VehicleClass::Bus), ..Default::default() };
+        plate.approval = None;
+        let mut at_night = described("at night", white_car, 0.3);
+        // The sighting is at eight in the morning in China.
+        at_night.hours = Some(DailyHours::new(20 * 60, 6 * 60).unwrap());
+        let red = VehicleDescription { colour: Some(VehicleColour::Red), ..white_car };
+        let matcher = WatchMatcher::new(vec![
+            described("white car", white_car, 0.3),
+            described("red car", red, 0.3),
+            unapproved,
+            plate,
+            at_night,
+        ]);
+        let looks = |class, colour| Sighting {
+            vehicle: Vehicle { class, colour },
+            ..sighting(PlateState::Unreadable, SightingStage::Final)
+        };
+        let white = looks(Some((VehicleClass::Car, 0.8)), Some((VehicleColour::White, 0.6)));
+        let matches = matcher.matches(&white, NOW);
+        assert_eq!(ids(&matches), ["white car"]);
+        assert!((matches[0].probability - 0.48).abs() < 1e-6);
+        let raised = alerts(&white, &matches, &[], NOW);
+        assert_eq!((raised.len(), raised[0].read.clone()), (1, None), "no plate is needed");
+        assert!(matcher.matches(&looks(None, None), NOW).is_empty(), "nothing seen is no match");
+
+        // A plate that was read rings whatever was not seen of the body, and not against what was.
+        let read = read("浙J12345", SightingStage::Final);
+        let body = |class| Sighting { vehicle: Vehicle { class, colour: None }, ..read.clone() };
+        assert_eq!(ids(&matcher.matches(&body(None), NOW)), ["plate and looks"]);
+        assert_eq!(
+            ids(&matcher.matches(&body(Some((VehicleClass::Bus, 0.9))), NOW)),
+            ["plate and looks"]
+        );
+        assert!(matcher.matches(&body(Some((VehicleClass::Car, 0.9))), NOW).is_empty());
+    }
+
+    #[test]
     fn alerts_are_raised_confirmed_and_withdrawn_once() {
         let entries = [plate_entry("a", "浙J12345"), plate_entry("b", "浙J12346")];
         let provisional = read("浙J12345", SightingStage::Provisional);
@@ -355,7 +405,7 @@ mod tests {
             stages,
             [("b".into(), AlertStage::Confirmed), ("a".into(), AlertStage::Withdrawn)]
         );
-        assert!(changed[1].probability < 0.1 && changed[1].read == text("浙J12346"));
+        assert!(changed[1].probability < 0.1 && changed[1].read == Some(text("浙J12346")));
 
         // Or nothing.
         let unread = sighting(PlateState::Unreadable, SightingStage::Final);
@@ -432,7 +482,7 @@ mod tests {
                 .collect();
             let sighting = seen_as(lattice.clone());
             let mut all: Vec<_> =
-                entries.iter().filter_map(|e| matched(e, &lattice, &sighting, NOW)).collect();
+                entries.iter().filter_map(|e| matched(e, &sighting, NOW)).collect();
             sort(&mut all);
             let matcher = WatchMatcher::new(entries.clone());
             prop_assert_eq!(matcher.matches(&sighting, NOW), all);

@@ -516,6 +516,54 @@ impl Client {
         answer.watchlist_entry.ok_or_else(incomplete)
     }
 
+    /// Agrees to `watchlistEntries/ID`, somebody else's; the entry as it is now in force.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn approve_watchlist_entry(
+        &self,
+        name: &str,
+    ) -> Result<pb::WatchlistEntry, ClientError> {
+        let request =
+            pb::ApproveWatchlistEntryRequest { authority: self.authority(), name: name.to_owned() };
+        let answer = self.watchlist_client().approve_watchlist_entry(request).await?.into_inner();
+        answer.watchlist_entry.ok_or_else(incomplete)
+    }
+
+    /// Enters at most 1000 entries, each with its `name`, or only checks them.
+    ///
+    /// # Errors
+    /// What the server or the connection says. An entry that is wrong is a refusal in the answer.
+    pub async fn import_watchlist_entries(
+        &self,
+        watchlist_entries: Vec<pb::WatchlistEntry>,
+        validate_only: bool,
+    ) -> Result<pb::ImportWatchlistEntriesResponse, ClientError> {
+        let request = pb::ImportWatchlistEntriesRequest {
+            authority: self.authority(),
+            watchlist_entries,
+            validate_only,
+        };
+        Ok(self.watchlist_client().import_watchlist_entries(request).await?.into_inner())
+    }
+
+    /// What an entry would have rung since a time.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn dry_run_watchlist_entry(
+        &self,
+        entry: pb::WatchlistEntry,
+        since: prost_types::Timestamp,
+    ) -> Result<pb::DryRunWatchlistEntryResponse, ClientError> {
+        let request = pb::DryRunWatchlistEntryRequest {
+            authority: self.authority(),
+            watchlist_entry: Some(entry),
+            start_time: Some(since),
+        };
+        Ok(self.watchlist_client().dry_run_watchlist_entry(request).await?.into_inner())
+    }
+
     /// Removes `watchlistEntries/ID`.
     ///
     /// # Errors

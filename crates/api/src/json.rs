@@ -41,6 +41,14 @@ pub fn to_json<M: JsonMessage>(message: &M) -> Result<String, JsonError> {
     String::from_utf8(line).map_err(|error| wrong(error.to_string()))
 }
 
+/// An alert as [`to_json`] writes its message.
+///
+/// # Errors
+/// When a time in it is outside what JSON's mapping allows.
+pub fn alert_to_json(alert: &guiji_domain::Alert) -> Result<String, JsonError> {
+    to_json(&crate::convert::alert_to_pb(alert))
+}
+
 /// Parsed once: some milliseconds.
 fn descriptors() -> &'static Result<DescriptorPool, String> {
     static POOL: OnceLock<Result<DescriptorPool, String>> = OnceLock::new();

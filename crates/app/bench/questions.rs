@@ -115,8 +115,7 @@ pub(super) fn ask(store: &mut dyn Answers, asked: &[Asked]) -> Result<AnswerFigu
             }
         }
         times.sort_unstable();
-        let place = (times.len() * 99).div_ceil(100).saturating_sub(1);
-        Ok(times.get(place).map_or(0.0, Duration::as_secs_f64) * 1e3)
+        Ok(super::percentile_ms(&times, 99))
     };
     Ok(AnswerFigures {
         trajectory_p99_ms: p99(|store, asked| store.trajectory(asked))?,

@@ -84,26 +84,10 @@ struct Figures {
 pub(super) const CHUNK: usize = 1000;
 /// Sightings that are made before they are stored: making them is not counted.
 const BULK_CHUNK: usize = 20_000;
-/// Local midnight of the first day: 2026-01-05 in China, a Monday.
-const START: Timestamp = Timestamp::from_secs(1_767_542_400);
 
 /// Runs the command.
 pub(super) fn run(arguments: &StoreArguments) -> Result<ExitCode> {
-    let folder = &arguments.dir;
-    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
-        bail!("{} is not empty: empty it, or choose another --dir", folder.display());
-    }
-    let figures = bench(arguments);
-    if folder.exists() {
-        fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
-    }
-    let figures = figures?;
-    if arguments.json {
-        println!("{}", serde_json::to_string(&figures)?);
-    } else {
-        println!("{}", serde_json::to_string_pretty(&figures)?);
-    }
-    Ok(ExitCode::SUCCESS)
+    super::in_folder(&arguments.dir, arguments.json, || bench(arguments))
 }
 
 fn bench(arguments: &StoreArguments) -> Result<Figures> {
@@ -113,7 +97,7 @@ fn bench(arguments: &StoreArguments) -> Result<Figures> {
         sightings: *rows,
         days: *days,
         error_rate: 0.01,
-        start: START,
+        start: super::START,
     })?;
     // First what may be missing.
     let server = baseline.map(|Baseline::Postgres| postgres::Server::start()).transpose()?;

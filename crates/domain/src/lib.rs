@@ -13,9 +13,11 @@
 
 mod audit;
 mod authority;
+mod backoff;
 mod camera;
 mod correction;
 mod coverage;
+mod delivery;
 mod error;
 mod frame;
 mod geometry;
@@ -34,16 +36,18 @@ mod watch;
 
 pub use audit::{AuditDone, AuditEntry, AuditLog};
 pub use authority::Authority;
+pub use backoff::{BackOff, Luck};
 pub use camera::{
     Camera, CameraHealth, CameraState, CameraStatus, Credentials, DecodePolicy, Pace, StatusReason,
     StreamAddress, StreamCounters, Transport,
 };
 pub use correction::{Correction, CorrectionStore};
 pub use coverage::{Coverage, CoverageState, CoverageStore, Covered};
+pub use delivery::{Delivery, DeliveryLedger, Standing};
 pub use error::InvalidValue;
 pub use frame::{CaptureTime, ClockSource, Frame};
 pub use geometry::{BBox, GeoPoint, Point, Quad};
-pub use ids::{AlertId, CameraId, Digest, SightingId, SiteId, TrackId, WatchEntryId};
+pub use ids::{AlertId, CameraId, Digest, ReceiverId, SightingId, SiteId, TrackId, WatchEntryId};
 pub use lattice::{Candidate, Lattice, Position};
 pub use pattern::PlatePattern;
 pub use picture::{OwnedPicture, Picture, PixelFormat, SharedPicture};
@@ -60,4 +64,6 @@ pub use sighting::{
 };
 pub use time::{TimeSpan, Timestamp};
 pub use vehicle::{Detection, Vehicle, VehicleClass, VehicleColour};
-pub use watch::{Alert, AlertStage, WatchEntry, WatchTarget};
+pub use watch::{
+    Alert, AlertStage, Approval, DailyHours, VehicleDescription, WatchEntry, WatchTarget,
+};

@@ -311,11 +311,19 @@ pub trait AlertLog: Send + Sync {
 
 /// Keeps the watch-list.
 pub trait Watchlist: Send + Sync {
-    /// Enters or replaces. Durable when it returns.
+    /// Enters or replaces, all or none. Durable when it returns.
     ///
     /// # Errors
-    /// When the medium fails.
-    fn put_entry(&self, entry: &WatchEntry) -> Result<(), StoreError>;
+    /// When the medium fails or an entry cannot be kept; then none was.
+    fn put_entries(&self, entries: &[WatchEntry]) -> Result<(), StoreError>;
+
+    /// Enters or replaces one. Durable when it returns.
+    ///
+    /// # Errors
+    /// When the medium fails or the entry cannot be kept.
+    fn put_entry(&self, entry: &WatchEntry) -> Result<(), StoreError> {
+        self.put_entries(std::slice::from_ref(entry))
+    }
 
     /// Removes; false when there was none.
     ///

@@ -1,10 +1,10 @@
 use crate::vehicle::words;
 use crate::{
-    AlertId, CameraId, CaptureTime, InvalidValue, Lattice, PlatePattern, PlateText, SightingId,
-    Timestamp, WatchEntryId,
+    AlertId, CameraId, CaptureTime, Heading, InvalidValue, Lattice, PlatePattern, PlateState,
+    PlateText, Sighting, SightingId, Timestamp, VehicleClass, VehicleColour, WatchEntryId,
 };
 
-/// A plate or pattern to be watched for (布控), by whose right, and until when.
+/// A plate, pattern or description to be watched for (布控), by whose right, and until when.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WatchEntry {
     /// Unique name.
@@ -25,6 +25,129 @@ pub struct WatchEntry {
     pub threshold: f32,
     /// Only at these cameras; empty means everywhere.
     pub cameras: Vec<CameraId>,
+    /// What the vehicle must look like besides.
+    pub vehicle: VehicleDescription,
+    /// Only at these hours.
+    pub hours: Option<DailyHours>,
+    /// Who agreed. Without it, an entry that [needs it](Self::needs_approval) is not in force.
+    pub approval: Option<Approval>,
+}
+
+/// A second person's agreement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// Who: somebody else than the owner.
+    pub by: String,
+    /// When. The entry is in force from then on.
+    pub at: Timestamp,
+}
+
+/// Looks and movement of a vehicle; what is `None` may be anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct VehicleDescription {
+    /// What kind.
+    pub class: Option<VehicleClass>,
+    /// The colour of its body.
+    pub colour: Option<VehicleColour>,
+    /// How it moves through the picture.
+    pub heading: Option<Heading>,
+}
+
+impl VehicleDescription {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The probability that a sighting fits. A class or colour that was seen with the share p of the evidence has the
+    /// probability p, and each other one an equal part of the rest. `unseen` stands for what was not seen at all.
+    pub fn probability(&self, sighting: &Sighting, unseen: f32) -> f32 {
+        fn share<T: PartialEq>(
+            wanted: Option<T>,
+            seen: Option<(T, f32)>,
+            kinds: usize,
+            unseen: f32,
+        ) -> f32 {
+            match (wanted, seen) {
+                (None, _) => 1.0,
+                (Some(_), None) => unseen,
+                (Some(wanted), Some((value, p))) if wanted == value => p,
+                (Some(_), Some((_, p))) => (1.0 - p).max(0.0) / (kinds - 1) as f32,
+            }
+        }
+        let class = share(self.class, sighting.vehicle.class, VehicleClass::ALL.len(), unseen);
+        let colour = share(self.colour, sighting.vehicle.colour, VehicleColour::ALL.len(), unseen);
+        let heading = match (self.heading, sighting.direction) {
+            (None, _) => 1.0,
+            (Some(_), None) => unseen,
+            (Some(wanted), Some(seen)) => f32::from(u8::from(wanted == seen.heading)),
+        };
+        class * colour * heading
+    }
+}
+
+impl std::fmt::Display for VehicleDescription {
+    /// `white truck approaching`; `vehicle` where no class is said.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(colour) = self.colour {
+            write!(f, "{colour} ")?;
+        }
+        f.write_str(self.class.map_or("vehicle", VehicleClass::as_str))?;
+        match self.heading {
+            Some(heading) => write!(f, " {heading}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Hours of every day in China Standard Time (UTC+8, all year), from the first minute on and before the last; over
+/// midnight when the last is before the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DailyHours {
+    from: u16,
+    until: u16,
+}
+
+impl DailyHours {
+    const MINUTES: u16 = 24 * 60;
+
+    /// From and until, in minutes after midnight.
+    ///
+    /// # Errors
+    /// When a minute is not of the day or both are the same.
+    pub fn new(from: u16, until: u16) -> Result<Self, InvalidValue> {
+        if from >= Self::MINUTES || until > Self::MINUTES || from == until {
+            return Err(InvalidValue::new(
+                "hours",
+                format!("{from} to {until}"),
+                "are minutes after midnight, 0 to 1439 and another one up to 1440",
+            ));
+        }
+        Ok(Self { from, until })
+    }
+
+    /// The first minute after midnight.
+    pub fn from(&self) -> u16 {
+        self.from
+    }
+
+    /// The minute after the last.
+    pub fn until(&self) -> u16 {
+        self.until
+    }
+
+    /// Whether a time is among them.
+    pub fn contains(&self, at: Timestamp) -> bool {
+        const NANOS_A_MINUTE: i64 = 60_000_000_000;
+        const CHINA: i64 = 8 * 60;
+        let minute = at.as_nanos().div_euclid(NANOS_A_MINUTE).saturating_add(CHINA);
+        let minute = minute.rem_euclid(i64::from(Self::MINUTES)) as u16;
+        if self.from < self.until {
+            (self.from..self.until).contains(&minute)
+        } else {
+            minute >= self.from || minute < self.until
+        }
+    }
 }
 
 impl WatchEntry {
@@ -81,14 +204,55 @@ impl WatchEntry {
                 "fits no kind of plate: check it, or watch a pattern with ?",
             ));
         }
+        if self.target == WatchTarget::Description
+            && self.vehicle.class.is_none()
+            && self.vehicle.colour.is_none()
+        {
+            return Err(InvalidValue::new(
+                "vehicle",
+                self.vehicle,
+                "would ring for every vehicle: name a class or a colour",
+            ));
+        }
+        if let Some(approval) = &self.approval
+            && approval.by == self.owner
+        {
+            return Err(InvalidValue::new(
+                "approval",
+                &approval.by,
+                "is for a second person: the owner cannot give it",
+            ));
+        }
         Ok(self)
+    }
+
+    /// Whether it concerns many people's vehicles, so that a second person must agree.
+    pub fn needs_approval(&self) -> bool {
+        !matches!(self.target, WatchTarget::Plate(_))
     }
 
     /// Whether it is in force at that time and camera.
     pub fn applies(&self, camera: &CameraId, at: Timestamp) -> bool {
-        self.created <= at
+        let since = match &self.approval {
+            Some(approval) => self.created.max(approval.at),
+            None if self.needs_approval() => return false,
+            None => self.created,
+        };
+        since <= at
             && at < self.expires
             && (self.cameras.is_empty() || self.cameras.contains(camera))
+            && self.hours.is_none_or(|hours| hours.contains(at))
+    }
+
+    /// The probability that the vehicle of a sighting is meant, whenever and wherever it was seen. What was not seen
+    /// of a vehicle does not speak against a plate that was read, and not for a mere description.
+    pub fn probability(&self, sighting: &Sighting) -> f32 {
+        let (plate, unseen) = match (&self.target, &sighting.plate) {
+            (WatchTarget::Description, _) => (1.0, 0.0),
+            (target, PlateState::Read(plate)) => (target.probability(&plate.lattice), 1.0),
+            (_, PlateState::Unreadable | PlateState::NotRead) => (0.0, 1.0),
+        };
+        if plate > 0.0 { plate * self.vehicle.probability(sighting, unseen) } else { 0.0 }
     }
 }
 
@@ -99,6 +263,8 @@ pub enum WatchTarget {
     Plate(PlateText),
     /// Every plate that matches.
     Pattern(PlatePattern),
+    /// Every vehicle that looks as described, whatever its plate, read or not.
+    Description,
 }
 
 impl WatchTarget {
@@ -107,6 +273,7 @@ impl WatchTarget {
         match self {
             Self::Plate(text) => lattice.probability(text),
             Self::Pattern(pattern) => pattern.probability(lattice),
+            Self::Description => 1.0,
         }
     }
 }
@@ -116,6 +283,7 @@ impl std::fmt::Display for WatchTarget {
         match self {
             Self::Plate(plate) => plate.fmt(f),
             Self::Pattern(pattern) => pattern.fmt(f),
+            Self::Description => f.write_str("any plate"),
         }
     }
 }
@@ -138,8 +306,8 @@ pub struct Alert {
     pub camera: CameraId,
     /// Capture time of the sighting.
     pub captured: CaptureTime,
-    /// The plate as read, kept beside what was asked for.
-    pub read: PlateText,
+    /// The plate as read, kept beside what was asked for; `None` when a description rang and no plate was read.
+    pub read: Option<PlateText>,
     /// What the entry watches for, as it stood then.
     pub target: WatchTarget,
     /// The case, as it stood then.
@@ -169,3 +337,37 @@ words!(
     AlertStage, "alert stage",
     Provisional => "provisional", Confirmed => "confirmed", Withdrawn => "withdrawn",
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_are_of_china_and_may_go_over_midnight() {
+        let at = |hour: i64, minute: i64| Timestamp::from_secs((hour - 8) * 3600 + minute * 60);
+        let day = DailyHours::new(7 * 60, 19 * 60).unwrap();
+        let night = DailyHours::new(22 * 60 + 30, 5 * 60).unwrap();
+        let whole = DailyHours::new(0, 1440).unwrap();
+        for (hour, minute, by_day, by_night) in [
+            (6, 59, false, false),
+            (7, 0, true, false),
+            (18, 59, true, false),
+            (19, 0, false, false),
+            (22, 30, false, true),
+            (0, 0, false, true),
+            (4, 59, false, true),
+            (5, 0, false, false),
+        ] {
+            let at = at(hour, minute);
+            assert_eq!(
+                (day.contains(at), night.contains(at)),
+                (by_day, by_night),
+                "{hour}:{minute}"
+            );
+            assert!(whole.contains(at));
+        }
+        for (from, until) in [(5, 5), (1440, 3), (0, 1441)] {
+            assert!(DailyHours::new(from, until).is_err());
+        }
+    }
+}

@@ -233,6 +233,9 @@ fn watch_entry(plate: &str) -> WatchEntry {
         expires: Timestamp::from_secs(1_796_000_000),
         threshold: 0.5,
         cameras: Vec::new(),
+        vehicle: VehicleDescription::default(),
+        hours: None,
+        approval: None,
     }
 }
 

@@ -23,7 +23,6 @@
 //! Threads: one supervisor thread a camera, asleep on a condition variable but for its watchdog, plus those that
 //! GStreamer starts. [`GstSource`] alone knows that; a shared supervisor can replace it without changing a seam.
 
-mod backoff;
 mod capture_clock;
 mod delivery;
 mod elements;
@@ -45,7 +44,6 @@ mod source;
 mod supervisor;
 mod tally;
 
-pub use backoff::BackOff;
 pub use elements::{MissingElement, Need, missing_elements};
 pub use error::IngestError;
 pub use settings::IngestSettings;

@@ -1,8 +1,6 @@
 use std::time::Duration;
 
-use guiji_domain::{InvalidValue, PixelFormat};
-
-use crate::BackOff;
+use guiji_domain::{BackOff, InvalidValue, PixelFormat};
 
 /// What holds for all cameras. Start from [`IngestSettings::new`].
 #[derive(Debug, Clone, PartialEq)]

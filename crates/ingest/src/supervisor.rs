@@ -3,7 +3,6 @@ use std::time::{Duration, Instant};
 
 use guiji_domain::{CameraState, StatusReason};
 
-use crate::backoff::Luck;
 use crate::failure::Failure;
 use crate::link::Line;
 use crate::mailbox::Wake;
@@ -11,6 +10,7 @@ use crate::outlet::caught;
 use crate::report::Reporter;
 use crate::session::{End, Session};
 use crate::tally::count;
+use guiji_domain::Luck;
 
 /// Keeps one camera open: connects, runs the connection, names its end, waits, tries again, for ever or until the
 /// recording is over.

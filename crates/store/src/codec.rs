@@ -13,8 +13,8 @@
 //! vehicle   class u8, share f32 unless 255, colour u8, share f32 unless 255
 //! direction heading u8, then unless 255: 0u8 | 1u8, course f32
 //! evidence  kind u8, digest 32 bytes, size var, media type str, time
-//! alert     1u8, sighting u128, entry str, stage u8, raised i64, camera str, time, read text,
-//!           (0u8, plate text | 1u8, pattern str), case number str, probability f32
+//! alert     1u8, sighting u128, entry str, stage u8, raised i64, camera str, time, read (text | 0u8),
+//!           (0u8, plate text | 1u8, pattern str | 2u8), case number str, probability f32
 //! ```
 //! A lattice keeps its probabilities exactly: an answer today and after a restart must be the same number.
 
@@ -132,7 +132,10 @@ pub(crate) fn encode_alert(alert: &Alert) -> Vec<u8> {
     out.i64(alert.raised.as_nanos());
     out.str(alert.camera.as_str());
     out.time(&alert.captured);
-    out.text(&alert.read);
+    match &alert.read {
+        Some(read) => out.text(read),
+        None => out.byte(0),
+    }
     match &alert.target {
         WatchTarget::Plate(text) => {
             out.byte(0);
@@ -142,6 +145,7 @@ pub(crate) fn encode_alert(alert: &Alert) -> Vec<u8> {
             out.byte(1);
             out.str(pattern.as_str());
         }
+        WatchTarget::Description => out.byte(2),
     }
     out.str(&alert.case_number);
     out.f32(alert.probability);
@@ -161,12 +165,13 @@ pub(crate) fn decode_alert(cursor: u64, bytes: &[u8]) -> Result<Alert, Malformed
         raised: Timestamp::from_nanos(input.i64()?),
         camera: input.camera()?,
         captured: input.time()?,
-        read: input.text()?,
+        read: input.optional_text()?,
         target: match input.byte()? {
             0 => WatchTarget::Plate(input.text()?),
             1 => WatchTarget::Pattern(
                 PlatePattern::parse(input.str()?).map_err(|_| Malformed("pattern"))?,
             ),
+            2 => WatchTarget::Description,
             _ => return Err(Malformed("target")),
         },
         case_number: input.str()?.to_owned(),
@@ -369,6 +374,14 @@ impl<'a> Reader<'a> {
         chars.and_then(|c| PlateText::from_chars(&c)).ok_or(Malformed("plate"))
     }
 
+    fn optional_text(&mut self) -> Result<Option<PlateText>, Malformed> {
+        if self.0.first() == Some(&0) {
+            self.byte()?;
+            return Ok(None);
+        }
+        self.text().map(Some)
+    }
+
     fn plate(&mut self) -> Result<PlateState, Malformed> {
         match self.byte()? {
             0 => return Ok(PlateState::NotRead),
@@ -520,8 +533,9 @@ mod tests {
     prop_compose! {
         fn any_alert()(
             sighting: u128, entry in "[a-z0-9]{1,64}", stage in select(AlertStage::ALL), raised: i64,
-            camera in "[a-z0-9]{1,64}", captured in any_time(), read in any_text(),
+            camera in "[a-z0-9]{1,64}", captured in any_time(), read in prop::option::of(any_text()),
             target in prop_oneof![
+                Just(WatchTarget::Description),
                 any_text().prop_map(WatchTarget::Plate),
                 "[浙?]\\*[A-Z&&[^IO]]{2}[0-9?]{1,4}"
                     .prop_map(|t| WatchTarget::Pattern(PlatePattern::parse(&t).unwrap())),
@@ -594,7 +608,7 @@ mod tests {
                 uncertainty: Duration::ZERO,
                 source: ClockSource::Rtcp,
             },
-            read: PlateText::parse("浙J12345").unwrap(),
+            read: PlateText::parse("浙J12345").ok(),
             target: WatchTarget::Plate(PlateText::parse("浙J12345").unwrap()),
             case_number: "c".into(),
             probability: 1.0,

@@ -16,6 +16,7 @@
 //! sightings/2026-11-24.db                 the partition of a UTC day: sightings by start, their alerts, the
 //!                                         plate dictionary, where the pictures lie
 //! sightings/2026-11-24.0001.seg           what was final of a closed day when it was sealed (see `segment/mod.rs`)
+//! deliveries.db                           how far receivers outside have come, and proofs of what they took
 //! evidence/2026-11-24.frame.0001.pack     pictures of one kind of one day, appended
 //! held/0001/                              what a legal hold keeps (see `holds.rs`)
 //! gaps                                    times in which the disk was full (see `gaps.rs`)
@@ -52,6 +53,7 @@ mod codec;
 mod codes;
 mod context;
 mod day;
+mod deliveries;
 mod errors;
 mod gaps;
 mod holds;
@@ -84,6 +86,7 @@ pub use bulk::{Bulk, BulkReport};
 pub use check::{CheckReport, Damage};
 pub use gaps::StoreGap;
 pub use holds::{LegalHold, holds, lift_hold, place_hold};
+pub use deliveries::Deliveries;
 pub use memory::MemoryStore;
 pub use retention::{DiskUsage, RetentionReport};
 pub use seal::SealReport;

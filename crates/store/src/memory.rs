@@ -136,9 +136,10 @@ impl AlertLog for MemoryStore {
 }
 
 impl Watchlist for MemoryStore {
-    fn put_entry(&self, entry: &WatchEntry) -> Result<(), StoreError> {
-        validate::entry(entry)?;
-        self.contents().entries.insert(entry.id.clone(), entry.clone());
+    fn put_entries(&self, entries: &[WatchEntry]) -> Result<(), StoreError> {
+        entries.iter().try_for_each(validate::entry)?;
+        let entries = entries.iter().map(|entry| (entry.id.clone(), entry.clone()));
+        self.contents().entries.extend(entries);
         Ok(())
     }
 

@@ -1,12 +1,13 @@
 use std::path::Path;
 
 use guiji_domain::{
-    Camera, CameraId, Credentials, GeoPoint, InvalidValue, PlatePattern, PlateText, SiteId,
-    StoreError, StreamAddress, Timestamp, WatchEntry, WatchEntryId, WatchTarget,
+    Approval, Camera, CameraId, Credentials, DailyHours, GeoPoint, InvalidValue, PlatePattern,
+    PlateText, SiteId, StoreError, StreamAddress, Timestamp, VehicleDescription, WatchEntry,
+    WatchEntryId, WatchTarget,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::codes::Coded;
+use crate::codes::{Coded, NONE, code_or_none};
 use crate::errors::{damaged, sql};
 use crate::partition::sql_number;
 use crate::schema::{self, FileKind};
@@ -111,17 +112,30 @@ impl Registry {
         )
     }
 
-    pub(crate) fn put_entry(&self, entry: &WatchEntry) -> Result<(), StoreError> {
+    pub(crate) fn put_entries(&self, entries: &[WatchEntry]) -> Result<(), StoreError> {
+        let failed = sql("enter watch-list entries");
+        // Unchecked, since the lock on the registry already keeps others out.
+        let transaction = self.connection.unchecked_transaction().map_err(&failed)?;
+        entries.iter().try_for_each(|entry| self.put_entry(entry))?;
+        transaction.commit().map_err(&failed)
+    }
+
+    fn put_entry(&self, entry: &WatchEntry) -> Result<(), StoreError> {
         let (kind, target) = match &entry.target {
             WatchTarget::Plate(text) => (0, text.as_str()),
             WatchTarget::Pattern(pattern) => (1, pattern.as_str()),
+            WatchTarget::Description => (2, ""),
         };
         let cameras: Vec<_> = entry.cameras.iter().map(CameraId::as_str).collect();
+        let approval = entry.approval.as_ref();
         self.connection
-            .execute(
+            .prepare_cached(
                 "INSERT OR REPLACE INTO watch_entry (id, kind, target, case_number, reason, owner, created, expires,
-                 threshold, cameras) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-                params![
+                 threshold, cameras, class, colour, heading, hours_from, hours_until, approved_by, approved)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+            )
+            .and_then(|mut one| {
+                one.execute(params![
                     entry.id.as_str(),
                     kind,
                     target,
@@ -132,8 +146,15 @@ impl Registry {
                     entry.expires.as_nanos(),
                     entry.threshold,
                     cameras.join(" "),
-                ],
-            )
+                    code_or_none(entry.vehicle.class),
+                    code_or_none(entry.vehicle.colour),
+                    code_or_none(entry.vehicle.heading),
+                    entry.hours.map(|hours| hours.from()),
+                    entry.hours.map(|hours| hours.until()),
+                    approval.map(|approval| &approval.by),
+                    approval.map(|approval| approval.at.as_nanos()),
+                ])
+            })
             .map_err(sql("enter a watch-list entry"))?;
         Ok(())
     }
@@ -147,8 +168,8 @@ impl Registry {
 
     pub(crate) fn entries(&self) -> Result<Vec<WatchEntry>, StoreError> {
         self.all(
-            "SELECT id, kind, target, case_number, reason, owner, created, expires, threshold, cameras
-             FROM watch_entry ORDER BY id",
+            "SELECT id, kind, target, case_number, reason, owner, created, expires, threshold, cameras, class, colour,
+             heading, hours_from, hours_until, approved_by, approved FROM watch_entry ORDER BY id",
             "watch-list entry",
             entry_of,
         )
@@ -256,12 +277,16 @@ fn entry_of(row: &Row<'_>) -> rusqlite::Result<Result<WatchEntry, InvalidValue>>
     let (case_number, reason, owner) = (row.get(3)?, row.get(4)?, row.get(5)?);
     let (created, expires) = (row.get(6)?, row.get(7)?);
     let (threshold, cameras): (f32, Text) = (row.get(8)?, row.get(9)?);
+    let (class, colour, heading) = (row.get(10)?, row.get(11)?, row.get(12)?);
+    let hours: (Option<u16>, Option<u16>) = (row.get(13)?, row.get(14)?);
+    let approval: (Option<Text>, Option<i64>) = (row.get(15)?, row.get(16)?);
     let make = move || {
         Ok(WatchEntry {
             id: WatchEntryId::new(&id)?,
             target: match kind {
                 0 => WatchTarget::Plate(PlateText::parse(&target)?),
                 1 => WatchTarget::Pattern(PlatePattern::parse(&target)?),
+                2 => WatchTarget::Description,
                 _ => return Err(InvalidValue::new("target kind", kind, "is unknown")),
             },
             case_number,
@@ -271,9 +296,26 @@ fn entry_of(row: &Row<'_>) -> rusqlite::Result<Result<WatchEntry, InvalidValue>>
             expires: Timestamp::from_nanos(expires),
             threshold,
             cameras: cameras.split_whitespace().map(CameraId::new).collect::<Result<_, _>>()?,
+            vehicle: VehicleDescription {
+                class: optional_choice("vehicle class", class)?,
+                colour: optional_choice("vehicle colour", colour)?,
+                heading: optional_choice("heading", heading)?,
+            },
+            hours: match hours {
+                (Some(from), Some(until)) => Some(DailyHours::new(from, until)?),
+                _ => None,
+            },
+            approval: match approval {
+                (Some(by), Some(at)) => Some(Approval { by, at: Timestamp::from_nanos(at) }),
+                _ => None,
+            },
         })
     };
     Ok(make())
+}
+
+fn optional_choice<T: Coded>(what: &'static str, code: u8) -> Result<Option<T>, InvalidValue> {
+    if code == NONE { Ok(None) } else { choice(what, code).map(Some) }
 }
 
 fn choice<T: Coded>(what: &'static str, code: u8) -> Result<T, InvalidValue> {

@@ -17,14 +17,16 @@ pub(crate) enum FileKind {
     Registry,
     Partition,
     Context,
+    Deliveries,
 }
 
 impl FileKind {
     fn application_id(self) -> i32 {
         match self {
-            Self::Registry => 0x474a_5231,  // "GJR1"
-            Self::Partition => 0x474a_5031, // "GJP1"
-            Self::Context => 0x474a_4331,   // "GJC1"
+            Self::Registry => 0x474a_5231,   // "GJR1"
+            Self::Partition => 0x474a_5031,  // "GJP1"
+            Self::Context => 0x474a_4331,    // "GJC1"
+            Self::Deliveries => 0x474a_4431, // "GJD1"
         }
     }
 
@@ -32,9 +34,10 @@ impl FileKind {
     /// that was ever released lie in `testdata/` and must open.
     fn migrations(self) -> &'static [&'static str] {
         match self {
-            Self::Registry => &[REGISTRY_V1, REGISTRY_V2],
+            Self::Registry => &[REGISTRY_V1, REGISTRY_V2, REGISTRY_V3],
             Self::Partition => &[PARTITION_V1, PARTITION_V2],
             Self::Context => &[CONTEXT_V1],
+            Self::Deliveries => &[DELIVERIES_V1],
         }
     }
 }
@@ -63,6 +66,31 @@ CREATE TABLE unfinished (one INTEGER PRIMARY KEY CHECK (one = 1), undo BLOB NOT 
 
 // sealed: the password, encrypted (`seal.rs`); `password` is empty since.
 const REGISTRY_V2: &str = "ALTER TABLE camera ADD COLUMN sealed BLOB;";
+
+// kind: 2 description, whose target is empty. class, colour, heading: codes, 255 for anything. hours: minutes after
+// midnight in China, null for always.
+const REGISTRY_V3: &str = "
+ALTER TABLE watch_entry ADD COLUMN class INTEGER NOT NULL DEFAULT 255;
+ALTER TABLE watch_entry ADD COLUMN colour INTEGER NOT NULL DEFAULT 255;
+ALTER TABLE watch_entry ADD COLUMN heading INTEGER NOT NULL DEFAULT 255;
+ALTER TABLE watch_entry ADD COLUMN hours_from INTEGER;
+ALTER TABLE watch_entry ADD COLUMN hours_until INTEGER;
+ALTER TABLE watch_entry ADD COLUMN approved_by TEXT;
+ALTER TABLE watch_entry ADD COLUMN approved INTEGER;
+";
+
+const DELIVERIES_V1: &str = "
+-- reached: everything in the alert log up to it is dealt with, what lies aside excepted.
+CREATE TABLE receiver (id TEXT PRIMARY KEY, reached INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE aside (receiver TEXT, cursor INTEGER, PRIMARY KEY (receiver, cursor)) STRICT, WITHOUT ROWID;
+-- sighting: 16 bytes, big-endian; message: SHA-256; checksum: CRC-32 of the other columns (`deliveries.rs`).
+CREATE TABLE delivery (
+    sighting BLOB, entry TEXT, stage INTEGER, receiver TEXT, cursor INTEGER NOT NULL,
+    delivered INTEGER NOT NULL, tries INTEGER NOT NULL, message BLOB NOT NULL, answer TEXT NOT NULL,
+    checksum INTEGER NOT NULL, PRIMARY KEY (sighting, entry, stage, receiver)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX delivery_by_time ON delivery (delivered);
+";
 
 const PARTITION_V1: &str = "
 CREATE TABLE plate (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT;

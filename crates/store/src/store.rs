@@ -380,9 +380,12 @@ impl AlertLog for Store {
 }
 
 impl Watchlist for Store {
-    fn put_entry(&self, entry: &WatchEntry) -> Result<(), StoreError> {
-        validate::entry(entry)?;
-        self.shared.registry().put_entry(entry).map_err(|error| self.shared.recognise_full(error))
+    fn put_entries(&self, entries: &[WatchEntry]) -> Result<(), StoreError> {
+        entries.iter().try_for_each(validate::entry)?;
+        self.shared
+            .registry()
+            .put_entries(entries)
+            .map_err(|error| self.shared.recognise_full(error))
     }
 
     fn remove_entry(&self, id: &WatchEntryId) -> Result<bool, StoreError> {

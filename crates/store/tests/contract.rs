@@ -87,8 +87,8 @@ impl AlertLog for Sealing {
 }
 
 impl Watchlist for Sealing {
-    fn put_entry(&self, entry: &WatchEntry) -> Result<(), StoreError> {
-        self.0.put_entry(entry)
+    fn put_entries(&self, entries: &[WatchEntry]) -> Result<(), StoreError> {
+        self.0.put_entries(entries)
     }
     fn remove_entry(&self, id: &WatchEntryId) -> Result<bool, StoreError> {
         self.0.remove_entry(id)
@@ -546,8 +546,20 @@ fn the_watch_list_is_kept_in_order(store: &dyn AnyStore) {
     store.put_entry(&entry("w10")).unwrap();
     assert_eq!(store.entries().unwrap(), [entry("w10"), second.clone()]);
     second.reason = "found".into();
+    second.target = WatchTarget::Description;
+    second.vehicle = VehicleDescription {
+        class: Some(VehicleClass::Truck),
+        colour: Some(VehicleColour::White),
+        heading: Some(Heading::Receding),
+    };
+    second.hours = Some(DailyHours::new(1380, 300).unwrap());
+    second.approval = Some(Approval { by: "chief".into(), at: at(1) });
     store.put_entry(&second).unwrap();
     assert_eq!(store.entries().unwrap()[1], second);
+    // All or none.
+    let wrong = WatchEntry { threshold: f32::NAN, ..entry("w4") };
+    assert!(store.put_entries(&[entry("w3"), wrong]).is_err());
+    assert_eq!(store.entries().unwrap().len(), 2);
     assert!(store.remove_entry(&second.id).unwrap());
     assert!(!store.remove_entry(&second.id).unwrap());
     assert_eq!(store.entries().unwrap(), [entry("w10")]);

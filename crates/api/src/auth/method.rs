@@ -25,6 +25,9 @@ pub(crate) enum Method {
     GetWatchlistEntry,
     CreateWatchlistEntry,
     DeleteWatchlistEntry,
+    ApproveWatchlistEntry,
+    ImportWatchlistEntries,
+    DryRunWatchlistEntry,
     ListAlerts,
     StreamAlerts,
 }
@@ -72,6 +75,9 @@ impl Method {
             Self::GetWatchlistEntry => rule("WatchlistService/GetWatchlistEntry", Reads, &[Analyst, Patrol, Supervisor]),
             Self::CreateWatchlistEntry => rule("WatchlistService/CreateWatchlistEntry", Changes, &[Analyst, Supervisor]),
             Self::DeleteWatchlistEntry => rule("WatchlistService/DeleteWatchlistEntry", Changes, &[Analyst, Supervisor]),
+            Self::ApproveWatchlistEntry => rule("WatchlistService/ApproveWatchlistEntry", Changes, &[Supervisor]),
+            Self::ImportWatchlistEntries => rule("WatchlistService/ImportWatchlistEntries", Changes, &[Analyst, Supervisor]),
+            Self::DryRunWatchlistEntry => rule("WatchlistService/DryRunWatchlistEntry", Reads, &[Analyst, Supervisor]),
             Self::ListAlerts => rule("AlertService/ListAlerts", Reads, &[Analyst, Patrol, Integrator, Supervisor]),
             Self::StreamAlerts => rule("AlertService/StreamAlerts", Reads, &[Analyst, Patrol, Integrator, Supervisor]),
         }
@@ -138,12 +144,15 @@ mod tests {
         GetWatchlistEntry      A P - S -
         CreateWatchlistEntry ! A - - S -
         DeleteWatchlistEntry ! A - - S -
+        ApproveWatchlistEntry ! - - - S -
+        ImportWatchlistEntries ! A - - S -
+        DryRunWatchlistEntry   A - - S -
         ListAlerts             A P I S -
         StreamAlerts           A P I S -";
 
-    const ALL: [Method; 22] = {
+    const ALL: &[Method] = {
         use Method::*;
-        [
+        &[
             ListCameras,
             GetCamera,
             CreateCamera,
@@ -164,6 +173,9 @@ mod tests {
             GetWatchlistEntry,
             CreateWatchlistEntry,
             DeleteWatchlistEntry,
+            ApproveWatchlistEntry,
+            ImportWatchlistEntries,
+            DryRunWatchlistEntry,
             ListAlerts,
             StreamAlerts,
         ]
@@ -188,7 +200,8 @@ mod tests {
             let changes = row.contains('!');
             let words: Vec<_> = row.split_whitespace().filter(|word| *word != "!").collect();
             let method = ALL
-                .into_iter()
+                .iter()
+                .copied()
                 .find(|method| method.name().ends_with(&format!("/{}", words[0])))
                 .unwrap_or_else(|| panic!("no call {}", words[0]));
             assert_eq!(method.rule().effect == Effect::Changes, changes, "{method:?}");
@@ -206,7 +219,7 @@ mod tests {
             }
             assert!(method.permit(&Caller::Unnamed).is_ok());
         }
-        assert_eq!(tried, 22 * 5);
+        assert_eq!(tried, ALL.len() * 5);
     }
 
     #[test]

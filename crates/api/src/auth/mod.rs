@@ -19,6 +19,6 @@ pub(crate) use interceptor::Authenticate;
 pub use keys::{KeyError, TokenKeys};
 pub(crate) use method::Method;
 pub use mint::{TokenScope, TokenSigner, TokenSpec, new_signing_key};
-pub(crate) use reach::{Reach, Scope};
+pub(crate) use reach::{Reach, Scope, View};
 pub use role::Role;
 pub use token::{TokenSettings, TokenVerifier};

@@ -14,12 +14,13 @@ pub(crate) fn alert_to_pb(alert: &Alert) -> pb::Alert {
         watchlist_entry: format!("watchlistEntries/{}", alert.id.entry),
         camera: format!("cameras/{}", alert.camera),
         capture: Some(capture_to_pb(&alert.captured)),
-        plate: alert.read.as_str().to_owned(),
+        plate: alert.read.as_ref().map_or_else(String::new, |read| read.as_str().to_owned()),
         target: Some(match &alert.target {
             WatchTarget::Plate(plate) => Target::TargetPlate(plate.as_str().to_owned()),
             WatchTarget::Pattern(pattern) => {
                 Target::TargetPlatePattern(pattern.as_str().to_owned())
             }
+            WatchTarget::Description => Target::TargetAnyPlate(pb::AnyPlate {}),
         }),
         case_number: alert.case_number.clone(),
         probability: alert.probability,

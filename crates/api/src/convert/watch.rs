@@ -1,21 +1,30 @@
 use guiji_domain::{
-    Authority, InvalidValue, PlatePattern, PlateText, Timestamp, WatchEntry, WatchEntryId,
-    WatchTarget,
+    Authority, DailyHours, InvalidValue, PlatePattern, PlateText, Timestamp, VehicleDescription,
+    WatchEntry, WatchEntryId, WatchTarget,
 };
 
-use super::{timestamp_from_pb, timestamp_to_pb};
+use super::word::optional;
+use super::{Word, timestamp_from_pb, timestamp_to_pb};
 use crate::error::Problem;
 use crate::filter::{CAMERAS_MAX, pattern_from_pb};
 use crate::pb;
 use crate::pb::watchlist_entry::Target;
 use crate::violations::{Violations, camera_id};
 
-pub(crate) fn entry_to_pb(entry: &WatchEntry) -> pb::WatchlistEntry {
+/// An entry as it stands at a time.
+pub(crate) fn entry_to_pb(entry: &WatchEntry, now: Timestamp) -> pb::WatchlistEntry {
+    use pb::WatchlistEntryState as State;
+    let state = match &entry.approval {
+        _ if entry.expires <= now => State::Expired,
+        None if entry.needs_approval() => State::AwaitingApproval,
+        _ => State::Active,
+    };
     pb::WatchlistEntry {
         name: format!("watchlistEntries/{}", entry.id),
         target: Some(match &entry.target {
             WatchTarget::Plate(plate) => Target::Plate(plate.as_str().to_owned()),
             WatchTarget::Pattern(pattern) => Target::PlatePattern(pattern.as_str().to_owned()),
+            WatchTarget::Description => Target::AnyPlate(pb::AnyPlate {}),
         }),
         case_number: entry.case_number.clone(),
         reason: entry.reason.clone(),
@@ -24,7 +33,38 @@ pub(crate) fn entry_to_pb(entry: &WatchEntry) -> pb::WatchlistEntry {
         expire_time: Some(timestamp_to_pb(entry.expires)),
         threshold: Some(entry.threshold),
         cameras: entry.cameras.iter().map(|camera| format!("cameras/{camera}")).collect(),
+        vehicle: (!entry.vehicle.is_empty()).then(|| pb::VehicleDescription {
+            class: optional(entry.vehicle.class),
+            colour: optional(entry.vehicle.colour),
+            heading: optional(entry.vehicle.heading),
+        }),
+        hours: entry.hours.map(|hours| pb::DailyHours {
+            start_minute: hours.from().into(),
+            end_minute: hours.until().into(),
+        }),
+        approval: entry.approval.as_ref().map(|approval| pb::Approval {
+            approver: approval.by.clone(),
+            approve_time: Some(timestamp_to_pb(approval.at)),
+        }),
+        state: state.into(),
     }
+}
+
+fn vehicle_from_pb(wrong: &mut Violations, vehicle: &pb::VehicleDescription) -> VehicleDescription {
+    VehicleDescription {
+        class: wrong.take("watchlist_entry.vehicle.class", Word::from_pb(vehicle.class)).flatten(),
+        colour: wrong
+            .take("watchlist_entry.vehicle.colour", Word::from_pb(vehicle.colour))
+            .flatten(),
+        heading: wrong
+            .take("watchlist_entry.vehicle.heading", Word::from_pb(vehicle.heading))
+            .flatten(),
+    }
+}
+
+fn hours_from_pb(hours: &pb::DailyHours) -> Result<DailyHours, InvalidValue> {
+    let minute = |number: i32| u16::try_from(number).unwrap_or(u16::MAX);
+    DailyHours::new(minute(hours.start_minute), minute(hours.end_minute))
 }
 
 /// The entry that a request asks for, owned by the officer who asks. That its cameras exist is checked elsewhere.
@@ -44,8 +84,9 @@ pub(crate) fn entry_from_pb(
             let pattern = wrong.take(field("plate_pattern"), pattern_from_pb(pattern));
             pattern.map(WatchTarget::Pattern)
         }
+        Some(Target::AnyPlate(_)) => Some(WatchTarget::Description),
         None => {
-            wrong.add(field("target"), "is required: give plate or plate_pattern");
+            wrong.add(field("target"), "is required: give plate or plate_pattern, or any_plate");
             None
         }
     };
@@ -54,6 +95,9 @@ pub(crate) fn entry_from_pb(
         .and_then(|time| wrong.take(field("expire_time"), timestamp_from_pb(time)));
     let cameras =
         wrong.take_list(&field("cameras"), &entry.cameras, CAMERAS_MAX, |name| camera_id(name));
+    let vehicle = entry.vehicle.as_ref().map(|vehicle| vehicle_from_pb(&mut wrong, vehicle));
+    let hours =
+        entry.hours.as_ref().and_then(|hours| wrong.take(field("hours"), hours_from_pb(hours)));
     wrong.done()?;
     let (Some(target), Some(expires)) = (target, expires) else {
         return Err(Problem::field("watchlist_entry", "is incomplete"));
@@ -72,6 +116,9 @@ pub(crate) fn entry_from_pb(
         expires,
         threshold: entry.threshold.unwrap_or(WatchEntry::THRESHOLD_DEFAULT),
         cameras,
+        vehicle: vehicle.unwrap_or_default(),
+        hours,
+        approval: None,
     };
     if let WatchTarget::Pattern(pattern) = &entry.target {
         refuse_all(pattern)?;
@@ -133,8 +180,11 @@ mod tests {
     fn entries_round_trip() {
         let entry = taken(&good()).unwrap();
         assert_eq!((entry.owner.as_str(), entry.case_number.as_str()), ("Wang", "A-1"));
-        assert_eq!(entry_to_pb(&entry).target, Some(Target::Plate("浙J12345".into())));
-        assert_eq!(taken(&entry_to_pb(&entry)).unwrap(), entry);
+        let shown = entry_to_pb(&entry, now());
+        assert_eq!(shown.target, Some(Target::Plate("浙J12345".into())));
+        assert_eq!(shown.state(), pb::WatchlistEntryState::Active);
+        assert_eq!(entry_to_pb(&entry, entry.expires).state(), pb::WatchlistEntryState::Expired);
+        assert_eq!(taken(&shown).unwrap(), entry);
         let pattern = pb::WatchlistEntry {
             target: Some(Target::PlatePattern("浙J?12*".into())),
             case_number: String::new(),
@@ -143,7 +193,21 @@ mod tests {
         };
         let entry = taken(&pattern).unwrap();
         assert_eq!((entry.case_number.as_str(), entry.threshold), ("B-2", 0.5));
-        assert_eq!(taken(&entry_to_pb(&entry)).unwrap(), entry);
+        let shown = entry_to_pb(&entry, now());
+        assert_eq!(shown.state(), pb::WatchlistEntryState::AwaitingApproval);
+        assert_eq!(taken(&shown).unwrap(), entry);
+        let described = pb::WatchlistEntry {
+            target: Some(Target::AnyPlate(pb::AnyPlate {})),
+            vehicle: Some(pb::VehicleDescription {
+                class: pb::VehicleClass::Truck.into(),
+                colour: pb::VehicleColour::White.into(),
+                heading: pb::Heading::Approaching.into(),
+            }),
+            hours: Some(pb::DailyHours { start_minute: 1380, end_minute: 300 }),
+            ..good()
+        };
+        let entry = taken(&described).unwrap();
+        assert_eq!(taken(&entry_to_pb(&entry, now())).unwrap(), entry);
     }
 
     #[test]
@@ -162,6 +226,23 @@ mod tests {
                 with(|e| e.target = Some(Target::PlatePattern("[8".into()))),
                 "plate_pattern",
                 "close",
+            ),
+            (
+                with(|e| e.target = Some(Target::AnyPlate(pb::AnyPlate {}))),
+                "vehicle",
+                "a class or a colour",
+            ),
+            (
+                with(|e| e.hours = Some(pb::DailyHours { start_minute: -1, end_minute: 3 })),
+                "hours",
+                "minutes after midnight",
+            ),
+            (
+                with(|e| {
+                    e.vehicle = Some(pb::VehicleDescription { class: 99, ..Default::default() })
+                }),
+                "vehicle.class",
+                "use one of",
             ),
             (with(|e| e.expire_time = None), "expire_time", "required"),
             (with(|e| e.expire_time = Some(timestamp_to_pb(now()))), "expire_time", "later"),

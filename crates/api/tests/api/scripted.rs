@@ -80,6 +80,20 @@ impl SightingStore for Scripted {
     }
 }
 
+impl LikelySearch for Scripted {
+    fn likely(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
+        let sightings = self.sightings.lock().unwrap();
+        let found = sightings.iter().filter_map(|sighting| {
+            query.probability(sighting).map(|probability| Likely {
+                sighting: sighting.clone(),
+                probability,
+                misread: sighting.plate_text() != Some(&query.plate),
+            })
+        });
+        Ok(found.take(query.limit).collect())
+    }
+}
+
 impl SightingIntake for Scripted {
     fn take_in(&self, _: &mut [Recorded]) -> Result<Receipt, StoreError> {
         unreachable!("imports are tested with the real intake")
@@ -120,8 +134,9 @@ impl AuditLog for Scripted {
 }
 
 impl Watchlist for Scripted {
-    fn put_entry(&self, entry: &WatchEntry) -> Result<(), StoreError> {
-        self.entries.lock().unwrap().insert(entry.id.clone(), entry.clone());
+    fn put_entries(&self, entries: &[WatchEntry]) -> Result<(), StoreError> {
+        let entries = entries.iter().map(|entry| (entry.id.clone(), entry.clone()));
+        self.entries.lock().unwrap().extend(entries);
         Ok(())
     }
 
@@ -258,7 +273,7 @@ pub(crate) fn alert(cursor: u64) -> Alert {
         raised: seen.captured.at,
         camera: seen.camera,
         captured: seen.captured,
-        read: PlateText::parse("浙J12345").unwrap(),
+        read: PlateText::parse("浙J12345").ok(),
         target: WatchTarget::Pattern(PlatePattern::parse("浙J*").unwrap()),
         case_number: "A-1".into(),
         probability: 0.97,
@@ -311,6 +326,7 @@ impl Running {
         let context = Arc::new(guiji_store::MemoryStore::new());
         let served = ApiParts {
             store: parts.clone(),
+            likely: parts.clone(),
             intake: parts.clone(),
             alerts: parts.clone(),
             audit: parts.clone(),

@@ -1,11 +1,12 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::scripted::{Running, camera, now};
-use guiji_api::client::ErrorCode;
+use crate::scripted::{Running, camera, now, sighting};
+use guiji_api::client::{Client, ErrorCode};
 use guiji_api::convert::timestamp_to_pb;
 use guiji_api::pb;
 use guiji_api::pb::watchlist_entry::Target;
+use guiji_domain::Authority;
 
 fn entry() -> pb::WatchlistEntry {
     pb::WatchlistEntry {
@@ -60,4 +61,100 @@ async fn an_entry_for_an_unknown_camera_is_refused() {
     let absent = client.create_watchlist_entry("w2", pb::WatchlistEntry::default()).await;
     let fields: Vec<_> = absent.unwrap_err().violations.into_iter().map(|v| v.field).collect();
     assert_eq!(fields, ["watchlist_entry.target", "watchlist_entry.expire_time"]);
+}
+
+fn pattern() -> pb::WatchlistEntry {
+    pb::WatchlistEntry { target: Some(Target::PlatePattern("浙J?23*".into())), ..entry() }
+}
+
+#[tokio::test]
+async fn a_pattern_waits_for_a_second_persons_approval() {
+    let server = Running::start().await;
+    let client = server.client().await;
+    let entered = client.create_watchlist_entry("wide", pattern()).await.unwrap();
+    assert_eq!(entered.state(), pb::WatchlistEntryState::AwaitingApproval);
+    let own = client.approve_watchlist_entry("watchlistEntries/wide").await.unwrap_err();
+    assert_eq!(own.code, ErrorCode::PermissionDenied);
+    assert!(own.message.contains("second person"), "{}", own.message);
+
+    let chief = Authority::new("test", "A-1", "Li").unwrap();
+    let second = Client::connect(&server.address.to_string(), &chief).await.unwrap();
+    let approved = second.approve_watchlist_entry("watchlistEntries/wide").await.unwrap();
+    assert_eq!(approved.state(), pb::WatchlistEntryState::Active);
+    let approval = approved.approval.clone().unwrap();
+    assert_eq!(
+        (approval.approver.as_str(), approval.approve_time),
+        ("Li", Some(timestamp_to_pb(now())))
+    );
+    assert_eq!(second.approve_watchlist_entry("watchlistEntries/wide").await.unwrap(), approved);
+    assert_eq!(server.parts.watchlist_changes.load(Ordering::SeqCst), 2, "entered and approved");
+
+    client.create_watchlist_entry("one", entry()).await.unwrap();
+    let needless = second.approve_watchlist_entry("watchlistEntries/one").await.unwrap_err();
+    assert_eq!(needless.code, ErrorCode::InvalidArgument);
+    let absent = second.approve_watchlist_entry("watchlistEntries/none").await.unwrap_err();
+    assert_eq!(absent.code, ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn many_entries_are_entered_once_and_the_wrong_ones_named() {
+    let server = Running::start().await;
+    let client = server.client().await;
+    let named = |id: &str, entry: pb::WatchlistEntry| pb::WatchlistEntry {
+        name: format!("watchlistEntries/{id}"),
+        ..entry
+    };
+    let wrong = pb::WatchlistEntry { reason: String::new(), ..entry() };
+    let batch = vec![named("a", entry()), named("b", pattern()), named("c", wrong), entry()];
+    let counts = |answer: &pb::ImportWatchlistEntriesResponse| {
+        (answer.entered_count, answer.present_count, answer.refused_count)
+    };
+    let checked = client.import_watchlist_entries(batch.clone(), true).await.unwrap();
+    assert_eq!(counts(&checked), (2, 0, 2));
+    assert!(client.watchlist().await.unwrap().is_empty(), "only checked");
+    let answer = client.import_watchlist_entries(batch.clone(), false).await.unwrap();
+    assert_eq!(counts(&answer), (2, 0, 2));
+    let told: Vec<_> = answer
+        .refusals
+        .iter()
+        .map(|r| (r.index, r.name.as_str(), r.violations[0].field.as_str()))
+        .collect();
+    assert_eq!(told, [(2, "watchlistEntries/c", "reason"), (3, "", "name")]);
+    let again = client.import_watchlist_entries(batch, false).await.unwrap();
+    assert_eq!(counts(&again), (0, 2, 2));
+    assert_eq!(client.watchlist().await.unwrap().len(), 2);
+    let other = pb::WatchlistEntry { reason: "other".into(), ..entry() };
+    let taken = client.import_watchlist_entries(vec![named("a", other)], false).await.unwrap();
+    assert_eq!(
+        (counts(&taken), taken.refusals[0].violations[0].field.as_str()),
+        ((0, 0, 1), "name")
+    );
+    let many = (0..1001).map(|i| named(&format!("m{i}"), entry())).collect();
+    let error = client.import_watchlist_entries(many, false).await.unwrap_err();
+    assert_eq!(error.violations[0].field, "watchlist_entries");
+}
+
+#[tokio::test]
+async fn a_dry_run_counts_what_would_have_rung_and_enters_nothing() {
+    let server = Running::start().await;
+    server.register([camera("k1", 28.0, 121.0), camera("k2", 28.0, 121.0)]);
+    server.parts.sightings.lock().unwrap().extend([
+        sighting("k1", "浙J12345", 1),
+        sighting("k1", "浙J12345", 2),
+        sighting("k2", "浙J12345", 3),
+        sighting("k1", "浙J99999", 4),
+    ]);
+    let client = server.client().await;
+    let since = timestamp_to_pb(now().minus(Duration::from_secs(86_400)));
+    let whole = client.dry_run_watchlist_entry(entry(), since).await.unwrap();
+    assert_eq!(whole.ring_count, 3);
+    assert!((whole.expected_true_count - 3.0).abs() < 0.5, "{whole:?}");
+    assert_eq!((whole.examples.len(), whole.truncated), (3, false));
+    let here = pb::WatchlistEntry { cameras: vec!["cameras/k2".into()], ..pattern() };
+    let here = client.dry_run_watchlist_entry(here, since).await.unwrap();
+    assert_eq!((here.ring_count, here.examples[0].camera.as_str()), (1, "cameras/k2"));
+    assert!(client.watchlist().await.unwrap().is_empty());
+    let long_ago = timestamp_to_pb(now().minus(Duration::from_secs(91 * 86_400)));
+    let error = client.dry_run_watchlist_entry(entry(), long_ago).await.unwrap_err();
+    assert_eq!(error.violations[0].field, "start_time");
 }

@@ -13,11 +13,11 @@ use gst_rtsp_server::prelude::*;
 use gstreamer as gst;
 use gstreamer_rtsp_server as gst_rtsp_server;
 use guiji_domain::{
-    Camera, CameraId, CameraState, CameraStatus, CaptureTime, Clock, Credentials, DecodePolicy,
-    Frame, FrameSink, FrameSource, GeoPoint, OpenStream, OwnedPicture, Pace, PixelFormat, SiteId,
-    StatusReason, StreamAddress, Timestamp, Transport,
+    BackOff, Camera, CameraId, CameraState, CameraStatus, CaptureTime, Clock, Credentials,
+    DecodePolicy, Frame, FrameSink, FrameSource, GeoPoint, OpenStream, OwnedPicture, Pace,
+    PixelFormat, SiteId, StatusReason, StreamAddress, Timestamp, Transport,
 };
-use guiji_ingest::{BackOff, GstSource, IngestSettings};
+use guiji_ingest::{GstSource, IngestSettings};
 
 pub const SECOND: Duration = Duration::from_secs(1);
 /// Long enough on a machine that builds something else at the same time.

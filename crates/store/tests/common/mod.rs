@@ -134,7 +134,7 @@ pub(crate) fn alert(sighting: &Sighting, entry: &str, stage: AlertStage) -> Aler
         raised: sighting.captured.at,
         camera: sighting.camera.clone(),
         captured: sighting.captured,
-        read: read.clone(),
+        read: Some(read.clone()),
         target: WatchTarget::Plate(read),
         case_number: "2026-0117".into(),
         probability: 0.97,
@@ -152,6 +152,9 @@ pub(crate) fn entry(id: &str) -> WatchEntry {
         expires: at(86_400),
         threshold: 0.5,
         cameras: Vec::new(),
+        vehicle: VehicleDescription::default(),
+        hours: None,
+        approval: None,
     }
 }
 

@@ -1,3 +1,7 @@
+mod approve;
+mod dry_run;
+mod import;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -51,6 +55,33 @@ impl pb::watchlist_service_server::WatchlistService for Services {
         let answer = self.delete_entry(&mut call, request.into_inner()).await;
         call.end(answer).await
     }
+
+    async fn approve_watchlist_entry(
+        &self,
+        request: Request<pb::ApproveWatchlistEntryRequest>,
+    ) -> Answer<pb::ApproveWatchlistEntryResponse> {
+        let mut call = Call::new(&self.core, Method::ApproveWatchlistEntry, &request);
+        let answer = self.approve_entry(&mut call, request.into_inner()).await;
+        call.end(answer).await
+    }
+
+    async fn import_watchlist_entries(
+        &self,
+        request: Request<pb::ImportWatchlistEntriesRequest>,
+    ) -> Answer<pb::ImportWatchlistEntriesResponse> {
+        let mut call = Call::new(&self.core, Method::ImportWatchlistEntries, &request);
+        let answer = self.import_entries(&mut call, request.into_inner()).await;
+        call.end(answer).await
+    }
+
+    async fn dry_run_watchlist_entry(
+        &self,
+        request: Request<pb::DryRunWatchlistEntryRequest>,
+    ) -> Answer<pb::DryRunWatchlistEntryResponse> {
+        let mut call = Call::new(&self.core, Method::DryRunWatchlistEntry, &request);
+        let answer = self.dry_run(&mut call, request.into_inner()).await;
+        call.end(answer).await
+    }
 }
 
 impl Services {
@@ -76,11 +107,12 @@ impl Services {
         let mut rest = all.iter().filter(|e| after.as_ref().is_none_or(|after| e.id > *after));
         let entries: Vec<_> = rest.by_ref().take(limit).collect();
         let last = entries.last().filter(|_| rest.next().is_some());
+        let now = self.core.parts.clock.now();
         call.found(entries.len());
         Ok(pb::ListWatchlistEntriesResponse {
             next_page_token: last
                 .map_or_else(String::new, |last| scope.seal(last.id.as_str().as_bytes())),
-            watchlist_entries: entries.into_iter().map(entry_to_pb).collect(),
+            watchlist_entries: entries.into_iter().map(|entry| entry_to_pb(entry, now)).collect(),
         })
     }
 
@@ -98,7 +130,8 @@ impl Services {
         };
         let entry = self.core.blocking("get a watch-list entry", found).await?;
         call.found(1);
-        Ok(pb::GetWatchlistEntryResponse { watchlist_entry: Some(entry_to_pb(&entry)) })
+        let entry = entry_to_pb(&entry, self.core.parts.clock.now());
+        Ok(pb::GetWatchlistEntryResponse { watchlist_entry: Some(entry) })
     }
 
     async fn create_entry(
@@ -108,7 +141,7 @@ impl Services {
     ) -> Result<pb::CreateWatchlistEntryResponse, Problem> {
         let authority = call.admit(CallKind::Unary, request.authority.as_ref())?;
         let entry = checked_entry(&request, &authority, self.core.parts.clock.now())?;
-        call.asks(entry.target.to_string());
+        call.asks(asked(&entry));
         let choice = match request.watchlist_entry_id.as_str() {
             "" => IdChoice::Made,
             _ => IdChoice::Given,
@@ -117,7 +150,8 @@ impl Services {
         let entered = move |_: &ApiParts| enter(&core, entry, choice);
         let entry = self.core.blocking("enter into the watch-list", entered).await?;
         call.found(1);
-        Ok(pb::CreateWatchlistEntryResponse { watchlist_entry: Some(entry_to_pb(&entry)) })
+        let entry = entry_to_pb(&entry, self.core.parts.clock.now());
+        Ok(pb::CreateWatchlistEntryResponse { watchlist_entry: Some(entry) })
     }
 
     async fn delete_entry(
@@ -140,6 +174,15 @@ impl Services {
         self.core.blocking("remove from the watch-list", removed).await?;
         call.found(1);
         Ok(pb::DeleteWatchlistEntryResponse {})
+    }
+}
+
+/// What an entry watches for, for the audit.
+fn asked(entry: &WatchEntry) -> String {
+    if entry.vehicle.is_empty() {
+        entry.target.to_string()
+    } else {
+        format!("{}, {}", entry.target, entry.vehicle)
     }
 }
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 /// How long to wait before the next try: doubling from `first` to `cap`.
 ///
-/// The upper half of each wait is random, so that a thousand cameras lost at once do not come back at once.
+/// The upper half of each wait is random, so that what was lost at once does not come back at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackOff {
     /// The longest wait after the first failure.
@@ -13,7 +13,7 @@ pub struct BackOff {
 
 impl BackOff {
     /// The wait after `failures` failures in a row (counted from 1). `luck` in 0 to 1 chooses within its upper half.
-    pub(crate) fn wait(&self, failures: u32, luck: f64) -> Duration {
+    pub fn wait(&self, failures: u32, luck: f64) -> Duration {
         let doublings = failures.saturating_sub(1).min(30);
         let longest = self.first.saturating_mul(1 << doublings).min(self.cap);
         longest.mul_f64(0.5 + 0.5 * luck.clamp(0.0, 1.0))
@@ -22,11 +22,11 @@ impl BackOff {
 
 /// Luck for the back-off: SplitMix64 (Steele, Lea, Flood 2014). Not for secrets.
 #[derive(Debug)]
-pub(crate) struct Luck(u64);
+pub struct Luck(u64);
 
 impl Luck {
     /// The same seed gives the same luck.
-    pub(crate) fn seeded(text: &str, number: u64) -> Self {
+    pub fn seeded(text: &str, number: u64) -> Self {
         let hash = text
             .bytes()
             .fold(number, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
@@ -34,7 +34,7 @@ impl Luck {
     }
 
     /// From 0 up to 1.
-    pub(crate) fn next(&mut self) -> f64 {
+    pub fn next(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
