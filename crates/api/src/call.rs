@@ -219,12 +219,16 @@ impl Call {
             }
         };
         // A stream may last for days, and end with the machine: its beginning is recorded too.
-        if let Err(problem) = self.record("Opened".to_owned()).await {
-            self.recorded = true;
-            return Err(problem.into());
-        }
+        let opened = match self.record("Opened".to_owned()).await {
+            Ok(number) => number,
+            Err(problem) => {
+                self.recorded = true;
+                return Err(problem.into());
+            }
+        };
         let (messages, receiver) = mpsc::channel(AHEAD);
-        let sink = Sink { messages: messages.clone(), results: Arc::clone(&self.results) };
+        let results = Arc::clone(&self.results);
+        let sink = Sink { messages: messages.clone(), results, opened };
         let producing = produce(Arc::clone(&self.core), sink);
         let token_left = self.token_left();
         tokio::spawn(async move {
@@ -260,11 +264,11 @@ impl Call {
     /// Writes the call's last record; the call has ended then, whether or not that works.
     async fn record_end(&mut self, code: Code) -> Result<(), Problem> {
         self.recorded = true;
-        self.record(format!("{code:?}")).await
+        self.record(format!("{code:?}")).await.map(drop)
     }
 
-    /// Writes a record and waits until it is durable.
-    async fn record(&self, outcome: String) -> Result<(), Problem> {
+    /// Writes a record and waits until it is durable; its number.
+    async fn record(&self, outcome: String) -> Result<u64, Problem> {
         let (told, hears) = oneshot::channel();
         // An error means that the call is over and nobody waits any more; the record stays.
         let done: AuditDone = Box::new(move |done| drop(told.send(done)));
@@ -368,9 +372,15 @@ impl From<Problem> for StreamEnd {
 pub(crate) struct Sink<T> {
     messages: mpsc::Sender<Result<T, Status>>,
     results: Arc<AtomicU64>,
+    opened: u64,
 }
 
 impl<T> Sink<T> {
+    /// The number of the audit record that says that the stream was opened.
+    pub(crate) fn audit_record(&self) -> u64 {
+        self.opened
+    }
+
     /// Sends a message that carries so many results.
     pub(crate) async fn send(&self, message: T, results: usize) -> Result<(), StreamEnd> {
         self.messages.send(Ok(message)).await.map_err(|_| StreamEnd::ClientGone)?;

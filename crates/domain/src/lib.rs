@@ -15,6 +15,7 @@ mod audit;
 mod authority;
 mod camera;
 mod error;
+mod export;
 mod frame;
 mod geometry;
 pub mod grammar;
@@ -36,6 +37,9 @@ pub use camera::{
     StreamAddress, StreamCounters, Transport,
 };
 pub use error::InvalidValue;
+pub use export::{
+    EvidenceSealer, ExportOrder, Hidden, People, PictureRedactor, RedactedPicture, Sealing,
+};
 pub use frame::{CaptureTime, ClockSource, Frame};
 pub use geometry::{BBox, GeoPoint, Point, Quad};
 pub use ids::{AlertId, CameraId, Digest, SightingId, SiteId, TrackId, WatchEntryId};

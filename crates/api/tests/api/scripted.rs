@@ -114,8 +114,11 @@ impl AuditLog for Scripted {
             let reason = "/var/lib/secret: input/output error".into();
             return done(Err(StoreError::Medium { doing: "write the audit", reason }));
         }
-        self.audit.lock().unwrap().push(entry);
-        done(Ok(()));
+        let mut audit = self.audit.lock().unwrap();
+        audit.push(entry);
+        let number = audit.len() as u64;
+        drop(audit);
+        done(Ok(number));
     }
 }
 
