@@ -39,8 +39,8 @@ mod settings;
 mod violations;
 
 pub use auth::{
-    KeyError, Role, TokenKeys, TokenScope, TokenSettings, TokenSigner, TokenSpec, TokenVerifier,
-    new_signing_key,
+    KeyError, RevokedTokens, Role, TokenKeys, TokenScope, TokenSettings, TokenSigner, TokenSpec,
+    TokenVerifier, new_signing_key,
 };
 pub use error::ApiError;
 pub use metrics::serve_metrics;

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
+use guiji_analysis::odd::Finding;
 use guiji_domain::{
-    AlertLog, AuditLog, CameraControl, Clock, Sighting, SightingIntake, SightingStore, Watchlist,
+    AlertLog, AuditLog, CameraControl, Clock, EvidenceSealer, ReleaseBook, Sighting,
+    SightingIntake, SightingStore, StoreError, Timestamp, Watchlist,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -16,6 +18,12 @@ pub struct ApiParts {
     pub alerts: Arc<dyn AlertLog>,
     /// Keeps a record of each call.
     pub audit: Arc<dyn AuditLog>,
+    /// Seals evidence that leaves the house.
+    pub sealer: Arc<dyn EvidenceSealer>,
+    /// Who may see old data.
+    pub releases: Arc<dyn ReleaseBook>,
+    /// What is odd about the calls of the audit since a time; blocks.
+    pub odd: Arc<dyn Fn(Timestamp) -> Result<Vec<Finding>, StoreError> + Send + Sync>,
     /// The watch-list.
     pub watchlist: Arc<dyn Watchlist>,
     /// The cameras of the running engine.

@@ -24,6 +24,7 @@ mod lattice;
 mod pattern;
 mod picture;
 mod plate;
+mod release;
 mod seams;
 mod sighting;
 mod time;
@@ -47,6 +48,7 @@ pub use lattice::{Candidate, Lattice, Position};
 pub use pattern::PlatePattern;
 pub use picture::{OwnedPicture, Picture, PixelFormat, SharedPicture};
 pub use plate::{PlateChar, PlateColour, PlateKind, PlateRead, PlateRows, PlateText};
+pub use release::{Release, ReleaseBook};
 pub use seams::{
     AlertLog, CameraControl, CameraRegistry, Clock, ControlError, Detector, FrameSink, FrameSource,
     Kept, Likely, LikelyQuery, LikelySearch, OpenStream, PictureEncoder, PlateReader, Receipt,

@@ -12,6 +12,8 @@
 //! store.lock                              held with flock(2) while a process has the store open
 //! registry.db                             cameras, watch-list, alert cursor, unfinished batches
 //! registry.key                            32 bytes that seal the cameras' passwords (or elsewhere: `key_file`)
+//! evidence.key, evidence.pub              the key that signs bundles of evidence (see [`bundle`]), and its public half
+//! releases.jsonl                          who let whom see old data (see `releases.rs`)
 //! sightings/2026-11-24.db                 the partition of a UTC day: sightings by start, their alerts, the
 //!                                         plate dictionary, where the pictures lie
 //! sightings/2026-11-24.0001.seg           what was final of a closed day when it was sealed (see `segment/mod.rs`)
@@ -42,6 +44,7 @@
 //! sealed sightings; while a day is sealed, some 100 bytes for each of its sightings.
 
 mod audit;
+pub mod bundle;
 mod check;
 mod codec;
 mod codes;
@@ -54,6 +57,7 @@ mod partition;
 mod pool;
 mod record;
 mod registry;
+mod releases;
 mod retention;
 mod schema;
 mod seal;
@@ -68,10 +72,11 @@ mod writer;
 
 pub use audit::{
     Audit, AuditBreak, AuditRecord, AuditRecords, AuditReport, AuditSettings, Checkpoint,
-    verify_audit,
+    public_key_from_pem, verify_audit,
 };
 pub use check::{CheckReport, Damage};
 pub use memory::MemoryStore;
+pub use releases::ReleaseFile;
 pub use retention::{DiskUsage, RetentionReport};
 pub use seal::SealReport;
 pub use settings::{Durability, EvidenceLimits, KeepLimit, StoreSettings};

@@ -23,6 +23,11 @@ pub(crate) enum Method {
     DeleteWatchlistEntry,
     ListAlerts,
     StreamAlerts,
+    ExportEvidence,
+    ListOddPatterns,
+    GrantRelease,
+    ListReleases,
+    RevokeRelease,
 }
 
 /// Whether a call changes what the server keeps.
@@ -66,6 +71,11 @@ impl Method {
             Self::DeleteWatchlistEntry => rule("WatchlistService/DeleteWatchlistEntry", Changes, &[Analyst, Supervisor]),
             Self::ListAlerts => rule("AlertService/ListAlerts", Reads, &[Analyst, Patrol, Integrator, Supervisor]),
             Self::StreamAlerts => rule("AlertService/StreamAlerts", Reads, &[Analyst, Patrol, Integrator, Supervisor]),
+            Self::ExportEvidence => rule("EvidenceService/ExportEvidence", Reads, &[Analyst, Supervisor]),
+            Self::ListOddPatterns => rule("AuditService/ListOddPatterns", Reads, &[Supervisor]),
+            Self::GrantRelease => rule("ReleaseService/GrantRelease", Changes, &[Supervisor]),
+            Self::ListReleases => rule("ReleaseService/ListReleases", Reads, &[Supervisor]),
+            Self::RevokeRelease => rule("ReleaseService/RevokeRelease", Changes, &[Supervisor]),
         }
     }
 
@@ -127,9 +137,14 @@ mod tests {
         CreateWatchlistEntry ! A - - S -
         DeleteWatchlistEntry ! A - - S -
         ListAlerts             A P I S -
-        StreamAlerts           A P I S -";
+        StreamAlerts           A P I S -
+        ExportEvidence         A - - S -
+        ListOddPatterns        - - - S -
+        GrantRelease         ! - - - S -
+        ListReleases           - - - S -
+        RevokeRelease        ! - - - S -";
 
-    const ALL: [Method; 18] = {
+    const ALL: [Method; 23] = {
         use Method::*;
         [
             ListCameras,
@@ -150,6 +165,11 @@ mod tests {
             DeleteWatchlistEntry,
             ListAlerts,
             StreamAlerts,
+            ExportEvidence,
+            ListOddPatterns,
+            GrantRelease,
+            ListReleases,
+            RevokeRelease,
         ]
     };
 
@@ -159,6 +179,8 @@ mod tests {
             role,
             scope,
             old_data_released_by: None,
+            people_shown_by: None,
+            token_id: None,
             expires: Timestamp::from_secs(1),
         }))
     }
@@ -190,7 +212,7 @@ mod tests {
             }
             assert!(method.permit(&Caller::Unnamed).is_ok());
         }
-        assert_eq!(tried, 18 * 5);
+        assert_eq!(tried, ALL.len() * 5);
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The services: each method checks its request, asks the parts and turns the answer into messages.
 
 mod alert;
+mod audit;
 mod camera;
+mod evidence;
 mod import;
+mod release;
 mod sighting;
 mod trajectory;
 mod watchlist;

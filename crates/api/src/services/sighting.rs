@@ -247,11 +247,12 @@ impl Services {
 }
 
 /// A sighting that may be seen.
-fn find(parts: &ApiParts, reach: &Reach, id: SightingId) -> Result<Sighting, Problem> {
+pub(super) fn find(parts: &ApiParts, reach: &Reach, id: SightingId) -> Result<Sighting, Problem> {
     let sighting = parts.store.get(id)?.ok_or_else(|| Problem::NotFound {
         kind: "guiji.v1.Sighting",
         name: format!("sightings/{id}"),
     })?;
+    let reach = reach.for_plate(sighting.plate_text());
     reach.view(parts).check(&sighting.camera, sighting.captured.at)?;
     Ok(sighting)
 }

@@ -41,7 +41,7 @@ impl Services {
         let view = wrong.take("view", View::from_pb(request.view)).unwrap_or(View::Basic);
         wrong.done()?;
         let plate = plate.ok_or_else(|| Problem::field("plate", "is required"))?;
-        let reach = call.reach();
+        let reach = call.reach().for_plate(Some(&plate));
         let span = reach.span("", span)?;
         call.asks(format!("plate {plate}, from {} to {}", span.first(), span.last()));
         let query = SightingQuery {
@@ -64,7 +64,7 @@ impl Services {
     }
 }
 
-fn whole_plate(text: &str) -> Result<PlateText, InvalidValue> {
+pub(super) fn whole_plate(text: &str) -> Result<PlateText, InvalidValue> {
     if text.contains(['?', '*', '[', '？', '＊']) {
         let fix = "give one whole plate: a pattern belongs in SearchSightings";
         return Err(InvalidValue::new("plate", text, fix));

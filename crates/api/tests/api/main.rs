@@ -7,6 +7,7 @@ mod alerts;
 mod cameras;
 mod imports;
 mod operation;
+mod oversight;
 mod proto_lint;
 mod scripted;
 mod sightings;

@@ -35,7 +35,8 @@ mod read;
 mod verify;
 
 pub use checkpoint::Checkpoint;
-pub(crate) use key::{random, read_or_make_private};
+pub use key::public_key_from_pem;
+pub(crate) use key::{SigningKey, from_hex, hex, is_signed, random, read_or_make_private};
 pub use log::{Audit, AuditSettings};
 pub use read::{AuditRecord, AuditRecords};
 pub use verify::{AuditBreak, AuditReport, verify_audit};
