@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use guiji_analysis::odd::{Asked, Finding, Odd, OddLimits};
 use guiji_domain::{Clock as _, StoreError, Timestamp};
-use guiji_store::{AuditRecord, AuditRecords, verify_audit};
+use guiji_store::{AuditErasure, AuditRecord, AuditRecords, erase_audit_records, verify_audit};
 use serde_json::json;
 
 use crate::clock::{SystemClock, local_day_and_hour, local_time};
@@ -48,6 +48,16 @@ enum What {
         #[arg(long = "case")]
         case_number: Option<String>,
     },
+    /// Erase what records say of somebody, or under a case: the chain still verifies. Records of today are left, for
+    /// a server may be writing them.
+    Erase {
+        /// Of this user.
+        #[arg(long)]
+        officer: Option<String>,
+        /// Of this case.
+        #[arg(long = "case", required_unless_present = "officer")]
+        case_number: Option<String>,
+    },
     /// List what a supervisor should ask about: one plate again and again, calls off shift, case numbers that name no
     /// case, rights that were tried in vain; exit code 1 when there is nothing.
     Odd {
@@ -69,6 +79,12 @@ pub(crate) fn run(arguments: AuditArguments) -> Result<ExitCode> {
             list(&dir, officer.as_deref(), case_number.as_deref())
         }
         What::Odd { days } => odd(&dir, days),
+        What::Erase { officer, case_number } => {
+            let wanted = AuditErasure { officer, case_number };
+            let erased = erase_audit_records(&dir, &wanted, SystemClock.now())?;
+            println!("{erased} records erased");
+            Ok(if erased > 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
     }
 }
 
@@ -164,13 +180,8 @@ pub(crate) fn odd_patterns(
 
 /// Whether a record is the second one of a stream: the question was counted when it opened.
 fn is_end_of_stream(method: &str, outcome: &str) -> bool {
-    let streams = [
-        "/StreamAlerts",
-        "/StreamSightings",
-        "/WatchSightings",
-        "/GetEvidence",
-        "/ExportEvidence",
-    ];
+    let streams =
+        ["/StreamAlerts", "/StreamSightings", "/WatchSightings", "/GetEvidence", "/ExportEvidence"];
     let begun = ["Opened", "PermissionDenied"].contains(&outcome);
     streams.iter().any(|name| method.ends_with(name)) && !begun
 }

@@ -71,8 +71,8 @@ mod validate;
 mod writer;
 
 pub use audit::{
-    Audit, AuditBreak, AuditRecord, AuditRecords, AuditReport, AuditSettings, Checkpoint,
-    public_key_from_pem, verify_audit,
+    Audit, AuditBreak, AuditErasure, AuditRecord, AuditRecords, AuditReport, AuditSettings,
+    Checkpoint, erase_audit_days, erase_audit_records, public_key_from_pem, verify_audit,
 };
 pub use check::{CheckReport, Damage};
 pub use memory::MemoryStore;

@@ -324,7 +324,7 @@ pub(crate) fn payload_path(dir: &Path, day: Day) -> PathBuf {
     dir.join("payload").join(format!("{day}.jsonl"))
 }
 
-fn payload_files(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+pub(crate) fn payload_files(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let folder = dir.join("payload");
     let doing = io_at("list the audit's payload", &folder);
     let listed = fs::read_dir(&folder).map_err(&doing)?;

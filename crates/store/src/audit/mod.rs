@@ -28,6 +28,7 @@
 //! signed by another key.
 
 mod checkpoint;
+mod erase;
 mod format;
 mod key;
 mod log;
@@ -35,6 +36,7 @@ mod read;
 mod verify;
 
 pub use checkpoint::Checkpoint;
+pub use erase::{AuditErasure, erase_audit_days, erase_audit_records};
 pub use key::public_key_from_pem;
 pub(crate) use key::{SigningKey, from_hex, hex, is_signed, random, read_or_make_private};
 pub use log::{Audit, AuditSettings};
