@@ -28,6 +28,8 @@ pub mod client;
 pub mod convert;
 mod error;
 mod filter;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod json;
 mod metrics;
 mod page_token;

@@ -50,6 +50,8 @@ mod codec;
 mod codes;
 mod day;
 mod errors;
+#[doc(hidden)]
+pub mod fuzz;
 mod likely;
 mod memory;
 mod pack;

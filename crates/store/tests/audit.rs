@@ -32,7 +32,11 @@ fn entry(n: u64) -> AuditEntry {
     }
 }
 
-fn record(audit: &Audit, entry: AuditEntry) -> Result<u64, StoreError> {
+fn record(audit: &Audit, entry: AuditEntry) -> Result<(), StoreError> {
+    record_numbered(audit, entry).map(drop)
+}
+
+fn record_numbered(audit: &Audit, entry: AuditEntry) -> Result<u64, StoreError> {
     let (told, hears) = sync_channel(1);
     audit.submit(entry, Box::new(move |done| told.send(done).unwrap()));
     hears.recv().unwrap()
@@ -270,10 +274,10 @@ fn forged_checkpoints_are_not_believed() {
 fn each_record_is_told_its_number() {
     let folder = Folder::new();
     let audit = Audit::open(folder.settings()).unwrap();
-    assert_eq!([1, 2, 3].map(|n| record(&audit, entry(n)).unwrap()), [1, 2, 3]);
+    assert_eq!([1, 2, 3].map(|n| record_numbered(&audit, entry(n)).unwrap()), [1, 2, 3]);
     drop(audit);
     let audit = Audit::open(folder.settings()).unwrap();
-    assert_eq!(record(&audit, entry(4)).unwrap(), 4);
+    assert_eq!(record_numbered(&audit, entry(4)).unwrap(), 4);
 }
 
 #[test]
@@ -319,11 +323,11 @@ fn old_days_are_erased_whole() {
     let gone = erase_audit_days(&folder.dir(), entry(5).at).unwrap();
     assert!(gone > 0 && files() == before - gone);
     let report = verify_audit(&folder.dir(), Some(&folder.export())).unwrap();
-    assert_eq!((report.records, report.first_break), (7, None));
+    assert!(report.records == 7 && report.first_break.is_none(), "{report:?}");
     assert!((3..=4).contains(&report.erased), "{report:?}");
     // And goes on.
     let audit = Audit::open(folder.settings()).unwrap();
-    assert_eq!(record(&audit, entry(8)).unwrap(), 8);
+    assert_eq!(record_numbered(&audit, entry(8)).unwrap(), 8);
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl pb::evidence_service_server::EvidenceService for Services {
 }
 
 /// Which sightings are wanted.
-enum Wanted {
+pub(crate) enum Wanted {
     Named(Vec<SightingId>),
     OfPlate(SightingQuery),
 }
@@ -68,7 +68,7 @@ impl Services {
     }
 }
 
-fn checked(request: &pb::ExportEvidenceRequest) -> Result<(People, Wanted), Problem> {
+pub(crate) fn checked(request: &pb::ExportEvidenceRequest) -> Result<(People, Wanted), Problem> {
     let mut wrong = Violations::default();
     let people = match pb::PeopleInPictures::try_from(request.people) {
         Ok(pb::PeopleInPictures::Shown) => People::Shown,

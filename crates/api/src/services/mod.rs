@@ -17,6 +17,9 @@ use tonic::{Response, Status};
 
 use crate::call::Core;
 
+pub(crate) use evidence::checked as checked_export;
+pub(crate) use release::release_from_pb as checked_release;
+
 /// The answer of a unary method.
 type Answer<T> = Result<Response<T>, Status>;
 /// The messages of a streaming method.

@@ -103,7 +103,7 @@ impl Services {
     }
 }
 
-fn release_from_pb(
+pub(crate) fn release_from_pb(
     given: Option<&pb::Release>,
     authority: &Authority,
     now: guiji_domain::Timestamp,

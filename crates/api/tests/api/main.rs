@@ -4,7 +4,9 @@
 
 mod access;
 mod alerts;
+mod bad_input;
 mod cameras;
+mod compatibility;
 mod imports;
 mod operation;
 mod oversight;

@@ -42,3 +42,14 @@ pub(crate) use key::{SigningKey, from_hex, hex, is_signed, random, read_or_make_
 pub use log::{Audit, AuditSettings};
 pub use read::{AuditRecord, AuditRecords};
 pub use verify::{AuditBreak, AuditReport, verify_audit};
+
+/// Reads a line as a record of the chain and as a payload: for fuzzers.
+pub(crate) fn parse_line(line: &str) {
+    if let Some(link) = format::Link::parse(line) {
+        assert_eq!(link.line().trim_end(), line, "one way to write each record");
+    }
+    if let Ok(payload) = serde_json::from_str::<format::Payload>(line) {
+        drop(payload.digest());
+    }
+    drop(serde_json::from_str::<Checkpoint>(line).map(|checkpoint| checkpoint.proved()));
+}

@@ -23,6 +23,7 @@ pub use manifest::{
     Original, SoftwareStatement,
 };
 pub use seal::BundleSealer;
+pub(crate) use verify::verify_archive;
 pub use verify::{BundleFault, BundleReport, verify_bundle};
 
 /// What is signed begins with it.

@@ -97,7 +97,7 @@ pub(crate) fn verify_archive(mut archive: impl Read, key: &[u8]) -> std::io::Res
             texts.insert(kept, text);
         }
         if !whole {
-            break None;
+            break Some("the archive ends within it");
         }
     };
     Ok(judge(&found, &texts, broken_off, key))
@@ -130,7 +130,11 @@ fn judge(
         .iter()
         .enumerate()
         .map(|(i, file)| {
-            let expected = listed.get(i).map(|listed| listed.name.as_str());
+            let expected = match found.len() - i {
+                1 if broken_off.is_none() => Some(SIGNATURE),
+                2 if broken_off.is_none() => Some(MANIFEST),
+                _ => listed.get(i).map(|listed| listed.name.as_str()),
+            };
             let known = listed.iter().any(|listed| listed.name == file.name)
                 || [MANIFEST, SIGNATURE].contains(&file.name.as_str());
             let own = file.name.as_str();
