@@ -3,15 +3,16 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use guiji_api::client::{Access, subject_of_token};
-use guiji_api::{Exposure, ServerTls, TokenKeys, TokenVerifier};
+use guiji_api::{Exposure, RevokedTokens, ServerTls, TokenKeys, TokenVerifier};
 use guiji_domain::Authority;
-use tracing::warn;
+use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, TokenFiles};
 
 /// What an operator does about a port that is not protected.
 pub(crate) const HOW_TO_PROTECT: &str = "server.listen: set [server.tls] (certificate, key) and [server.tokens] (keys, issuer), or listen on 127.0.0.1; \
@@ -53,16 +54,78 @@ pub(crate) fn load(config: &Config) -> Result<(Option<ServerTls>, Option<TokenVe
     let tokens = match &config.tokens {
         None => None,
         Some(files) => {
-            let mut keys = TokenKeys::default();
-            for path in &files.keys {
-                let text = read("server.tokens.keys", path)?;
-                keys.add(&text)
-                    .with_context(|| format!("server.tokens.keys: {}", path.display()))?;
-            }
-            Some(TokenVerifier::new(keys, &files.settings).context("server.tokens")?)
+            let (keys, revoked) = read_tokens(files)?.believed(files)?;
+            let verifier =
+                TokenVerifier::new(keys.clone(), &files.settings).context("server.tokens")?;
+            verifier.believe(keys, revoked).context("server.tokens")?;
+            Some(verifier)
         }
     };
     Ok((tls, tokens))
+}
+
+/// The bytes of the files that say which tokens are believed.
+#[derive(Clone, PartialEq, Eq)]
+struct TokenBytes {
+    keys: Vec<Vec<u8>>,
+    revoked: Option<Vec<u8>>,
+}
+
+fn read_tokens(files: &TokenFiles) -> Result<TokenBytes> {
+    let keys = files.keys.iter().map(|path| read("server.tokens.keys", path));
+    let revoked = files.revoked.as_deref().map(|path| read("server.tokens.revoked", path));
+    Ok(TokenBytes { keys: keys.collect::<Result<_>>()?, revoked: revoked.transpose()? })
+}
+
+impl TokenBytes {
+    fn believed(&self, files: &TokenFiles) -> Result<(TokenKeys, Option<RevokedTokens>)> {
+        let mut keys = TokenKeys::default();
+        for (path, text) in files.keys.iter().zip(&self.keys) {
+            keys.add(text).with_context(|| format!("server.tokens.keys: {}", path.display()))?;
+        }
+        let revoked = self.revoked.as_ref().map(|bytes| {
+            let text = std::str::from_utf8(bytes).context("is no text")?;
+            anyhow::Ok(RevokedTokens::parse(text)?)
+        });
+        let revoked = revoked.transpose().with_context(|| {
+            let path = files.revoked.as_deref().unwrap_or(Path::new(""));
+            format!("server.tokens.revoked: {}", path.display())
+        })?;
+        Ok((keys, revoked))
+    }
+}
+
+/// Looks every few seconds whether the files of keys and revoked tokens have changed, and believes what they say then.
+/// A file that cannot be read or understood changes nothing, and the log says so each time.
+pub(crate) async fn follow_token_files(
+    files: TokenFiles,
+    verifier: TokenVerifier,
+    stopped: impl Future<Output = ()>,
+) {
+    /// How late a revocation may be.
+    const EVERY: Duration = Duration::from_secs(5);
+    tokio::pin!(stopped);
+    // Read once more at the first look: the files may have changed since the server read them.
+    let mut known = None;
+    loop {
+        tokio::select! {
+            () = &mut stopped => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+        let believed = read_tokens(&files).and_then(|bytes| {
+            if known.as_ref() == Some(&bytes) {
+                return Ok(());
+            }
+            let (keys, revoked) = bytes.believed(&files)?;
+            verifier.believe(keys, revoked)?;
+            info!("keys and revoked tokens were read");
+            known = Some(bytes);
+            Ok(())
+        });
+        if let Err(error) = believed {
+            warn!("what was believed before stays in force: {error:#}");
+        }
+    }
 }
 
 fn read(what: &str, path: &Path) -> Result<Vec<u8>> {

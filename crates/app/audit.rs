@@ -1,8 +1,6 @@
 //! `guiji audit`: reads the audit of a server of this machine, running or not, checks that it is whole, and finds what
 //! a supervisor should ask about.
 
-mod odd;
-
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -11,11 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
-use guiji_domain::Clock as _;
-use guiji_store::{AuditRecord, AuditRecords, verify_audit};
+use guiji_analysis::odd::{Asked, Finding, Odd, OddLimits};
+use guiji_domain::{Clock as _, StoreError, Timestamp};
+use guiji_store::{AuditErasure, AuditRecord, AuditRecords, erase_audit_records, verify_audit};
 use serde_json::json;
 
-use self::odd::{Asked, Odd, OddLimits};
 use crate::clock::{SystemClock, local_day_and_hour, local_time};
 use crate::config::Config;
 
@@ -50,6 +48,16 @@ enum What {
         #[arg(long = "case")]
         case_number: Option<String>,
     },
+    /// Erase what records say of somebody, or under a case: the chain still verifies. Records of today are left, for
+    /// a server may be writing them.
+    Erase {
+        /// Of this user.
+        #[arg(long)]
+        officer: Option<String>,
+        /// Of this case.
+        #[arg(long = "case", required_unless_present = "officer")]
+        case_number: Option<String>,
+    },
     /// List what a supervisor should ask about: one plate again and again, calls off shift, case numbers that name no
     /// case, rights that were tried in vain; exit code 1 when there is nothing.
     Odd {
@@ -71,6 +79,12 @@ pub(crate) fn run(arguments: AuditArguments) -> Result<ExitCode> {
             list(&dir, officer.as_deref(), case_number.as_deref())
         }
         What::Odd { days } => odd(&dir, days),
+        What::Erase { officer, case_number } => {
+            let wanted = AuditErasure { officer, case_number };
+            let erased = erase_audit_records(&dir, &wanted, SystemClock.now())?;
+            println!("{erased} records erased");
+            Ok(if erased > 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
     }
 }
 
@@ -121,13 +135,26 @@ fn list(
 
 fn odd(dir: &std::path::Path, days: u32) -> Result<ExitCode> {
     let since = SystemClock.now().minus(Duration::from_secs(86_400) * days);
+    let findings = odd_patterns(dir, since)?;
+    findings.iter().for_each(|finding| println!("{finding}"));
+    Ok(if findings.is_empty() { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+/// What is odd about the calls since a time. Nights are those of this machine's time zone.
+pub(crate) fn odd_patterns(
+    dir: &std::path::Path,
+    since: Timestamp,
+) -> Result<Vec<Finding>, StoreError> {
     let mut odd = Odd::new(OddLimits::default());
     for record in AuditRecords::open(dir)? {
         let record = record?;
         if record.at < since {
             continue;
         }
-        let (day, hour) = local_day_and_hour(record.at)?;
+        let (day, hour) = local_day_and_hour(record.at).map_err(|error| StoreError::Damaged {
+            what: format!("audit record {}", record.number),
+            reason: error.to_string(),
+        })?;
         // A record whose officer was erased is nobody's.
         let (Some(officer), Some(case_number)) =
             (record.field("officer"), record.field("case_number"))
@@ -148,14 +175,13 @@ fn odd(dir: &std::path::Path, days: u32) -> Result<ExitCode> {
             hour,
         });
     }
-    let findings = odd.findings();
-    findings.iter().for_each(|finding| println!("{finding}"));
-    Ok(if findings.is_empty() { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    Ok(odd.findings())
 }
 
 /// Whether a record is the second one of a stream: the question was counted when it opened.
 fn is_end_of_stream(method: &str, outcome: &str) -> bool {
-    let streams = ["/StreamAlerts", "/StreamSightings", "/WatchSightings", "/GetEvidence"];
+    let streams =
+        ["/StreamAlerts", "/StreamSightings", "/WatchSightings", "/GetEvidence", "/ExportEvidence"];
     let begun = ["Opened", "PermissionDenied"].contains(&outcome);
     streams.iter().any(|name| method.ends_with(name)) && !begun
 }

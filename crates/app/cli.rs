@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{audit, bench, demo, doctor, eval, query, run, simulate, store, token, watch};
+use crate::{
+    audit, bench, demo, doctor, eval, evidence, query, release, run, simulate, store, token, watch,
+};
 
 /// 轨迹: vehicles from camera streams to trajectories and alerts.
 #[derive(Debug, Parser)]
@@ -39,6 +41,12 @@ enum Command {
     Audit(audit::AuditArguments),
     /// Make keys and sign tokens, where there is no identity provider.
     Token(token::TokenArguments),
+    /// Fetch sealed evidence from a running server, and the key that it is checked with.
+    Evidence(evidence::EvidenceArguments),
+    /// Check a sealed bundle of evidence, offline.
+    Verify(evidence::VerifyArguments),
+    /// Let somebody else see data older than 90 days.
+    Release(release::ReleaseArguments),
 }
 
 /// Runs the command.
@@ -55,6 +63,9 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Command::Store(arguments) => store::run(arguments),
         Command::Audit(arguments) => audit::run(arguments),
         Command::Token(arguments) => token::run(arguments),
+        Command::Evidence(arguments) => evidence::run(arguments),
+        Command::Verify(arguments) => evidence::verify(&arguments),
+        Command::Release(arguments) => release::run(arguments),
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) key_file: Option<PathBuf>,
     /// Another place for the audit's checkpoints.
     pub(crate) audit_checkpoints: Option<PathBuf>,
+    /// Days that is kept what the audit's records say; `None` for ever.
+    pub(crate) audit_payload_days: Option<u32>,
     /// Days that sightings are kept.
     pub(crate) sightings_days: u32,
     /// What is kept of each evidence kind.
@@ -70,6 +72,8 @@ pub(crate) struct TlsFiles {
 pub(crate) struct TokenFiles {
     /// Public keys: PEM files and JSON Web Key Sets.
     pub(crate) keys: Vec<PathBuf>,
+    /// The list of revoked tokens.
+    pub(crate) revoked: Option<PathBuf>,
     /// Issuer, audience, leeway.
     pub(crate) settings: TokenSettings,
 }
@@ -101,6 +105,7 @@ struct Raw {
 #[serde(deny_unknown_fields, default)]
 struct RawAudit {
     checkpoints: Option<PathBuf>,
+    payload_days: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -147,6 +152,7 @@ impl RawTls {
 #[serde(deny_unknown_fields)]
 struct RawTokens {
     keys: Vec<PathBuf>,
+    revoked: Option<PathBuf>,
     issuer: String,
     #[serde(default = "our_name")]
     audience: String,
@@ -175,6 +181,7 @@ impl RawTokens {
         }
         Ok(TokenFiles {
             keys: self.keys.into_iter().map(|path| base.join(path)).collect(),
+            revoked: self.revoked.map(|path| base.join(path)),
             settings: TokenSettings {
                 issuer: self.issuer,
                 audience: self.audience,
@@ -316,6 +323,11 @@ impl Raw {
         if store.sightings_days == 0 {
             bail!("store.sightings_days is 0: give at least 1, or nothing would be kept");
         }
+        if audit.payload_days == Some(0) {
+            bail!(
+                "audit.payload_days is 0: give at least 1, or leave it out to keep them for ever"
+            );
+        }
         let evidence = [
             (EvidenceKind::Plate, store.evidence.plate),
             (EvidenceKind::Vehicle, store.evidence.vehicle),
@@ -353,6 +365,7 @@ impl Raw {
             store_dir: base.join(store.dir),
             key_file: store.key_file.map(|path| base.join(path)),
             audit_checkpoints: audit.checkpoints.map(|path| base.join(path)),
+            audit_payload_days: audit.payload_days,
             sightings_days: store.sightings_days,
             evidence,
             workers: analysis.workers,
@@ -564,6 +577,7 @@ mod tests {
                 "[server.tokens]\nkeys = [\"k\"]\nissuer = \"x\"\nleeway_s = 301",
                 &["leeway_s", "at most 300"],
             ),
+            ("[audit]\npayload_days = 0", &["audit.payload_days", "at least 1"]),
             ("[server.tokens]\nkey = [\"k\"]\nissuer = \"x\"", &["did you mean `keys`"]),
         ] {
             let error = format!("{:#}", parse(text).unwrap_err());

@@ -15,7 +15,11 @@ use guiji_domain::{
 };
 use guiji_engine::{Cameras, Engine, EngineParts, EngineSettings, EvidenceSettings};
 use guiji_ingest::{GstSource, IngestSettings};
-use guiji_store::{Audit, AuditSettings, Deliveries, Durability, Store};
+use guiji_store::bundle::{BundleSealer, ModelStatement, SoftwareStatement};
+use guiji_store::{
+    Audit, AuditSettings, Deliveries, Durability, ReleaseFile, Store, erase_audit_days,
+};
+use guiji_vision::{ModelFacts, Models, Mosaic};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
@@ -23,7 +27,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::SystemClock;
 use crate::config::{Config, DRAIN_PATIENCE, source_camera};
-use crate::{access, models, query, receivers, telemetry};
+use crate::{access, audit, evidence, models, query, receivers, telemetry};
 
 /// Arguments of `guiji run`.
 #[derive(Debug, Args)]
@@ -110,7 +114,7 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store = Arc::new(open_store(&config, clock.as_ref())?);
-    let audit = Arc::new(open_audit(&config)?);
+    let audit_log = Arc::new(open_audit(&config)?);
     let deliveries = Arc::new(
         Deliveries::open(&config.store_dir, Durability::Full)
             .context("open the proofs of delivery")?,
@@ -129,7 +133,7 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
         store: store.clone(),
         likely: store.clone(),
         alerts: store.clone(),
-        audit: audit.clone(),
+        audit: audit_log.clone(),
         watchlist: store.clone(),
         likely: store.clone(),
         coverage: store.clone(),
@@ -138,6 +142,12 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
         cameras: cameras.clone(),
         clock: clock.clone(),
         intake: engine.intake(),
+        sealer: Arc::new(open_sealer(&config, store.clone())?),
+        releases: Arc::new(open_releases(&config)?),
+        odd: Arc::new({
+            let dir = config.store_dir.join("audit");
+            move |since| audit::odd_patterns(&dir, since)
+        }),
         alert_wake: engine.alert_wake(),
         live: engine.live(),
         watchlist_changed: Arc::new(move || {
@@ -152,7 +162,9 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
     if let Some(tls) = tls {
         api = api.with_tls(tls);
     }
-    if let Some(tokens) = tokens {
+    if let (Some(tokens), Some(files)) = (tokens, config.tokens.clone()) {
+        let following = access::follow_token_files(files, tokens.clone(), until(stopped.clone()));
+        tasks.push(tokio::spawn(following));
         api = api.with_tokens(tokens);
     }
     info!(
@@ -186,11 +198,15 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
         clock.clone(),
         until(stopped.clone()),
     )));
+    if let Some(days) = config.audit_payload_days {
+        let dir = config.store_dir.join("audit");
+        tasks.push(tokio::spawn(forget(dir, days, clock.clone(), until(stopped.clone()))));
+    }
     if arguments.print {
         tasks
             .push(tokio::spawn(print_sightings(engine.live().subscribe(), until(stopped.clone()))));
     }
-    let running = Running { engine, store, audit, couriers, stop, tasks };
+    let running = Running { engine, store, audit: audit_log, couriers, stop, tasks };
 
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     tokio::select! {
@@ -245,6 +261,24 @@ fn open_audit(config: &Config) -> Result<Audit> {
         );
     }
     Audit::open(settings).with_context(|| format!("open the audit {}", dir.display()))
+}
+
+fn open_sealer(config: &Config, store: Arc<Store>) -> Result<BundleSealer> {
+    let models = Models::locate(&config.manifest, &config.models_cache)?.in_use();
+    let models = models.into_iter().map(|ModelFacts { role, id, sha256 }| ModelStatement {
+        role,
+        id,
+        sha256,
+    });
+    let software =
+        SoftwareStatement { name: "guiji".into(), version: env!("CARGO_PKG_VERSION").into() };
+    let key = config.store_dir.join(evidence::KEY_FILE);
+    BundleSealer::open(&key, store, Arc::new(Mosaic), software, models.collect())
+        .context("open the key that seals evidence")
+}
+
+fn open_releases(config: &Config) -> Result<ReleaseFile> {
+    ReleaseFile::open(&config.store_dir.join("releases.jsonl")).context("open the releases")
 }
 
 fn start_engine(config: &Config, store: Arc<Store>, clock: Arc<dyn Clock>) -> Result<Engine> {
@@ -372,6 +406,25 @@ async fn retain(
                 }
             }
             Err(error) => error!(%error, "the retention task failed"),
+        }
+    }
+}
+
+/// Erases what old records of the audit say, at the start and once an hour.
+async fn forget(dir: PathBuf, days: u32, clock: Arc<dyn Clock>, stopped: impl Future<Output = ()>) {
+    const EVERY: Duration = Duration::from_secs(3600);
+    tokio::pin!(stopped);
+    loop {
+        let (dir, before) = (dir.clone(), clock.now().minus(Duration::from_secs(86_400) * days));
+        match tokio::task::spawn_blocking(move || erase_audit_days(&dir, before)).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(files)) => info!(files, "old payloads of the audit erased"),
+            Ok(Err(error)) => error!(%error, "old payloads of the audit could not be erased"),
+            Err(error) => error!(%error, "the erasure of old payloads failed"),
+        }
+        tokio::select! {
+            () = &mut stopped => return,
+            () = tokio::time::sleep(EVERY) => {}
         }
     }
 }

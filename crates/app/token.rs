@@ -63,6 +63,9 @@ struct Sign {
     /// The supervisor who lets the user see data older than 90 days.
     #[arg(long, value_name = "SUPERVISOR")]
     old_data_released_by: Option<String>,
+    /// The supervisor who lets the user export pictures in which people can be recognised.
+    #[arg(long, value_name = "SUPERVISOR")]
+    people_shown_by: Option<String>,
 }
 
 /// Runs the command.
@@ -110,9 +113,12 @@ impl Sign {
         let spec = TokenSpec {
             scope,
             old_data_released_by: self.old_data_released_by,
+            people_shown_by: self.people_shown_by,
             valid_for: Duration::from_secs_f64(self.hours * 3600.0),
             ..TokenSpec::new(&self.issuer, &self.audience, &self.user, self.role)
         };
+        // Beside the token, not in it: a list of revoked tokens wants the name.
+        eprintln!("name of the token (jti), by which it can be revoked: {}", spec.id);
         Ok(signer.sign(&spec, SystemClock.now())?)
     }
 }

@@ -6,6 +6,7 @@
 mod access;
 mod alerts;
 mod county;
+mod quickstart;
 mod rig;
 
 use std::process::Command;
@@ -76,12 +77,52 @@ fn vehicles_on_streams_become_sightings_alerts_and_a_trajectory() {
         assert_eq!(bytes[..3], [0xff, 0xd8, 0xff], "{} is a JPEG", file.display());
     }
 
+    evidence_leaves_the_house(&rig, &suspect);
+
     // A peer of another language that knows only the protos.
     rig::python_peer(&rig, &suspect);
 
     // SIGTERM drains: exit code 0, and nothing is lost.
     let status = rig.server.terminate();
     assert!(status.success(), "{status}\n{}", rig.server.log());
+}
+
+/// Exports the sightings of a plate as a sealed bundle, checks it, and finds it out when it was touched.
+fn evidence_leaves_the_house(rig: &Rig, plate: &str) {
+    let path = |name: &str| rig.dir().join(name).to_string_lossy().into_owned();
+    let (bundle, key) = (path("bundle.tar"), path("evidence.pub"));
+    let asked = ["--purpose", "trial", "--case", "T-1", "--officer", "tester"];
+    let export = ["evidence", "export", "--server", &rig.api(), "--plate", plate, "--out", &bundle];
+    let run =
+        |arguments: &[&str]| Command::new(GUIJI).args(arguments).output().expect("guiji runs");
+    let exported = run(&[&export[..], &asked[..]].concat());
+    assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    let public = run(&["evidence", "key", "--config", &path("guiji.toml")]);
+    std::fs::write(&key, &public.stdout).expect("written");
+    let verify = || run(&["verify", &bundle, "--key", &key, "--json"]);
+    let verified = verify();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    let manifest: serde_json::Value = serde_json::from_slice(&verified.stdout).expect("JSON");
+    assert_eq!(manifest["clock"].as_array().map(Vec::len), Some(2), "{manifest:#}");
+    assert_eq!(manifest["models_at_export"].as_array().map(Vec::len), Some(4), "{manifest:#}");
+    assert_eq!(manifest["absent"].as_array().map(Vec::len), Some(0), "{manifest:#}");
+    let frames: Vec<_> = (manifest["files"].as_array().expect("files").iter())
+        .filter(|file| file["shows"] == "frame")
+        .collect();
+    assert_eq!(frames.len(), 2);
+    for frame in frames {
+        assert_eq!(frame["hidden"]["surroundings"], true, "{frame:#}");
+        // Real JPEGs of the same picture: the vehicle was found by its cut-out.
+        assert_eq!(frame["hidden"]["vehicle"], false, "{frame:#}");
+        assert_ne!(frame["original"]["sha256"], frame["sha256"]);
+    }
+    let mut bytes = std::fs::read(&bundle).expect("the bundle");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&bundle, bytes).expect("written");
+    let altered = verify();
+    assert_eq!(altered.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&altered.stdout).contains("ALTERED: pictures/"), "{altered:?}");
 }
 
 #[test]

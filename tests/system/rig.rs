@@ -395,12 +395,17 @@ pub(crate) fn word<W: Word>(number: i32) -> W {
     W::from_pb(number).ok().flatten().expect("a word")
 }
 
-/// Runs the Python peer. `./x test` prepares its interpreter and says where; without it the test fails rather than
-/// passing over the peer in silence.
-pub(crate) fn python_peer(rig: &Rig, plate: &str) {
+/// The interpreter with the packages of `tests/python/requirements.txt`. `./x test` prepares it; without it a test
+/// fails rather than passing over the peer in silence.
+pub(crate) fn peer_python() -> PathBuf {
     let python = repository().join(".guiji/peer/bin/python");
     assert!(python.is_file(), "{} is missing: run ./x test", python.display());
-    let output = Command::new(python)
+    python
+}
+
+/// Runs the Python peer.
+pub(crate) fn python_peer(rig: &Rig, plate: &str) {
+    let output = Command::new(peer_python())
         .arg(repository().join("tests/python/peer.py"))
         .args([rig.api(), plate.to_owned()])
         .output()

@@ -10,6 +10,7 @@
 //! | [`fusion`] | plate reads of one vehicle | one lattice, one text, one calibrated confidence |
 //! | [`watch`] | a sighting and the watch-list | matches with probabilities; the alerts to log |
 //! | [`trajectory`] | sightings of one vehicle | ordered points, legs, speeds with error bars, gaps |
+//! | [`odd`] | the calls of the audit | what a supervisor should ask about |
 //! | [`tactics`] | sightings of many vehicles | companions, collisions, habits, forecasts, clones: early warning |
 //!
 //! Never does: I/O, threads, reading a clock, randomness. Time comes in as [`guiji_domain::Timestamp`].
@@ -29,6 +30,7 @@ pub mod coverage;
 pub mod fusion;
 pub mod likely;
 pub mod motion;
+pub mod odd;
 pub mod passage;
 pub mod roads;
 pub mod tactics;

@@ -1,5 +1,5 @@
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use guiji_domain::{AuditDone, AuditEntry, Authority, StoreError};
@@ -8,7 +8,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 use tracing::error;
 
-use crate::auth::{Caller, Method, Reach};
+use crate::auth::{Caller, Method, Reach, Role, TokenWatch};
 use crate::error::Problem;
 use crate::network::NetworkCache;
 use crate::violations::{Violations, check_authority};
@@ -100,10 +100,13 @@ pub(crate) struct Call {
     core: Arc<Core>,
     method: Method,
     caller: Option<Caller>,
+    tokens: Option<TokenWatch>,
     authority: Option<Authority>,
     /// Whom the request names as the officer, where its token names another.
     on_behalf_of: Option<String>,
     question: String,
+    /// The releases of old data that cover the call, in words; empty until it asks what it may see.
+    released: OnceLock<String>,
     results: Arc<AtomicU64>,
     recorded: bool,
     arrived: Instant,
@@ -117,9 +120,11 @@ impl Call {
             core: Arc::clone(core),
             method,
             caller: request.extensions().get::<Caller>().cloned(),
+            tokens: request.extensions().get::<TokenWatch>().cloned(),
             authority: None,
             on_behalf_of: None,
             question: String::new(),
+            released: OnceLock::new(),
             results: Arc::default(),
             recorded: false,
             arrived: Instant::now(),
@@ -163,7 +168,37 @@ impl Call {
     pub(crate) fn reach(&self) -> Reach {
         // Only calls that were let in ask for it; they have a caller.
         let caller = self.caller.as_ref().unwrap_or(&Caller::Unnamed);
-        Reach::of(caller, self.core.parts.clock.now())
+        let now = self.core.parts.clock.now();
+        let mut releases = Vec::new();
+        if let (Caller::Known(identity), Some(authority)) = (caller, &self.authority) {
+            releases = self.core.parts.releases.releases(now);
+            releases.retain(|r| r.covers(&identity.subject, authority.case_number(), now));
+        }
+        if !releases.is_empty() {
+            let names: Vec<_> = releases.iter().map(|r| format!("releases/{}", r.number)).collect();
+            self.released.get_or_init(|| format!(", with {}", names.join(" ")));
+        }
+        Reach::of(caller, now, &releases)
+    }
+
+    /// The caller's role, empty without a token, and whom the request names as the officer instead.
+    pub(crate) fn asker(&self) -> (&'static str, &str) {
+        let role = match &self.caller {
+            Some(Caller::Known(identity)) => identity.role.as_str(),
+            _ => "",
+        };
+        (role, self.on_behalf_of.as_deref().unwrap_or_default())
+    }
+
+    /// Whether the caller may have pictures in which people can be recognised.
+    pub(crate) fn may_show_people(&self) -> bool {
+        match &self.caller {
+            Some(Caller::Known(identity)) => {
+                identity.role == Role::Supervisor || identity.people_shown_by.is_some()
+            }
+            Some(Caller::Unnamed) => true,
+            None => false,
+        }
     }
 
     /// How long the caller's token holds, if there is one.
@@ -222,14 +257,19 @@ impl Call {
             }
         };
         // A stream may last for days, and end with the machine: its beginning is recorded too.
-        if let Err(problem) = self.record("Opened".to_owned()).await {
-            self.recorded = true;
-            return Err(problem.into());
-        }
+        let opened = match self.record("Opened".to_owned()).await {
+            Ok(number) => number,
+            Err(problem) => {
+                self.recorded = true;
+                return Err(problem.into());
+            }
+        };
         let (messages, receiver) = mpsc::channel(AHEAD);
-        let sink = Sink { messages: messages.clone(), results: Arc::clone(&self.results) };
+        let results = Arc::clone(&self.results);
+        let sink = Sink { messages: messages.clone(), results, opened };
         let producing = produce(Arc::clone(&self.core), sink);
         let token_left = self.token_left();
+        let revoked = token_revoked(self.tokens.clone(), self.caller.clone());
         tokio::spawn(async move {
             // The whole call moves in: its place and its audit record end with the stream.
             let mut call = self;
@@ -238,6 +278,7 @@ impl Call {
                 () = messages.closed() => Err(StreamEnd::ClientGone),
                 () = call.core.drain_begun() => Err(Problem::Draining.into()),
                 () = end_of_token(token_left) => Err(token_ended().into()),
+                () = revoked => Err(token_was_revoked().into()),
             };
             let status = match end {
                 Ok(()) => None,
@@ -263,11 +304,11 @@ impl Call {
     /// Writes the call's last record; the call has ended then, whether or not that works.
     async fn record_end(&mut self, code: Code) -> Result<(), Problem> {
         self.recorded = true;
-        self.record(format!("{code:?}")).await
+        self.record(format!("{code:?}")).await.map(drop)
     }
 
-    /// Writes a record and waits until it is durable.
-    async fn record(&self, outcome: String) -> Result<(), Problem> {
+    /// Writes a record and waits until it is durable; its number.
+    async fn record(&self, outcome: String) -> Result<u64, Problem> {
         let (told, hears) = oneshot::channel();
         // An error means that the call is over and nobody waits any more; the record stays.
         let done: AuditDone = Box::new(move |done| drop(told.send(done)));
@@ -295,7 +336,11 @@ impl Call {
             on_behalf_of: self.on_behalf_of.clone().unwrap_or_default(),
             purpose: part(Authority::purpose),
             case_number: part(Authority::case_number),
-            question: self.question.clone(),
+            question: format!(
+                "{}{}",
+                self.question,
+                self.released.get().map_or("", String::as_str)
+            ),
             results: self.results.load(Ordering::Relaxed),
             outcome,
             took_ms: u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -345,6 +390,22 @@ async fn end_of_token(left: Option<Duration>) {
     }
 }
 
+async fn token_revoked(tokens: Option<TokenWatch>, caller: Option<Caller>) {
+    match (tokens, caller) {
+        (Some(tokens), Some(Caller::Known(identity))) => {
+            tokens.revoked(identity.token_id.as_deref()).await;
+        }
+        _ => std::future::pending().await,
+    }
+}
+
+fn token_was_revoked() -> Problem {
+    Problem::Unauthenticated {
+        reason: "TOKEN_REVOKED",
+        message: "the token was revoked while the stream was open".into(),
+    }
+}
+
 fn token_ended() -> Problem {
     Problem::Unauthenticated {
         reason: "TOKEN_EXPIRED",
@@ -371,9 +432,15 @@ impl From<Problem> for StreamEnd {
 pub(crate) struct Sink<T> {
     messages: mpsc::Sender<Result<T, Status>>,
     results: Arc<AtomicU64>,
+    opened: u64,
 }
 
 impl<T> Sink<T> {
+    /// The number of the audit record that says that the stream was opened.
+    pub(crate) fn audit_record(&self) -> u64 {
+        self.opened
+    }
+
     /// Sends a message that carries so many results.
     pub(crate) async fn send(&self, message: T, results: usize) -> Result<(), StreamEnd> {
         self.messages.send(Ok(message)).await.map_err(|_| StreamEnd::ClientGone)?;

@@ -69,6 +69,8 @@ impl Filter {
         reach: &Reach,
         order: SortOrder,
     ) -> Result<SightingQuery, Problem> {
+        let plate = self.plate.as_ref().and_then(PlatePattern::exact);
+        let reach = reach.for_plate(plate.as_ref());
         let view = reach.view(parts);
         self.cameras.iter().try_for_each(|id| view.check_camera(id))?;
         let cameras = self.cameras_to_search(parts)?;

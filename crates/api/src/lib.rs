@@ -29,6 +29,8 @@ pub mod convert;
 mod corrected;
 mod error;
 mod filter;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod json;
 pub mod likely;
 mod metrics;
@@ -42,8 +44,8 @@ mod settings;
 mod violations;
 
 pub use auth::{
-    KeyError, Role, TokenKeys, TokenScope, TokenSettings, TokenSigner, TokenSpec, TokenVerifier,
-    new_signing_key,
+    KeyError, RevokedTokens, Role, TokenKeys, TokenScope, TokenSettings, TokenSigner, TokenSpec,
+    TokenVerifier, new_signing_key,
 };
 pub use error::ApiError;
 pub use metrics::serve_metrics;

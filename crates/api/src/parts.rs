@@ -1,8 +1,10 @@
 use std::sync::Arc;
 
+use guiji_analysis::odd::Finding;
 use guiji_domain::{
-    AlertLog, AuditLog, CameraControl, Clock, CorrectionStore, CoverageStore, LikelySearch,
-    RoadGraphStore, Sighting, SightingIntake, SightingStore, Watchlist,
+    AlertLog, AuditLog, CameraControl, Clock, CorrectionStore, CoverageStore, EvidenceSealer,
+    LikelySearch, ReleaseBook, RoadGraphStore, Sighting, SightingIntake, SightingStore, StoreError,
+    Timestamp, Watchlist,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -19,6 +21,12 @@ pub struct ApiParts {
     pub alerts: Arc<dyn AlertLog>,
     /// Keeps a record of each call.
     pub audit: Arc<dyn AuditLog>,
+    /// Seals evidence that leaves the house.
+    pub sealer: Arc<dyn EvidenceSealer>,
+    /// Who may see old data.
+    pub releases: Arc<dyn ReleaseBook>,
+    /// What is odd about the calls of the audit since a time; blocks.
+    pub odd: Arc<dyn Fn(Timestamp) -> Result<Vec<Finding>, StoreError> + Send + Sync>,
     /// The watch-list.
     pub watchlist: Arc<dyn Watchlist>,
     /// Finds plates among what may have been read wrongly; the same store.

@@ -14,10 +14,13 @@ use tracing::info;
 use crate::auth::{Authenticate, TokenVerifier};
 use crate::call::Core;
 use crate::pb::alert_service_server::AlertServiceServer;
+use crate::pb::audit_service_server::AuditServiceServer;
 use crate::pb::camera_service_server::CameraServiceServer;
 use crate::pb::correction_service_server::CorrectionServiceServer;
+use crate::pb::evidence_service_server::EvidenceServiceServer;
 use crate::pb::import_service_server::ImportServiceServer;
 use crate::pb::likely_service_server::LikelyServiceServer;
+use crate::pb::release_service_server::ReleaseServiceServer;
 use crate::pb::sighting_service_server::SightingServiceServer;
 use crate::pb::trajectory_service_server::TrajectoryServiceServer;
 use crate::pb::watchlist_service_server::WatchlistServiceServer;
@@ -44,7 +47,7 @@ pub struct ServerTls {
 }
 
 /// The names under which health is asked for; the empty one is the whole server.
-const HEALTH_NAMES: [&str; 9] = [
+const HEALTH_NAMES: &[&str] = &[
     "",
     CameraServiceServer::<Services>::NAME,
     ImportServiceServer::<Services>::NAME,
@@ -54,6 +57,9 @@ const HEALTH_NAMES: [&str; 9] = [
     CorrectionServiceServer::<Services>::NAME,
     WatchlistServiceServer::<Services>::NAME,
     AlertServiceServer::<Services>::NAME,
+    EvidenceServiceServer::<Services>::NAME,
+    AuditServiceServer::<Services>::NAME,
+    ReleaseServiceServer::<Services>::NAME,
 ];
 
 impl ApiServer {
@@ -139,7 +145,10 @@ impl ApiServer {
             .add_service(bounded!(LikelyServiceServer))
             .add_service(bounded!(CorrectionServiceServer))
             .add_service(bounded!(WatchlistServiceServer))
-            .add_service(bounded!(AlertServiceServer));
+            .add_service(bounded!(AlertServiceServer))
+            .add_service(bounded!(EvidenceServiceServer))
+            .add_service(bounded!(AuditServiceServer))
+            .add_service(bounded!(ReleaseServiceServer));
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
 
         let signal = async {

@@ -387,7 +387,7 @@ mod tests {
             sightings: 5_000,
             days: 2,
             error_rate: 0.01,
-            start: START,
+            start: super::super::START,
         })
         .unwrap();
         let mut parts = Parts::of(&county);

@@ -27,8 +27,8 @@ pub struct AuditEntry {
     pub took_ms: u64,
 }
 
-/// Hears whether an entry is durable.
-pub type AuditDone = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+/// Hears the number of the entry's record when it is durable, or that it never will be.
+pub type AuditDone = Box<dyn FnOnce(Result<u64, StoreError>) + Send>;
 
 /// Where the audit is kept, append-only. Real: a chain of hashes in files. Scripted: tests.
 pub trait AuditLog: Send + Sync {

@@ -19,6 +19,7 @@ mod correction;
 mod coverage;
 mod delivery;
 mod error;
+mod export;
 mod frame;
 mod geometry;
 pub mod grammar;
@@ -27,6 +28,7 @@ mod lattice;
 mod pattern;
 mod picture;
 mod plate;
+mod release;
 mod roads;
 mod seams;
 mod sighting;
@@ -45,6 +47,9 @@ pub use correction::{Correction, CorrectionStore};
 pub use coverage::{Coverage, CoverageState, CoverageStore, Covered};
 pub use delivery::{Delivery, DeliveryLedger, Standing};
 pub use error::InvalidValue;
+pub use export::{
+    EvidenceSealer, ExportOrder, Hidden, People, PictureRedactor, RedactedPicture, Sealing,
+};
 pub use frame::{CaptureTime, ClockSource, Frame};
 pub use geometry::{BBox, GeoPoint, Point, Quad};
 pub use ids::{AlertId, CameraId, Digest, ReceiverId, SightingId, SiteId, TrackId, WatchEntryId};
@@ -52,6 +57,7 @@ pub use lattice::{Candidate, Lattice, Position};
 pub use pattern::PlatePattern;
 pub use picture::{OwnedPicture, Picture, PixelFormat, SharedPicture};
 pub use plate::{PlateChar, PlateColour, PlateKind, PlateRead, PlateRows, PlateText};
+pub use release::{Release, ReleaseBook};
 pub use roads::{RoadEdge, RoadGraph, RoadGraphStore};
 pub use seams::{
     AlertLog, CameraControl, CameraRegistry, Clock, ControlError, Detector, FrameSink, FrameSource,

@@ -13,6 +13,8 @@
 //! registry.db                             cameras, watch-list, alert cursor, unfinished batches
 //! registry.key                            32 bytes that seal the cameras' passwords (or elsewhere: `key_file`)
 //! context.db                              what cameras could see, the roads, corrections of reads
+//! evidence.key, evidence.pub              the key that signs bundles of evidence (see [`bundle`]), and its public half
+//! releases.jsonl                          who let whom see old data (see `releases.rs`)
 //! sightings/2026-11-24.db                 the partition of a UTC day: sightings by start, their alerts, the
 //!                                         plate dictionary, where the pictures lie
 //! sightings/2026-11-24.0001.seg           what was final of a closed day when it was sealed (see `segment/mod.rs`)
@@ -48,6 +50,7 @@
 mod audit;
 mod backup;
 mod bulk;
+pub mod bundle;
 mod check;
 mod codec;
 mod codes;
@@ -55,6 +58,8 @@ mod context;
 mod day;
 mod deliveries;
 mod errors;
+#[doc(hidden)]
+pub mod fuzz;
 mod gaps;
 mod holds;
 mod likely;
@@ -64,6 +69,7 @@ mod partition;
 mod pool;
 mod record;
 mod registry;
+mod releases;
 mod retention;
 mod road_record;
 mod schema;
@@ -78,16 +84,17 @@ mod validate;
 mod writer;
 
 pub use audit::{
-    Audit, AuditBreak, AuditRecord, AuditRecords, AuditReport, AuditSettings, Checkpoint,
-    verify_audit,
+    Audit, AuditBreak, AuditErasure, AuditRecord, AuditRecords, AuditReport, AuditSettings,
+    Checkpoint, erase_audit_days, erase_audit_records, public_key_from_pem, verify_audit,
 };
 pub use backup::{BackupReport, back_up, check_backup, expire_backup, restore};
 pub use bulk::{Bulk, BulkReport};
 pub use check::{CheckReport, Damage};
+pub use deliveries::Deliveries;
 pub use gaps::StoreGap;
 pub use holds::{LegalHold, holds, lift_hold, place_hold};
-pub use deliveries::Deliveries;
 pub use memory::MemoryStore;
+pub use releases::ReleaseFile;
 pub use retention::{DiskUsage, RetentionReport};
 pub use seal::SealReport;
 pub use settings::{Durability, EvidenceLimits, KeepLimit, StoreSettings};

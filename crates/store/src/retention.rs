@@ -190,7 +190,7 @@ pub(crate) fn disk_usage(shared: &Shared) -> Result<DiskUsage, StoreError> {
         plates: evidence(EvidenceKind::Plate)?,
         vehicles: evidence(EvidenceKind::Vehicle)?,
         frames: evidence(EvidenceKind::Frame)?,
-registry: sum(&shared.settings.dir, "registry.db")?
+        registry: sum(&shared.settings.dir, "registry.db")?
             + sum(&shared.settings.dir, "context.db")?,
         held: 0,
     })

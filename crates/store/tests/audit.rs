@@ -9,7 +9,10 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use guiji_domain::{AuditEntry, AuditLog as _, StoreError, Timestamp};
-use guiji_store::{Audit, AuditRecords, AuditReport, AuditSettings, Checkpoint, verify_audit};
+use guiji_store::{
+    Audit, AuditErasure, AuditRecords, AuditReport, AuditSettings, Checkpoint, erase_audit_days,
+    erase_audit_records, verify_audit,
+};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -30,6 +33,10 @@ fn entry(n: u64) -> AuditEntry {
 }
 
 fn record(audit: &Audit, entry: AuditEntry) -> Result<(), StoreError> {
+    record_numbered(audit, entry).map(drop)
+}
+
+fn record_numbered(audit: &Audit, entry: AuditEntry) -> Result<u64, StoreError> {
     let (told, hears) = sync_channel(1);
     audit.submit(entry, Box::new(move |done| told.send(done).unwrap()));
     hears.recv().unwrap()
@@ -261,6 +268,66 @@ fn forged_checkpoints_are_not_believed() {
             verify_audit(&folder.dir(), Some(&folder.export())).unwrap().first_break.unwrap();
         assert!(found.number == 4 && found.what.contains(hint), "{found:?}");
     }
+}
+
+#[test]
+fn each_record_is_told_its_number() {
+    let folder = Folder::new();
+    let audit = Audit::open(folder.settings()).unwrap();
+    assert_eq!([1, 2, 3].map(|n| record_numbered(&audit, entry(n)).unwrap()), [1, 2, 3]);
+    drop(audit);
+    let audit = Audit::open(folder.settings()).unwrap();
+    assert_eq!(record_numbered(&audit, entry(4)).unwrap(), 4);
+}
+
+#[test]
+fn somebodys_records_are_erased_and_nobody_elses() {
+    let folder = Folder::of(7);
+    let erased = |wanted: &AuditErasure, now: u64| {
+        erase_audit_records(&folder.dir(), wanted, entry(now).at).unwrap()
+    };
+    let of = |officer: &str| AuditErasure { officer: Some(officer.into()), case_number: None };
+    assert_eq!(erased(&AuditErasure::default(), 100), 0, "nothing wanted is nothing erased");
+    assert_eq!(erased(&of("officer 9"), 100), 0);
+    assert_eq!(erased(&of("officer 3"), 3), 0, "the day that is being written is left");
+    assert_eq!(erased(&of("officer 3"), 100), 1);
+    assert_eq!(erased(&of("officer 3"), 100), 0, "it has no officer any more");
+    let other_case = AuditErasure { case_number: Some("x".into()), ..of("officer 4") };
+    assert_eq!(erased(&other_case, 100), 0);
+    let records: Vec<_> = AuditRecords::open(&folder.dir()).unwrap().map(Result::unwrap).collect();
+    for record in &records {
+        let own = format!("officer {}", record.number);
+        assert_eq!(record.field("officer"), (record.number != 3).then_some(own.as_str()));
+        assert_eq!(record.fields().count(), if record.number == 3 { 0 } else { 10 });
+    }
+    let verified = || verify_audit(&folder.dir(), Some(&folder.export())).unwrap();
+    assert_eq!((verified().erased, verified().first_break), (1, None));
+    assert_eq!(
+        erased(&AuditErasure { officer: None, case_number: Some("2026-0417".into()) }, 100),
+        6
+    );
+    assert_eq!((verified().records, verified().erased, verified().first_break), (7, 7, None));
+    let kept = fs::read_dir(folder.dir().join("payload")).unwrap();
+    for file in kept {
+        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+        assert!(!text.contains("officer ") && !text.contains("浙J") && !text.contains("salt"));
+    }
+}
+
+#[test]
+fn old_days_are_erased_whole() {
+    let folder = Folder::of(7); // two records a day
+    let files = || fs::read_dir(folder.dir().join("payload")).unwrap().count();
+    let before = files();
+    assert_eq!(erase_audit_days(&folder.dir(), entry(1).at).unwrap(), 0);
+    let gone = erase_audit_days(&folder.dir(), entry(5).at).unwrap();
+    assert!(gone > 0 && files() == before - gone);
+    let report = verify_audit(&folder.dir(), Some(&folder.export())).unwrap();
+    assert!(report.records == 7 && report.first_break.is_none(), "{report:?}");
+    assert!((3..=4).contains(&report.erased), "{report:?}");
+    // And goes on.
+    let audit = Audit::open(folder.settings()).unwrap();
+    assert_eq!(record_numbered(&audit, entry(8)).unwrap(), 8);
 }
 
 #[test]

@@ -318,6 +318,17 @@ pub struct Models {
     cache: PathBuf,
 }
 
+/// Which model does what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelFacts {
+    /// What it is for: `plate-reader` and the like.
+    pub role: String,
+    /// Its name in the manifest.
+    pub id: String,
+    /// SHA-256 of its file, hexadecimal.
+    pub sha256: String,
+}
+
 /// A file of the manifest.
 struct Pinned<'a> {
     id: &'a str,
@@ -406,6 +417,18 @@ impl Models {
         let pinned = pinned!(entry, &entry.id);
         self.read(&pinned)?;
         Ok(self.place(&pinned))
+    }
+
+    /// The models that [`crate::Vision::load`] takes unless told otherwise: of each role the first.
+    pub fn in_use(&self) -> Vec<ModelFacts> {
+        let mut facts: Vec<ModelFacts> = Vec::new();
+        for model in &self.manifest.model {
+            let role = model.role.to_string();
+            if facts.iter().all(|known| known.role != role) {
+                facts.push(ModelFacts { role, id: model.id.clone(), sha256: model.sha256.clone() });
+            }
+        }
+        facts
     }
 
     /// Whether a model for the role is listed.

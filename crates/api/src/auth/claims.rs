@@ -27,6 +27,10 @@ pub(crate) struct Identity {
     pub(crate) scope: Scope,
     /// The supervisor who let them see data older than 90 days.
     pub(crate) old_data_released_by: Option<String>,
+    /// The supervisor who lets them export pictures in which people can be recognised.
+    pub(crate) people_shown_by: Option<String>,
+    /// The token's own name (`jti`), by which it can be revoked.
+    pub(crate) token_id: Option<String>,
     /// When the token ends.
     pub(crate) expires: Timestamp,
 }
@@ -38,6 +42,7 @@ pub(crate) struct Claims {
     pub(crate) sub: String,
     pub(crate) exp: f64,
     pub(crate) nbf: Option<f64>,
+    pub(crate) jti: Option<String>,
     guiji: Own,
 }
 
@@ -48,6 +53,7 @@ struct Own {
     cameras: Option<Vec<String>>,
     area: Option<Area>,
     old_data_released_by: Option<String>,
+    people_shown_by: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,7 +80,7 @@ pub(crate) fn instant(claim: &'static str, seconds: f64) -> Result<Timestamp, St
 impl Claims {
     /// The bearer, or what is wrong with what is said of them.
     pub(crate) fn identity(self) -> Result<Identity, String> {
-        let Self { sub, exp, guiji: own, .. } = self;
+        let Self { sub, exp, jti, guiji: own, .. } = self;
         let mut wrong = Violations::default();
         let name = |wrong: &mut Violations, claim: &str, text: &str| {
             wrong.check_text(claim, text, NAME_CHARS_MAX);
@@ -83,8 +89,14 @@ impl Claims {
             }
         };
         name(&mut wrong, "sub", &sub);
-        if let Some(releaser) = &own.old_data_released_by {
-            name(&mut wrong, "guiji.old_data_released_by", releaser);
+        for (claim, supervisor) in [
+            ("guiji.old_data_released_by", &own.old_data_released_by),
+            ("guiji.people_shown_by", &own.people_shown_by),
+            ("jti", &jti),
+        ] {
+            if let Some(supervisor) = supervisor {
+                name(&mut wrong, claim, supervisor);
+            }
         }
         let role = wrong.take("guiji.role", own.role.parse());
         let scope = scope(&mut wrong, own.cameras.as_deref(), own.area.as_ref());
@@ -99,6 +111,8 @@ impl Claims {
                 role,
                 scope,
                 old_data_released_by: own.old_data_released_by,
+                people_shown_by: own.people_shown_by,
+                token_id: jti,
                 expires,
             }),
             _ => Err(told(wrong)),

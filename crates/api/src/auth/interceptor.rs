@@ -53,6 +53,9 @@ impl Interceptor for Authenticate {
             },
         };
         request.extensions_mut().insert(caller);
+        if let Some(verifier) = &self.verifier {
+            request.extensions_mut().insert(verifier.watch());
+        }
         Ok(request)
     }
 }

@@ -30,6 +30,11 @@ pub(crate) enum Method {
     DryRunWatchlistEntry,
     ListAlerts,
     StreamAlerts,
+    ExportEvidence,
+    ListOddPatterns,
+    GrantRelease,
+    ListReleases,
+    RevokeRelease,
 }
 
 /// Whether a call changes what the server keeps.
@@ -80,6 +85,11 @@ impl Method {
             Self::DryRunWatchlistEntry => rule("WatchlistService/DryRunWatchlistEntry", Reads, &[Analyst, Supervisor]),
             Self::ListAlerts => rule("AlertService/ListAlerts", Reads, &[Analyst, Patrol, Integrator, Supervisor]),
             Self::StreamAlerts => rule("AlertService/StreamAlerts", Reads, &[Analyst, Patrol, Integrator, Supervisor]),
+            Self::ExportEvidence => rule("EvidenceService/ExportEvidence", Reads, &[Analyst, Supervisor]),
+            Self::ListOddPatterns => rule("AuditService/ListOddPatterns", Reads, &[Supervisor]),
+            Self::GrantRelease => rule("ReleaseService/GrantRelease", Changes, &[Supervisor]),
+            Self::ListReleases => rule("ReleaseService/ListReleases", Reads, &[Supervisor]),
+            Self::RevokeRelease => rule("ReleaseService/RevokeRelease", Changes, &[Supervisor]),
         }
     }
 
@@ -148,7 +158,12 @@ mod tests {
         ImportWatchlistEntries ! A - - S -
         DryRunWatchlistEntry   A - - S -
         ListAlerts             A P I S -
-        StreamAlerts           A P I S -";
+        StreamAlerts           A P I S -
+        ExportEvidence         A - - S -
+        ListOddPatterns        - - - S -
+        GrantRelease         ! - - - S -
+        ListReleases           - - - S -
+        RevokeRelease        ! - - - S -";
 
     const ALL: &[Method] = {
         use Method::*;
@@ -178,6 +193,11 @@ mod tests {
             DryRunWatchlistEntry,
             ListAlerts,
             StreamAlerts,
+            ExportEvidence,
+            ListOddPatterns,
+            GrantRelease,
+            ListReleases,
+            RevokeRelease,
         ]
     };
 
@@ -187,6 +207,8 @@ mod tests {
             role,
             scope,
             old_data_released_by: None,
+            people_shown_by: None,
+            token_id: None,
             expires: Timestamp::from_secs(1),
         }))
     }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use guiji_domain::{CameraId, Timestamp};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use ring::rand::SystemRandom;
+use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Map, Value, json};
 
@@ -24,6 +24,10 @@ pub struct TokenSpec {
     pub scope: TokenScope,
     /// The supervisor who lets them see data older than 90 days.
     pub old_data_released_by: Option<String>,
+    /// The supervisor who lets them export pictures in which people can be recognised.
+    pub people_shown_by: Option<String>,
+    /// Its name (`jti`), by which it can be revoked.
+    pub id: String,
     /// How long it holds.
     pub valid_for: Duration,
 }
@@ -47,7 +51,7 @@ pub enum TokenScope {
 }
 
 impl TokenSpec {
-    /// A token of eight hours, one shift, without limits of place.
+    /// A token of eight hours, one shift, without limits of place, with a name that no other has.
     pub fn new(issuer: &str, audience: &str, subject: &str, role: Role) -> Self {
         Self {
             issuer: issuer.to_owned(),
@@ -56,6 +60,8 @@ impl TokenSpec {
             role,
             scope: TokenScope::Everywhere,
             old_data_released_by: None,
+            people_shown_by: None,
+            id: format!("{:032x}", random_id()),
             valid_for: Duration::from_secs(8 * 3600),
         }
     }
@@ -80,18 +86,29 @@ impl TokenSpec {
         if let Some(supervisor) = &self.old_data_released_by {
             own.insert("old_data_released_by".into(), json!(supervisor));
         }
+        if let Some(supervisor) = &self.people_shown_by {
+            own.insert("people_shown_by".into(), json!(supervisor));
+        }
         let seconds = now.as_nanos().div_euclid(1_000_000_000);
         let ends = seconds.saturating_add_unsigned(self.valid_for.as_secs());
         json!({
             "iss": self.issuer,
             "aud": self.audience,
             "sub": self.subject,
+            "jti": self.id,
             "iat": seconds,
             "nbf": seconds,
             "exp": ends,
             "guiji": own,
         })
     }
+}
+
+/// Names are no secrets: should the system give no randomness, they are only less useful.
+fn random_id() -> u128 {
+    let mut bytes = [0; 16];
+    let made = SystemRandom::new().fill(&mut bytes);
+    made.map_or(0, |()| u128::from_be_bytes(bytes))
 }
 
 /// Signs tokens with an Ed25519 key: for tests, and for installations too small for an identity provider.

@@ -11,6 +11,7 @@ mod keys;
 mod method;
 mod mint;
 mod reach;
+mod revoked;
 mod role;
 mod token;
 
@@ -20,5 +21,7 @@ pub use keys::{KeyError, TokenKeys};
 pub(crate) use method::Method;
 pub use mint::{TokenScope, TokenSigner, TokenSpec, new_signing_key};
 pub(crate) use reach::{Reach, Scope, View};
+pub use revoked::RevokedTokens;
 pub use role::Role;
+pub(crate) use token::TokenWatch;
 pub use token::{TokenSettings, TokenVerifier};

@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use guiji_domain::{CameraId, SightingQuery, TimeSpan, Timestamp};
+use guiji_domain::{CameraId, PlateText, Release, SightingQuery, TimeSpan, Timestamp};
 
 use super::{Caller, Role};
 use crate::ApiParts;
@@ -27,6 +27,8 @@ const FRESH: Duration = Duration::from_secs(90 * 86_400);
 pub(crate) struct Reach {
     scope: Scope,
     since: Option<Timestamp>,
+    /// Plates of which older data may be seen too.
+    released: Vec<PlateText>,
 }
 
 /// A reach over the cameras as they are registered now.
@@ -37,13 +39,25 @@ pub(crate) struct View {
 }
 
 impl Reach {
-    /// What this caller may see at this time.
-    pub(crate) fn of(caller: &Caller, now: Timestamp) -> Self {
+    /// What this caller may see at this time, with the releases that cover them.
+    pub(crate) fn of(caller: &Caller, now: Timestamp, releases: &[Release]) -> Self {
         let Caller::Known(identity) = caller else {
-            return Self { scope: Scope::Everywhere, since: None };
+            return Self { scope: Scope::Everywhere, since: None, released: Vec::new() };
         };
-        let old_too = identity.role == Role::Supervisor || identity.old_data_released_by.is_some();
-        Self { scope: identity.scope.clone(), since: (!old_too).then(|| now.minus(FRESH)) }
+        let old_too = identity.role == Role::Supervisor
+            || identity.old_data_released_by.is_some()
+            || releases.iter().any(|release| release.plate.is_none());
+        Self {
+            scope: identity.scope.clone(),
+            since: (!old_too).then(|| now.minus(FRESH)),
+            released: releases.iter().filter_map(|release| release.plate.clone()).collect(),
+        }
+    }
+
+    /// The reach of a question about one plate.
+    pub(crate) fn for_plate(&self, plate: Option<&PlateText>) -> Self {
+        let released = plate.is_some_and(|plate| self.released.contains(plate));
+        Self { since: self.since.filter(|_| !released), ..self.clone() }
     }
 
     /// The cameras that there are; blocking.
@@ -121,8 +135,8 @@ fn too_old(what: &str, since: Timestamp) -> Problem {
     Problem::Forbidden {
         reason: "DATA_TOO_OLD",
         message: format!(
-            "{what} lies before {since}: data older than 90 days needs a supervisor, or a token with a supervisor's \
-             release"
+            "{what} lies before {since}: data older than 90 days needs a supervisor's release for the officer, the \
+             case and the plate (ReleaseService), or a supervisor"
         ),
     }
 }
@@ -138,9 +152,11 @@ mod tests {
             role,
             scope: Scope::Everywhere,
             old_data_released_by: release.map(str::to_owned),
+            people_shown_by: None,
+            token_id: None,
             expires: Timestamp::from_secs(1),
         };
-        Reach::of(&Caller::Known(Arc::new(identity)), day(100))
+        Reach::of(&Caller::Known(Arc::new(identity)), day(100), &[])
     }
 
     fn day(n: i64) -> Timestamp {

@@ -1,12 +1,15 @@
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use guiji_domain::Timestamp;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, TokenData, Validation, decode, decode_header};
+use tokio::sync::watch;
 
 use super::claims::{Claims, instant};
 use super::keys::{KeyError, TokenKeys};
+use super::revoked::RevokedTokens;
 use super::{Identity, jwt};
 use crate::error::Problem;
 
@@ -24,13 +27,39 @@ pub struct TokenSettings {
     pub leeway: Duration,
 }
 
-/// Checks bearer tokens: JSON Web Tokens (RFC 7519) signed with EdDSA, ES256 or RS256.
+/// Checks bearer tokens: JSON Web Tokens (RFC 7519) signed with EdDSA, ES256 or RS256. Clones share their keys.
 #[derive(Debug, Clone)]
 pub struct TokenVerifier {
-    keys: TokenKeys,
+    /// Replaced while the server runs; open streams watch it.
+    believed: watch::Sender<Arc<Believed>>,
     leeway: Duration,
     /// For each algorithm, what `jsonwebtoken` checks; times are checked here, by the server's clock.
     validation: Validation,
+}
+
+/// What may change while the server runs.
+#[derive(Debug)]
+struct Believed {
+    keys: TokenKeys,
+    revoked: Option<RevokedTokens>,
+}
+
+/// Tells an open stream when its token is revoked.
+#[derive(Debug, Clone)]
+pub(crate) struct TokenWatch(watch::Receiver<Arc<Believed>>);
+
+impl TokenWatch {
+    /// Waits until the token of this name is revoked.
+    pub(crate) async fn revoked(mut self, token_id: Option<&str>) {
+        let listed = |believed: &Arc<Believed>| {
+            let revoked = believed.revoked.as_ref();
+            revoked.is_some_and(|revoked| token_id.is_none_or(|id| revoked.contains(id)))
+        };
+        if self.0.wait_for(listed).await.is_err() {
+            // The verifier is gone, and the server with it.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// Why a token does not hold.
@@ -44,6 +73,8 @@ pub(crate) enum TokenFault {
     Audience,
     Expired { at: Timestamp },
     NotYet { from: Timestamp },
+    Revoked,
+    Unnamed,
     Claims(String),
 }
 
@@ -66,7 +97,26 @@ impl TokenVerifier {
         validation.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
         validation.set_issuer(&[&settings.issuer]);
         validation.set_audience(&[&settings.audience]);
-        Ok(Self { keys, leeway: settings.leeway, validation })
+        let believed = watch::Sender::new(Arc::new(Believed { keys, revoked: None }));
+        Ok(Self { believed, leeway: settings.leeway, validation })
+    }
+
+    /// Believes these keys from now on and no others, and none of the revoked tokens: open streams of theirs end.
+    /// Where there is a list of revoked tokens, even an empty one, each token must have a name (`jti`), since one without could not be
+    /// revoked.
+    ///
+    /// # Errors
+    /// When there is no key; the old ones then stay.
+    pub fn believe(&self, keys: TokenKeys, revoked: Option<RevokedTokens>) -> Result<(), KeyError> {
+        if keys.is_empty() {
+            return Err(KeyError("give at least one key".into()));
+        }
+        self.believed.send_replace(Arc::new(Believed { keys, revoked }));
+        Ok(())
+    }
+
+    pub(crate) fn watch(&self) -> TokenWatch {
+        TokenWatch(self.believed.subscribe())
     }
 
     /// The bearer of a token, if it holds now.
@@ -81,7 +131,8 @@ impl TokenVerifier {
             ErrorKind::Json(_) | ErrorKind::InvalidAlgorithmName => TokenFault::Algorithm,
             _ => TokenFault::Garbled(error.to_string()),
         })?;
-        let claims = self.signed(token, header.alg, header.kid.as_deref())?;
+        let believed = Arc::clone(&self.believed.borrow());
+        let claims = self.signed(&believed.keys, token, header.alg, header.kid.as_deref())?;
         if let Some(from) = claims.nbf {
             let from = instant("nbf", from).map_err(TokenFault::Claims)?;
             if now.plus(self.leeway) < from {
@@ -92,6 +143,11 @@ impl TokenVerifier {
         if identity.expires.plus(self.leeway) <= now {
             return Err(TokenFault::Expired { at: identity.expires });
         }
+        match (&believed.revoked, &identity.token_id) {
+            (Some(_), None) => return Err(TokenFault::Unnamed),
+            (Some(revoked), Some(id)) if revoked.contains(id) => return Err(TokenFault::Revoked),
+            _ => {}
+        }
         // Open streams end when the token would no longer be taken.
         identity.expires = identity.expires.plus(self.leeway);
         Ok(identity)
@@ -100,6 +156,7 @@ impl TokenVerifier {
     /// The claims, if one of the keys signed them for us.
     fn signed(
         &self,
+        keys: &TokenKeys,
         token: &str,
         algorithm: Algorithm,
         key_id: Option<&str>,
@@ -108,7 +165,7 @@ impl TokenVerifier {
             return Err(TokenFault::Algorithm);
         }
         let validation = Validation { algorithms: vec![algorithm], ..self.validation.clone() };
-        for candidate in self.keys.candidates(algorithm, key_id) {
+        for candidate in keys.candidates(algorithm, key_id) {
             match decode::<Claims>(token, &candidate.key, &validation) {
                 Ok(TokenData { claims, .. }) => return Ok(claims),
                 Err(error) => match error.kind() {
@@ -141,6 +198,10 @@ impl fmt::Display for TokenFault {
             Self::Audience => f.write_str("the token is for another server (aud)"),
             Self::Expired { at } => write!(f, "the token ended at {at}: get a new one"),
             Self::NotYet { from } => write!(f, "the token begins at {from}"),
+            Self::Revoked => f.write_str("the token was revoked: get a new one"),
+            Self::Unnamed => f.write_str(
+                "the token has no name (jti), so it could not be revoked: this server takes none such",
+            ),
             Self::Claims(what) => write!(f, "the token's claims are wrong: {what}"),
         }
     }
@@ -151,6 +212,7 @@ impl From<TokenFault> for Problem {
         let reason = match fault {
             TokenFault::Missing => "TOKEN_MISSING",
             TokenFault::Expired { .. } => "TOKEN_EXPIRED",
+            TokenFault::Revoked => "TOKEN_REVOKED",
             _ => "TOKEN_INVALID",
         };
         Self::Unauthenticated { reason, message: fault.to_string() }
@@ -238,6 +300,32 @@ mod tests {
         for garbled in ["", "x", "a.b.c", "a.b.c.d", &"x".repeat(20_000)] {
             assert!(verifier.verify(garbled, now()).is_err(), "{garbled}");
         }
+    }
+
+    #[test]
+    fn keys_and_revocations_are_replaced_for_all_clones() {
+        let (signer, verifier) = pair();
+        let (other, _) = pair();
+        let clone = verifier.clone();
+        let keys = |signer: &TokenSigner| {
+            let mut keys = TokenKeys::default();
+            keys.add(signer.public_key_pem().as_bytes()).unwrap();
+            keys
+        };
+        let revoked = TokenSpec { id: "lost".into(), ..spec() };
+        let lost = signer.sign(&revoked, now()).unwrap();
+        let good = signer.sign(&spec(), now()).unwrap();
+        assert!(clone.verify(&lost, now()).is_ok());
+        let list = RevokedTokens::parse("lost").unwrap();
+        verifier.believe(keys(&signer), Some(list)).unwrap();
+        assert_eq!(clone.verify(&lost, now()), Err(TokenFault::Revoked));
+        assert!(clone.verify(&good, now()).is_ok());
+        // The next key of the issuer, and the end of the old one.
+        verifier.believe(keys(&other), None).unwrap();
+        assert_eq!(clone.verify(&good, now()), Err(TokenFault::Signature));
+        assert!(clone.verify(&other.sign(&spec(), now()).unwrap(), now()).is_ok());
+        assert!(verifier.believe(TokenKeys::default(), None).is_err());
+        assert!(clone.verify(&other.sign(&spec(), now()).unwrap(), now()).is_ok());
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! The services: each method checks its request, asks the parts and turns the answer into messages.
 
 mod alert;
+mod audit;
 mod camera;
 mod correction;
+mod evidence;
 mod import;
 mod import_context;
 mod likely;
+mod release;
 mod sighting;
 mod trajectory;
 mod watchlist;
@@ -17,6 +20,8 @@ use tonic::{Response, Status};
 
 use crate::call::Core;
 
+pub(crate) use evidence::checked as checked_export;
+pub(crate) use release::release_from_pb as checked_release;
 pub(crate) use trajectory::Told;
 
 /// The answer of a unary method.

@@ -261,6 +261,7 @@ pub(super) fn find(parts: &ApiParts, reach: &Reach, id: SightingId) -> Result<Si
         kind: "guiji.v1.Sighting",
         name: format!("sightings/{id}"),
     })?;
+    let reach = reach.for_plate(sighting.plate_text());
     reach.view(parts).check(&sighting.camera, sighting.captured.at)?;
     Ok(sighting)
 }

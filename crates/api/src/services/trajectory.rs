@@ -76,7 +76,7 @@ impl Services {
         let view = wrong.take("view", View::from_pb(request.view)).unwrap_or(View::Basic);
         wrong.done()?;
         let plate = plate.ok_or_else(|| Problem::field("plate", "is required"))?;
-        let reach = call.reach();
+        let reach = call.reach().for_plate(Some(&plate));
         let span = reach.span("", span)?;
         call.asks(format!("plate {plate}, from {} to {}", span.first(), span.last()));
         let question = Question { plate, span, view, exact_only: request.exact_only };

@@ -55,19 +55,20 @@ fn verifier(signer: &TokenSigner) -> TokenVerifier {
     TokenVerifier::new(keys, &settings).unwrap()
 }
 
-fn spec(role: Role) -> TokenSpec {
+pub(crate) fn spec(role: Role) -> TokenSpec {
     TokenSpec::new(ISSUER, "guiji", "wang", role)
 }
 
 /// A server with TLS and tokens, and those who made both.
-struct Guarded {
-    server: Running,
+pub(crate) struct Guarded {
+    pub(crate) server: Running,
     certificates: Authority,
-    signer: TokenSigner,
+    pub(crate) signer: TokenSigner,
+    pub(crate) verifier: TokenVerifier,
 }
 
 impl Guarded {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(|_| None).await
     }
 
@@ -75,12 +76,13 @@ impl Guarded {
         let (certificates, signer) = (Authority::new(), signer());
         let (certificate_pem, key_pem) = certificates.issue("127.0.0.1");
         let client_ca_pem = client_ca(&certificates);
+        let verifier = verifier(&signer);
         let secured = Secured {
             tls: Some(ServerTls { certificate_pem, key_pem, client_ca_pem }),
-            tokens: Some(verifier(&signer)),
+            tokens: Some(verifier.clone()),
         };
         let server = Running::start_secured(ApiSettings::default(), secured).await;
-        Self { server, certificates, signer }
+        Self { server, certificates, signer, verifier }
     }
 
     fn access(&self, token: Option<String>) -> Access {
@@ -96,12 +98,12 @@ impl Guarded {
     }
 
     /// A client whose token says this.
-    async fn client(&self, spec: &TokenSpec) -> Client {
+    pub(crate) async fn client(&self, spec: &TokenSpec) -> Client {
         self.client_with(Some(self.signer.sign(spec, now()).unwrap())).await
     }
 }
 
-fn told(error: &ClientError) -> (ErrorCode, &str) {
+pub(crate) fn told(error: &ClientError) -> (ErrorCode, &str) {
     (error.code, error.reason.as_deref().unwrap_or("none"))
 }
 

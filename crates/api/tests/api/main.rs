@@ -4,10 +4,13 @@
 
 mod access;
 mod alerts;
+mod bad_input;
 mod cameras;
+mod compatibility;
 mod imports;
 mod judged;
 mod operation;
+mod oversight;
 mod proto_lint;
 mod scripted;
 mod sightings;

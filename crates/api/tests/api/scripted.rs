@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use guiji_analysis::odd::Finding;
 use guiji_api::client::Client;
 use guiji_api::{ApiError, ApiParts, ApiServer, ApiSettings, ServerTls, TokenVerifier, pb};
 use guiji_domain::*;
@@ -29,6 +30,11 @@ pub(crate) struct Scripted {
     pub(crate) medium_fails: AtomicBool,
     pub(crate) audit: Mutex<Vec<AuditEntry>>,
     pub(crate) audit_fails: AtomicBool,
+    pub(crate) releases: Mutex<Vec<Release>>,
+    pub(crate) orders: Mutex<Vec<ExportOrder>>,
+    /// What the audit is said to show, and since when it was asked for.
+    pub(crate) odd: Mutex<Vec<Finding>>,
+    pub(crate) odd_since: Mutex<Option<Timestamp>>,
 }
 
 impl Scripted {
@@ -128,9 +134,59 @@ impl AuditLog for Scripted {
             let reason = "/var/lib/secret: input/output error".into();
             return done(Err(StoreError::Medium { doing: "write the audit", reason }));
         }
-        self.audit.lock().unwrap().push(entry);
-        done(Ok(()));
+        let mut audit = self.audit.lock().unwrap();
+        audit.push(entry);
+        let number = audit.len() as u64;
+        drop(audit);
+        done(Ok(number));
     }
+}
+
+/// A bundle of two pieces, the second of which is longer than a chunk.
+impl EvidenceSealer for Scripted {
+    fn begin(&self, order: ExportOrder) -> Box<dyn Sealing> {
+        self.orders.lock().unwrap().push(order);
+        Box::new(Pieces(vec![vec![2; 100_000], b"begin".to_vec()]))
+    }
+}
+
+struct Pieces(Vec<Vec<u8>>);
+
+impl Sealing for Pieces {
+    fn next_piece(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.0.pop())
+    }
+}
+
+impl ReleaseBook for Scripted {
+    fn grant(&self, release: Release) -> Result<u64, StoreError> {
+        let mut releases = self.releases.lock().unwrap();
+        let number = releases.len() as u64 + 1;
+        releases.push(Release { number, ..release });
+        Ok(number)
+    }
+
+    fn revoke(&self, number: u64) -> Result<bool, StoreError> {
+        let mut releases = self.releases.lock().unwrap();
+        let before = releases.len();
+        releases.retain(|release| release.number != number);
+        Ok(releases.len() < before)
+    }
+
+    fn releases(&self, now: Timestamp) -> Vec<Release> {
+        let releases = self.releases.lock().unwrap();
+        releases.iter().filter(|release| now < release.expires).cloned().collect()
+    }
+}
+
+type OddSince = Arc<dyn Fn(Timestamp) -> Result<Vec<Finding>, StoreError> + Send + Sync>;
+
+pub(crate) fn odd_of(parts: &Arc<Scripted>) -> OddSince {
+    let parts = Arc::clone(parts);
+    Arc::new(move |since| {
+        *parts.odd_since.lock().unwrap() = Some(since);
+        Ok(parts.odd.lock().unwrap().clone())
+    })
 }
 
 impl Watchlist for Scripted {
@@ -339,6 +395,9 @@ impl Running {
             clock: Arc::new(SimulatedClock::at(now())),
             alert_wake,
             live,
+            sealer: parts.clone(),
+            releases: parts.clone(),
+            odd: odd_of(&parts),
             watchlist_changed: Arc::new(move || {
                 changes.watchlist_changes.fetch_add(1, Ordering::SeqCst);
             }),

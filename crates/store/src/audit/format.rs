@@ -104,7 +104,7 @@ impl Field {
         }
     }
 
-    fn digest(&self) -> Option<Hash> {
+    pub(crate) fn digest(&self) -> Option<Hash> {
         match self {
             Self::Kept { name, salt, value } => {
                 let salt = u128::from_str_radix(salt, 16).ok()?.to_be_bytes();

@@ -9,7 +9,17 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 
 use crate::errors::{damaged, io_at};
 
-/// The key that signs checkpoints.
+/// SubjectPublicKeyInfo of an Ed25519 key up to its 32 bytes (RFC 8410, section 4).
+const PUBLIC_HEAD: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0];
+
+/// The 32 bytes of a public Ed25519 key in PEM; `None` when it is none.
+pub fn public_key_from_pem(text: &str) -> Option<Vec<u8>> {
+    let read = pem::parse(text).ok().filter(|read| read.tag() == "PUBLIC KEY")?;
+    let key = read.contents().strip_prefix(&PUBLIC_HEAD)?;
+    (key.len() == 32).then(|| key.to_vec())
+}
+
+/// The key that signs checkpoints, or bundles of evidence.
 pub(crate) struct SigningKey(Ed25519KeyPair);
 
 impl SigningKey {
@@ -27,6 +37,11 @@ impl SigningKey {
     /// The public key, 32 bytes.
     pub(crate) fn public(&self) -> Vec<u8> {
         self.0.public_key().as_ref().to_vec()
+    }
+
+    /// The public key as PEM (SubjectPublicKeyInfo).
+    pub(crate) fn public_pem(&self) -> String {
+        pem::encode(&pem::Pem::new("PUBLIC KEY", [&PUBLIC_HEAD[..], &self.public()].concat()))
     }
 
     pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {

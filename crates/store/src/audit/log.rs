@@ -193,8 +193,8 @@ impl Writer {
             }
             let (entries, done): (Vec<_>, Vec<_>) = group.into_iter().unzip();
             let written = self.write(entries);
-            for done in done {
-                done(written.as_ref().copied().map_err(copy_of));
+            for (number, done) in (0..).zip(done) {
+                done(written.as_ref().map(|first: &u64| first + number).map_err(copy_of));
             }
             let age = self.unsealed_since.zip(self.last).map(|(since, last)| last.at.since(since));
             if self.unsealed >= self.settings.checkpoint_records
@@ -206,14 +206,15 @@ impl Writer {
         self.seal();
     }
 
-    /// Writes a group whole or not at all.
-    fn write(&mut self, entries: Vec<AuditEntry>) -> Result<(), StoreError> {
+    /// Writes a group whole or not at all; the number of its first record.
+    fn write(&mut self, entries: Vec<AuditEntry>) -> Result<u64, StoreError> {
         if self.broken {
             return Err(medium("an earlier write failed half-way: restart the program"));
         }
         let mut lines = String::new();
         let mut payloads: BTreeMap<Day, String> = BTreeMap::new();
         let (mut last, mut salts) = (self.last, Vec::new());
+        let first = last.map_or(0, |link| link.number) + 1;
         let count = entries.len() as u64;
         let began = entries.first().map(|entry| entry.at);
         for entry in entries {
@@ -242,7 +243,7 @@ impl Writer {
         self.unsealed_since = self.unsealed_since.or(began);
         self.last = last;
         self.unsealed += count;
-        Ok(())
+        Ok(first)
     }
 
     fn append(&mut self, payloads: &BTreeMap<Day, String>, lines: &str) -> Result<(), StoreError> {
@@ -323,7 +324,7 @@ pub(crate) fn payload_path(dir: &Path, day: Day) -> PathBuf {
     dir.join("payload").join(format!("{day}.jsonl"))
 }
 
-fn payload_files(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+pub(crate) fn payload_files(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let folder = dir.join("payload");
     let doing = io_at("list the audit's payload", &folder);
     let listed = fs::read_dir(&folder).map_err(&doing)?;

@@ -28,6 +28,7 @@
 //! signed by another key.
 
 mod checkpoint;
+mod erase;
 mod format;
 mod key;
 mod log;
@@ -35,7 +36,22 @@ mod read;
 mod verify;
 
 pub use checkpoint::Checkpoint;
-pub(crate) use key::{random, read_or_make_private};
+pub use erase::{AuditErasure, erase_audit_days, erase_audit_records};
+pub use key::public_key_from_pem;
+pub(crate) use key::{SigningKey, from_hex, hex, is_signed, random, read_or_make_private};
 pub use log::{Audit, AuditSettings};
 pub use read::{AuditRecord, AuditRecords};
 pub use verify::{AuditBreak, AuditReport, verify_audit};
+
+/// Whether a line is a record of the chain, a payload or a checkpoint that holds: for fuzzers.
+pub(crate) fn parse_line(line: &str) -> bool {
+    let link = format::Link::parse(line);
+    if let Some(link) = &link {
+        assert_eq!(link.line().trim_end(), line, "one way to write each record");
+    }
+    let payload = serde_json::from_str::<format::Payload>(line).ok();
+    let checkpoint = serde_json::from_str::<Checkpoint>(line).ok();
+    link.is_some()
+        || payload.is_some_and(|payload| payload.digest().is_some())
+        || checkpoint.is_some_and(|checkpoint| checkpoint.proved().is_some())
+}

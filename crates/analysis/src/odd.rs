@@ -7,32 +7,36 @@ use std::fmt;
 
 /// A call, as far as the patterns look at it.
 #[derive(Debug, Clone)]
-pub(crate) struct Asked<'a> {
+pub struct Asked<'a> {
     /// The record's number.
-    pub(crate) number: u64,
-    pub(crate) officer: &'a str,
-    pub(crate) case_number: &'a str,
+    pub number: u64,
+    /// Who asked.
+    pub officer: &'a str,
+    /// The case that was named.
+    pub case_number: &'a str,
     /// The plate or pattern that was asked for, if any.
-    pub(crate) plate: Option<&'a str>,
-    pub(crate) outcome: &'a str,
-    /// Day, counted from any day on, and hour where the officers work.
-    pub(crate) day: i32,
-    pub(crate) hour: i8,
+    pub plate: Option<&'a str>,
+    /// What became of it, as the audit has it: `Ok`, `PermissionDenied`.
+    pub outcome: &'a str,
+    /// Day where the officers work, counted from any day on.
+    pub day: i32,
+    /// Hour of that day, 0 to 23.
+    pub hour: i8,
 }
 
 /// From when on a pattern is told.
 #[derive(Debug, Clone)]
-pub(crate) struct OddLimits {
+pub struct OddLimits {
     /// One plate by one officer: on so many different days.
-    pub(crate) same_plate_days: usize,
+    pub same_plate_days: usize,
     /// Hours of the day, the last one excluded.
-    pub(crate) day_hours: std::ops::Range<i8>,
+    pub day_hours: std::ops::Range<i8>,
     /// Calls at night, of somebody who makes at least nine in ten by day.
-    pub(crate) night_calls: usize,
+    pub night_calls: usize,
     /// Different plates under one case number.
-    pub(crate) plates_of_case: usize,
+    pub plates_of_case: usize,
     /// Calls that were refused for want of a right.
-    pub(crate) refused_calls: usize,
+    pub refused_calls: usize,
 }
 
 impl Default for OddLimits {
@@ -49,24 +53,43 @@ impl Default for OddLimits {
 
 /// Something to ask about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Finding {
-    pub(crate) officer: String,
-    pub(crate) what: Pattern,
-    /// How many calls, and the first of them.
-    pub(crate) calls: usize,
-    pub(crate) first: u64,
+pub struct Finding {
+    /// Who made the calls.
+    pub officer: String,
+    /// What is odd about them.
+    pub what: Pattern,
+    /// How many calls.
+    pub calls: usize,
+    /// The record of the first of them.
+    pub first: u64,
 }
 
+/// What is odd about calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Pattern {
+pub enum Pattern {
     /// The same plate again and again.
-    SamePlate { plate: String, days: usize, cases: usize },
+    SamePlate {
+        /// The plate or pattern.
+        plate: String,
+        /// On so many days.
+        days: usize,
+        /// Under so many case numbers.
+        cases: usize,
+    },
     /// At night, by somebody who works by day.
     OffShift,
     /// A case number that names no case.
-    NoCase { case_number: String },
+    NoCase {
+        /// The case number.
+        case_number: String,
+    },
     /// A case number for everything.
-    CatchAllCase { case_number: String, plates: usize },
+    CatchAllCase {
+        /// The case number.
+        case_number: String,
+        /// So many different plates.
+        plates: usize,
+    },
     /// Tried again and again what the token does not allow.
     Refused,
 }
@@ -116,7 +139,7 @@ impl Calls {
 
 /// Looks at one call after the other.
 #[derive(Debug, Default)]
-pub(crate) struct Odd {
+pub struct Odd {
     limits: OddLimits,
     all: BTreeMap<String, usize>,
     night: BTreeMap<String, Calls>,
@@ -126,11 +149,13 @@ pub(crate) struct Odd {
 }
 
 impl Odd {
-    pub(crate) fn new(limits: OddLimits) -> Self {
+    /// Nothing seen yet.
+    pub fn new(limits: OddLimits) -> Self {
         Self { limits, ..Self::default() }
     }
 
-    pub(crate) fn add(&mut self, asked: &Asked<'_>) {
+    /// Takes a call in, in the order of the records.
+    pub fn add(&mut self, asked: &Asked<'_>) {
         let officer = asked.officer.to_owned();
         *self.all.entry(officer.clone()).or_default() += 1;
         if !self.limits.day_hours.contains(&asked.hour) {
@@ -152,7 +177,7 @@ impl Odd {
     }
 
     /// What is odd, by officer.
-    pub(crate) fn findings(self) -> Vec<Finding> {
+    pub fn findings(self) -> Vec<Finding> {
         let Self { limits, all, night, refused, plates, cases } = self;
         let mut findings = Vec::new();
         let mut tell = |officer: &str, what, calls: &Calls| {
