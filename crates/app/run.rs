@@ -131,7 +131,6 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
     let watchbook = engine.watchbook();
     let parts = ApiParts {
         store: store.clone(),
-        likely: store.clone(),
         alerts: store.clone(),
         audit: audit_log.clone(),
         watchlist: store.clone(),

@@ -13,8 +13,6 @@ use tokio::sync::{broadcast, watch};
 pub struct ApiParts {
     /// Sightings and evidence.
     pub store: Arc<dyn SightingStore>,
-    /// Finds plates among what may have been read wrongly; the same store.
-    pub likely: Arc<dyn LikelySearch>,
     /// Takes imported sightings in: stored, matched and announced as the cameras' own are.
     pub intake: Arc<dyn SightingIntake>,
     /// The alert log.

@@ -1,6 +1,5 @@
 //! `guiji bench store`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use guiji_domain::{
-    CameraId, Digest, InvalidValue, Likely, LikelyQuery, LikelySearch as _, PlatePattern, Recorded,
-    Sighting, SightingId, SightingPage, SightingQuery, SightingStage, SightingStore as _,
-    SortOrder, StoreError, TimeSpan, Timestamp,
+    CameraId, Digest, InvalidValue, Likely, LikelyQuery, PlatePattern, Recorded, Sighting,
+    SightingId, SightingPage, SightingQuery, SightingStage, SightingStore as _, SortOrder,
+    StoreError, TimeSpan, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
@@ -396,10 +396,11 @@ impl Holds {
         &self,
         query: &LikelyQuery,
         mut found: Vec<Likely>,
+        ask: impl Fn(&Store) -> Result<Vec<Likely>, StoreError>,
     ) -> Result<Vec<Likely>, StoreError> {
         let own = found.len();
         for store in self.stores() {
-            found.extend(store.likely(query)?);
+            found.extend(ask(&store)?);
         }
         if found.len() > own {
             drop_doubles(&mut found, |likely| &likely.sighting);

@@ -310,11 +310,13 @@ impl Store {
 
 impl LikelySearch for Store {
     fn likely(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
-        self.likeliest(Likeliest::new(query))
+        let found = self.likeliest(Likeliest::new(query))?;
+        self.holds.likely(query, found, |held| held.likely(query))
     }
 
     fn misreads(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
-        self.likeliest(Likeliest::misreads(query))
+        let found = self.likeliest(Likeliest::misreads(query))?;
+        self.holds.likely(query, found, |held| held.misreads(query))
     }
 }
 
@@ -332,7 +334,7 @@ impl Store {
                 best.visit_segment(segment)?;
             }
         }
-        self.holds.likely(query, best.finish())
+        Ok(best.finish())
     }
 }
 
