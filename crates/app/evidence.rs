@@ -31,7 +31,7 @@ pub(crate) struct EvidenceArguments {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Fetch a sealed bundle of evidence from a running server into a file.
-    Export(Export),
+    Export(Box<Export>),
     /// Print the public key of this machine's server, for whoever checks its bundles.
     Key {
         /// The server's configuration, which says where its store is.

@@ -10,8 +10,10 @@ use guiji_domain::{
 
 /// Most texts whose commonness is looked up.
 const RIVALS_MAX: usize = 64;
+/// Most plates are rarer than this: counting costs the reading of so many sightings.
+const RARE: usize = 30;
 /// A plate that passes this often is common; how much oftener makes no difference.
-const COMMON: usize = 30;
+const COMMON: usize = 1000;
 
 /// The likeliest sightings of a plate, the most probable first: P(plate | reads), as
 /// [`guiji_analysis::likely`] has it. As many as the query says, and as many misread ones, which a plate that passes often
@@ -43,9 +45,15 @@ pub fn likeliest(
 
 /// How many sightings have exactly this text, as far as it matters.
 fn passes(store: &dyn SightingStore, text: &PlateText, span: TimeSpan) -> Result<u32, StoreError> {
-    let query = SightingQuery {
-        plate: Some(PlatePattern::parse(text.as_str())?),
-        ..SightingQuery::all_in(span, COMMON)
+    let pattern = PlatePattern::parse(text.as_str())?;
+    let count = |most: usize| -> Result<usize, StoreError> {
+        let query =
+            SightingQuery { plate: Some(pattern.clone()), ..SightingQuery::all_in(span, most) };
+        Ok(store.search(&query)?.sightings.len())
     };
-    Ok(u32::try_from(store.search(&query)?.sightings.len()).unwrap_or(u32::MAX))
+    let passes = match count(RARE)? {
+        RARE => count(COMMON)?,
+        rare => rare,
+    };
+    Ok(u32::try_from(passes).unwrap_or(u32::MAX))
 }
