@@ -43,6 +43,7 @@ mod packed;
 mod plates;
 mod probability;
 mod read;
+mod scan;
 mod write;
 
 pub(crate) use cache::BlockCache;
