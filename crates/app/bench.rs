@@ -1,5 +1,7 @@
 //! `guiji bench`: figures of this machine, from the parts that run in the field.
 
+mod tactics;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,6 +33,8 @@ pub(crate) struct BenchArguments {
 enum Benched {
     /// Fill a store with a simulated county's sightings, then ask it what people ask.
     Store(StoreArguments),
+    /// What the tactics cost, and how good they are where the truth is known.
+    Tactics(tactics::TacticsArguments),
 }
 
 /// Arguments of `guiji bench store`.
@@ -83,7 +87,10 @@ const START: Timestamp = Timestamp::from_secs(1_767_542_400);
 
 /// Runs the command.
 pub(crate) fn run(arguments: BenchArguments) -> Result<ExitCode> {
-    let Benched::Store(arguments) = arguments.what;
+    let arguments = match arguments.what {
+        Benched::Store(arguments) => arguments,
+        Benched::Tactics(arguments) => return tactics::run(&arguments),
+    };
     let folder = &arguments.dir;
     if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
         bail!("{} is not empty: empty it, or choose another --dir", folder.display());

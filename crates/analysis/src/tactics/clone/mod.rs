@@ -32,16 +32,21 @@
 //! So an attribute conflict tells two vehicles but not clone from misread; the reads' own probabilities and repetition
 //! tell that, which is why one contradiction between two perfect reads stays undecided.
 
+use std::time::Duration;
+
 use guiji_domain::{CameraId, CaptureTime, InvalidValue, PlateState, Sighting, Vehicle};
 
+use super::cameras::ClockOffset;
 use super::travel::Roads;
 use super::within;
 use weigh::Case;
 
 mod reason;
+mod search;
 mod weigh;
 
 pub use reason::Reason;
+pub use search::{Suspect, SuspectSettings, suspects, telling};
 
 /// One sighting of the plate in question.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +62,20 @@ pub struct PlateSighting {
 }
 
 impl PlateSighting {
+    /// Takes what is known of the camera's clock out of the time. Nothing changes where the clock seems right.
+    pub fn set_right(&mut self, clock: Option<ClockOffset>) {
+        /// Below this an estimate is no better than the clock.
+        const OFF_S: f64 = 1.0;
+        let Some(clock) = clock.filter(|c| c.offset_s.abs() > OFF_S.max(3.0 * c.error_s)) else {
+            return;
+        };
+        let off = Duration::from_secs_f64(clock.offset_s.abs());
+        let at = self.captured.at;
+        self.captured.at = if clock.offset_s > 0.0 { at.minus(off) } else { at.plus(off) };
+        let error = Duration::from_secs_f64(2.0 * clock.error_s.max(0.0));
+        self.captured.uncertainty = self.captured.uncertainty.saturating_add(error);
+    }
+
     /// From a sighting; `None` when its plate was not read.
     pub fn of(sighting: &Sighting) -> Option<Self> {
         let PlateState::Read(plate) = &sighting.plate else { return None };
