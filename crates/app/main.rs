@@ -16,6 +16,7 @@ mod models;
 mod query;
 mod run;
 mod simulate;
+mod tactics;
 mod telemetry;
 mod token;
 mod watch;

@@ -9,7 +9,10 @@ use tonic::{Code, Request, Response, Status};
 use tracing::error;
 
 use crate::auth::{Caller, Method, Reach};
+use crate::clone_watch::CloneWatch;
 use crate::error::Problem;
+use crate::passages::PassageKeeper;
+use crate::releases::Releases;
 use crate::violations::{Violations, check_authority};
 use crate::{ApiParts, ApiSettings, pb};
 
@@ -22,6 +25,9 @@ pub(crate) struct Core {
     store_calls: Arc<Semaphore>,
     draining: watch::Receiver<bool>,
     watchlist_writing: Mutex<()>,
+    pub(crate) passages: PassageKeeper,
+    pub(crate) releases: Releases,
+    pub(crate) clones: CloneWatch,
 }
 
 impl Core {
@@ -36,6 +42,9 @@ impl Core {
             calls: permits(settings.calls_max),
             streams: permits(settings.streams_max),
             store_calls: permits(settings.store_calls_max),
+            passages: PassageKeeper::new(settings.passages),
+            releases: Releases::default(),
+            clones: CloneWatch::default(),
             parts,
             settings,
             draining,

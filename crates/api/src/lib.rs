@@ -25,6 +25,7 @@
 mod auth;
 mod call;
 pub mod client;
+mod clone_watch;
 pub mod convert;
 mod error;
 mod filter;
@@ -32,7 +33,9 @@ pub mod json;
 mod metrics;
 mod page_token;
 mod parts;
+mod passages;
 pub mod pb;
+mod releases;
 mod server;
 mod services;
 mod settings;
@@ -45,5 +48,6 @@ pub use auth::{
 pub use error::ApiError;
 pub use metrics::serve_metrics;
 pub use parts::ApiParts;
+pub use passages::PassageSettings;
 pub use server::{ApiServer, ServerTls};
 pub use settings::{ApiSettings, Exposure, FileCameras, Protection, listen_address_allowed};

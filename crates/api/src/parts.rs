@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use guiji_domain::{
-    AlertLog, AuditLog, CameraControl, Clock, Sighting, SightingIntake, SightingStore, Watchlist,
+    AlertLog, AuditLog, CameraControl, Clock, PassageSource, Sighting, SightingIntake,
+    SightingStore, Watchlist,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -10,6 +11,8 @@ use tokio::sync::{broadcast, watch};
 pub struct ApiParts {
     /// Sightings and evidence.
     pub store: Arc<dyn SightingStore>,
+    /// The passages of the same store, for the tactics.
+    pub passages: Arc<dyn PassageSource>,
     /// Takes imported sightings in: stored, matched and announced as the cameras' own are.
     pub intake: Arc<dyn SightingIntake>,
     /// The alert log.

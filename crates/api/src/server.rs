@@ -17,6 +17,7 @@ use crate::pb::alert_service_server::AlertServiceServer;
 use crate::pb::camera_service_server::CameraServiceServer;
 use crate::pb::import_service_server::ImportServiceServer;
 use crate::pb::sighting_service_server::SightingServiceServer;
+use crate::pb::tactics_service_server::TacticsServiceServer;
 use crate::pb::trajectory_service_server::TrajectoryServiceServer;
 use crate::pb::watchlist_service_server::WatchlistServiceServer;
 use crate::services::Services;
@@ -42,7 +43,7 @@ pub struct ServerTls {
 }
 
 /// The names under which health is asked for; the empty one is the whole server.
-const HEALTH_NAMES: [&str; 7] = [
+const HEALTH_NAMES: [&str; 8] = [
     "",
     CameraServiceServer::<Services>::NAME,
     ImportServiceServer::<Services>::NAME,
@@ -50,6 +51,7 @@ const HEALTH_NAMES: [&str; 7] = [
     TrajectoryServiceServer::<Services>::NAME,
     WatchlistServiceServer::<Services>::NAME,
     AlertServiceServer::<Services>::NAME,
+    TacticsServiceServer::<Services>::NAME,
 ];
 
 impl ApiServer {
@@ -88,7 +90,9 @@ impl ApiServer {
         let authenticate = Authenticate::new(self.tokens, Arc::clone(&self.parts.clock));
         let (drain, draining) = watch::channel(false);
         let settings = self.settings.clone();
+        let live = self.parts.live.subscribe();
         let services = Services::new(Core::new(self.parts, self.settings, draining.clone()));
+        let _watching = AbortOnDrop(tokio::spawn(services.clone().watch_for_clones(live)));
         let (health, health_service) = tonic_health::server::health_reporter();
         set_health(&health, ServingStatus::Serving).await;
 
@@ -133,7 +137,8 @@ impl ApiServer {
             .add_service(bounded!(SightingServiceServer))
             .add_service(bounded!(TrajectoryServiceServer))
             .add_service(bounded!(WatchlistServiceServer))
-            .add_service(bounded!(AlertServiceServer));
+            .add_service(bounded!(AlertServiceServer))
+            .add_service(bounded!(TacticsServiceServer));
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
 
         let signal = async {
@@ -151,6 +156,15 @@ impl ApiServer {
                 Err(ApiError::CutOff { waited: settings.drain_max })
             }
         }
+    }
+}
+
+/// A task that ends with what it belongs to.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -29,7 +29,7 @@ use guiji_analysis::tactics::travel::{Roads, TravelTimes};
 use guiji_analysis::tactics::{CameraKey, PassageIndex, PassageIndexBuilder, VehicleKey};
 use guiji_county::{County, CountySettings, VehicleId};
 use guiji_domain::{
-    Candidate, CameraId, GeoPoint, Lattice, PlateChar, PlateState, PlateText, Position, TimeSpan,
+    CameraId, Candidate, GeoPoint, Lattice, PlateChar, PlateState, PlateText, Position, TimeSpan,
     Timestamp,
 };
 use serde::Serialize;
@@ -229,7 +229,10 @@ impl World {
             index: PassageIndex::default(),
             positions: positions(county),
             sightings: HashMap::new(),
-            cloned: pairs.values().map(|original| county.vehicle(*original).plate.clone()).collect(),
+            cloned: pairs
+                .values()
+                .map(|original| county.vehicle(*original).plate.clone())
+                .collect(),
             reads: HashMap::new(),
             clocks: HashMap::new(),
         };
@@ -269,9 +272,9 @@ fn planted(county: &County) -> HashMap<VehicleId, VehicleId> {
         .flat_map(|convoy| convoy.vehicles.iter().copied())
         .chain(county.clones().iter().flat_map(|clone| [clone.original, clone.clone]))
         .collect();
-    let active = (0..).zip(county.vehicles()).filter(|(id, vehicle)| {
-        !taken.contains(id) && (2.5..8.0).contains(&vehicle.trips_a_day)
-    });
+    let active = (0..)
+        .zip(county.vehicles())
+        .filter(|(id, vehicle)| !taken.contains(id) && (2.5..8.0).contains(&vehicle.trips_a_day));
     let mut waiting = HashMap::new();
     let mut pairs = HashMap::new();
     for (id, vehicle) in active {
@@ -337,11 +340,8 @@ fn clones(world: &World, error_rate: f64) -> Result<CloneAtError> {
     }
     let quality = Quality::of(&found, &world.cloned);
     let rule = |kmh: f64| {
-        let settings = SuspectSettings {
-            least_kmh: kmh,
-            slack: Duration::ZERO,
-            ..SuspectSettings::default()
-        };
+        let settings =
+            SuspectSettings { least_kmh: kmh, slack: Duration::ZERO, ..SuspectSettings::default() };
         let suspects = suspects(index, positions, TimeSpan::ALL, &settings);
         let plates: HashSet<_> =
             suspects.iter().filter_map(|s| index.plate(s.vehicle).cloned()).collect();
@@ -427,9 +427,8 @@ fn forecasts(county: &County, world: &World) -> Result<ForecastFigures> {
             let before = i.checked_sub(1).map(|i| rows[i]).filter(|(t, _)| at.since(*t) <= HORIZON);
             let before = before.map(|(_, camera)| id(camera)).transpose()?;
             let seen = LastSeen { before, camera, at };
-            let habit = past
-                .vehicle(plate)
-                .map_or(Habit::default(), |v| model.habit(&past, v, camera, at));
+            let habit =
+                past.vehicle(plate).map_or(Habit::default(), |v| model.habit(&past, v, camera, at));
             ours.add(&model.redraw(seen, &habit, at, |_| 1.0), next, came);
             first.add(&frequencies.redraw(seen, &nobody, at, |_| 1.0), next, came);
             near.add(&nearest(camera, at, positions), next, came);
@@ -455,11 +454,7 @@ fn forecasts(county: &County, world: &World) -> Result<ForecastFigures> {
 }
 
 /// The nearest cameras, at 20 to 60 km/h.
-fn nearest(
-    camera: &CameraId,
-    at: Timestamp,
-    positions: &HashMap<CameraId, GeoPoint>,
-) -> Forecast {
+fn nearest(camera: &CameraId, at: Timestamp, positions: &HashMap<CameraId, GeoPoint>) -> Forecast {
     let mut others: Vec<_> = positions
         .get(camera)
         .map(|here| {
@@ -507,7 +502,8 @@ fn camera_figures(county: &County, world: &World) -> CameraFigures {
             let hour = |at: Timestamp| at.as_nanos().div_euclid(3_600_000_000_000);
             hour(span.first())..hour(span.last())
         };
-        let hours_of = |span: &TimeSpan| hours(span).map(|h| (camera.clone(), h)).collect::<Vec<_>>();
+        let hours_of =
+            |span: &TimeSpan| hours(span).map(|h| (camera.clone(), h)).collect::<Vec<_>>();
         silent.extend(grade.silent.iter().flat_map(hours_of));
         let number = county.cameras().iter().position(|c| c.id == camera).unwrap_or_default();
         for outage in (0..county.settings().days).filter_map(|day| county.outage(number, day)) {
@@ -567,10 +563,8 @@ fn cost(county: &County) -> Result<Cost> {
     let roads = Roads { travel: model.travel(), positions: &positions };
     let span = index.span().unwrap_or(TimeSpan::ALL);
     let cameras: Vec<CameraKey> = index.camera_keys().collect();
-    let mut vehicles: Vec<VehicleKey> = index
-        .vehicle_keys()
-        .filter(|v| (30..=500).contains(&index.way(*v).times.len()))
-        .collect();
+    let mut vehicles: Vec<VehicleKey> =
+        index.vehicle_keys().filter(|v| (30..=500).contains(&index.way(*v).times.len())).collect();
     let every = (vehicles.len() / QUESTIONS).max(1);
     vehicles = vehicles.into_iter().step_by(every).take(QUESTIONS).collect();
     let mut time = |name, ask: &dyn Fn(VehicleKey) -> Result<()>| -> Result<()> {

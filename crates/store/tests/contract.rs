@@ -647,7 +647,9 @@ fn every_passage_of_a_span_is_visited_once(store: &dyn AnyStore) {
             .unwrap();
         visited.sort();
         let wanted = all.iter().filter(|s| {
-            s.stage == SightingStage::Final && s.plate_text().is_some() && span.contains(s.captured.at)
+            s.stage == SightingStage::Final
+                && s.plate_text().is_some()
+                && span.contains(s.captured.at)
         });
         let mut wanted: Vec<_> = wanted
             .map(|s| {

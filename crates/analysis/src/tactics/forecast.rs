@@ -488,7 +488,9 @@ mod tests {
         let watched = model.redraw(seen, &Habit::default(), secs(200), |_| 0.95);
         assert!(share(&watched, 2) > 0.85 && share(&watched, 1) < 0.02, "{watched:?}");
         // The first camera was down: it may as well have passed there.
-        let blind = model.redraw(seen, &Habit::default(), secs(200), |c| if *c == camera_id(1) { 0.0 } else { 0.95 });
+        let blind = model.redraw(seen, &Habit::default(), secs(200), |c| {
+            if *c == camera_id(1) { 0.0 } else { 0.95 }
+        });
         assert!(
             (share(&blind, 2) - 0.5).abs() < 0.05 && (blind.passed_unseen - 0.5).abs() < 0.05,
             "{blind:?}"

@@ -23,6 +23,20 @@ pub(crate) enum Method {
     DeleteWatchlistEntry,
     ListAlerts,
     StreamAlerts,
+    FindConvoys,
+    FindCollisions,
+    ListFirstEntries,
+    ListNightActive,
+    ListFrequent,
+    ListStops,
+    GetVehicleCard,
+    MeasureSectionSpeed,
+    JudgeClone,
+    ListClones,
+    WatchClones,
+    ForecastVehicle,
+    ListCameraGrades,
+    ApproveTactic,
 }
 
 /// Whether a call changes what the server keeps.
@@ -66,6 +80,20 @@ impl Method {
             Self::DeleteWatchlistEntry => rule("WatchlistService/DeleteWatchlistEntry", Changes, &[Analyst, Supervisor]),
             Self::ListAlerts => rule("AlertService/ListAlerts", Reads, &[Analyst, Patrol, Integrator, Supervisor]),
             Self::StreamAlerts => rule("AlertService/StreamAlerts", Reads, &[Analyst, Patrol, Integrator, Supervisor]),
+            Self::FindConvoys => rule("TacticsService/FindConvoys", Reads, &[Analyst, Supervisor]),
+            Self::FindCollisions => rule("TacticsService/FindCollisions", Reads, &[Analyst, Supervisor]),
+            Self::ListFirstEntries => rule("TacticsService/ListFirstEntries", Reads, &[Analyst, Supervisor]),
+            Self::ListNightActive => rule("TacticsService/ListNightActive", Reads, &[Analyst, Supervisor]),
+            Self::ListFrequent => rule("TacticsService/ListFrequent", Reads, &[Analyst, Supervisor]),
+            Self::ListStops => rule("TacticsService/ListStops", Reads, &[Analyst, Supervisor]),
+            Self::GetVehicleCard => rule("TacticsService/GetVehicleCard", Reads, &[Analyst, Supervisor]),
+            Self::MeasureSectionSpeed => rule("TacticsService/MeasureSectionSpeed", Reads, &[Analyst, Supervisor]),
+            Self::JudgeClone => rule("TacticsService/JudgeClone", Reads, &[Analyst, Supervisor]),
+            Self::ListClones => rule("TacticsService/ListClones", Reads, &[Analyst, Supervisor]),
+            Self::WatchClones => rule("TacticsService/WatchClones", Reads, &[Analyst, Supervisor]),
+            Self::ForecastVehicle => rule("TacticsService/ForecastVehicle", Reads, &[Analyst, Patrol, Supervisor]),
+            Self::ListCameraGrades => rule("TacticsService/ListCameraGrades", Reads, &[Analyst, Supervisor, Admin]),
+            Self::ApproveTactic => rule("TacticsService/ApproveTactic", Changes, &[Supervisor]),
         }
     }
 
@@ -127,9 +155,23 @@ mod tests {
         CreateWatchlistEntry ! A - - S -
         DeleteWatchlistEntry ! A - - S -
         ListAlerts             A P I S -
-        StreamAlerts           A P I S -";
+        StreamAlerts           A P I S -
+        FindConvoys            A - - S -
+        FindCollisions         A - - S -
+        ListFirstEntries       A - - S -
+        ListNightActive        A - - S -
+        ListFrequent           A - - S -
+        ListStops              A - - S -
+        GetVehicleCard         A - - S -
+        MeasureSectionSpeed    A - - S -
+        JudgeClone             A - - S -
+        ListClones             A - - S -
+        WatchClones            A - - S -
+        ForecastVehicle        A P - S -
+        ListCameraGrades       A - - S M
+        ApproveTactic        ! - - - S -";
 
-    const ALL: [Method; 18] = {
+    const ALL: [Method; 32] = {
         use Method::*;
         [
             ListCameras,
@@ -150,6 +192,20 @@ mod tests {
             DeleteWatchlistEntry,
             ListAlerts,
             StreamAlerts,
+            FindConvoys,
+            FindCollisions,
+            ListFirstEntries,
+            ListNightActive,
+            ListFrequent,
+            ListStops,
+            GetVehicleCard,
+            MeasureSectionSpeed,
+            JudgeClone,
+            ListClones,
+            WatchClones,
+            ForecastVehicle,
+            ListCameraGrades,
+            ApproveTactic,
         ]
     };
 
@@ -190,7 +246,7 @@ mod tests {
             }
             assert!(method.permit(&Caller::Unnamed).is_ok());
         }
-        assert_eq!(tried, 18 * 5);
+        assert_eq!(tried, 32 * 5);
     }
 
     #[test]

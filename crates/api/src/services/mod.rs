@@ -4,6 +4,7 @@ mod alert;
 mod camera;
 mod import;
 mod sighting;
+mod tactics;
 mod trajectory;
 mod watchlist;
 

@@ -247,7 +247,7 @@ impl Services {
 }
 
 /// A sighting that may be seen.
-fn find(parts: &ApiParts, reach: &Reach, id: SightingId) -> Result<Sighting, Problem> {
+pub(super) fn find(parts: &ApiParts, reach: &Reach, id: SightingId) -> Result<Sighting, Problem> {
     let sighting = parts.store.get(id)?.ok_or_else(|| Problem::NotFound {
         kind: "guiji.v1.Sighting",
         name: format!("sightings/{id}"),

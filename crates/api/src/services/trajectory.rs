@@ -64,7 +64,7 @@ impl Services {
     }
 }
 
-fn whole_plate(text: &str) -> Result<PlateText, InvalidValue> {
+pub(super) fn whole_plate(text: &str) -> Result<PlateText, InvalidValue> {
     if text.contains(['?', '*', '[', '？', '＊']) {
         let fix = "give one whole plate: a pattern belongs in SearchSightings";
         return Err(InvalidValue::new("plate", text, fix));

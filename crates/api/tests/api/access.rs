@@ -55,19 +55,24 @@ fn verifier(signer: &TokenSigner) -> TokenVerifier {
     TokenVerifier::new(keys, &settings).unwrap()
 }
 
-fn spec(role: Role) -> TokenSpec {
+pub(crate) fn spec(role: Role) -> TokenSpec {
     TokenSpec::new(ISSUER, "guiji", "wang", role)
 }
 
 /// A server with TLS and tokens, and those who made both.
-struct Guarded {
-    server: Running,
+pub(crate) struct Guarded {
+    pub(crate) server: Running,
     certificates: Authority,
     signer: TokenSigner,
 }
 
 impl Guarded {
-    async fn start() -> Self {
+    /// What a token of somebody else says.
+    pub(crate) fn named(&self, subject: &str, role: Role) -> TokenSpec {
+        TokenSpec::new(ISSUER, "guiji", subject, role)
+    }
+
+    pub(crate) async fn start() -> Self {
         Self::start_with(|_| None).await
     }
 
@@ -96,7 +101,7 @@ impl Guarded {
     }
 
     /// A client whose token says this.
-    async fn client(&self, spec: &TokenSpec) -> Client {
+    pub(crate) async fn client(&self, spec: &TokenSpec) -> Client {
         self.client_with(Some(self.signer.sign(spec, now()).unwrap())).await
     }
 }

@@ -43,6 +43,7 @@ impl Importing {
         let audit = Arc::new(Audit::open(audit).unwrap());
         let parts = ApiParts {
             store: store.clone(),
+            passages: store.clone(),
             alerts: store.clone(),
             audit,
             watchlist: store.clone(),

@@ -10,5 +10,6 @@ mod operation;
 mod proto_lint;
 mod scripted;
 mod sightings;
+mod tactics;
 mod trajectory;
 mod watchlist;

@@ -218,6 +218,7 @@ async fn it_listens_to_loopback_only() {
     let api = guiji_api::ApiServer::new(
         guiji_api::ApiParts {
             store: scripted.clone(),
+            passages: scripted.clone(),
             intake: scripted.clone(),
             alerts: scripted.clone(),
             audit: scripted.clone(),

@@ -80,6 +80,28 @@ impl SightingStore for Scripted {
     }
 }
 
+impl PassageSource for Scripted {
+    fn passages(
+        &self,
+        span: TimeSpan,
+        visit: &mut dyn FnMut(&PlatePassage<'_>),
+    ) -> Result<(), StoreError> {
+        self.medium()?;
+        let sightings = self.sightings.lock().unwrap();
+        for sighting in sightings.iter().filter(|s| span.contains(s.captured.at)) {
+            let Some(plate) = sighting.plate_text() else { continue };
+            visit(&PlatePassage {
+                plate,
+                camera: &sighting.camera,
+                at: sighting.captured.at,
+                class: sighting.vehicle.class.map(|(class, _)| class),
+                colour: sighting.vehicle.colour.map(|(colour, _)| colour),
+            });
+        }
+        Ok(())
+    }
+}
+
 impl SightingIntake for Scripted {
     fn take_in(&self, _: &mut [Recorded]) -> Result<Receipt, StoreError> {
         unreachable!("imports are tested with the real intake")
@@ -309,6 +331,7 @@ impl Running {
         let live = broadcast::Sender::new(4);
         let changes = Arc::clone(&parts);
         let served = ApiParts {
+            passages: parts.clone(),
             store: parts.clone(),
             intake: parts.clone(),
             alerts: parts.clone(),

@@ -37,9 +37,7 @@ impl Segment {
                 let traits = traits.get(at);
                 visit(&PlatePassage {
                     plate: text.ok_or_else(|| wrong("a plate is none"))?,
-                    camera: self
-                        .camera(camera.get(at))
-                        .ok_or_else(|| wrong("a camera is none"))?,
+                    camera: self.camera(camera.get(at)).ok_or_else(|| wrong("a camera is none"))?,
                     at: Timestamp::from_nanos(unordered(captured.get(at))),
                     class: trait_of(traits & 15).ok_or_else(|| wrong("a class is none"))?,
                     colour: trait_of(traits >> 4).ok_or_else(|| wrong("a colour is none"))?,
@@ -66,7 +64,8 @@ impl Segment {
 
     fn unkept(&self, column: Column, block: usize) -> Result<Packed, StoreError> {
         let frame = self.directory.blocks(column).frames.get(block);
-        let frame = frame.ok_or_else(|| damaged(self.path.display(), "a row points behind its end"))?;
+        let frame =
+            frame.ok_or_else(|| damaged(self.path.display(), "a row points behind its end"))?;
         Ok(Packed::new(*frame, padded(self.read_block(column, block)?)))
     }
 }

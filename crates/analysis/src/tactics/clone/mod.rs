@@ -46,7 +46,7 @@ mod search;
 mod weigh;
 
 pub use reason::Reason;
-pub use search::{Suspect, SuspectSettings, suspects, telling};
+pub use search::{Suspect, SuspectSettings, least_kmh, suspects, suspicion, telling};
 
 /// One sighting of the plate in question.
 #[derive(Debug, Clone, PartialEq)]
@@ -136,7 +136,11 @@ impl CloneSettings {
                 self.clock_prior,
                 "assumed: 1 of 1000 cameras at a time",
             ),
-            entry("power of a repeated misread", self.misread_again, "assumed: the square root"),
+            entry(
+                "power of a repeated misread",
+                self.misread_again,
+                "chosen on simulated counties: little likelier than the first",
+            ),
             entry("share of early trips", self.early_share, "convention: the 5 % quantile"),
             entry(
                 "ratio beyond all learnt trips",
@@ -178,7 +182,7 @@ impl Default for CloneSettings {
         Self {
             clone_prior: 1e-3,
             clock_prior: 1e-3,
-            misread_again: 0.5,
+            misread_again: 0.8,
             early_share: 0.05,
             beyond_learnt: 1e-3,
             impossible_kmh: 220.0,

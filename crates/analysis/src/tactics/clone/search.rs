@@ -48,21 +48,23 @@ pub fn suspects(
     settings: &SuspectSettings,
 ) -> Vec<Suspect> {
     let map = Map::new(index, positions);
-    let find = |vehicle| {
-        let way = index.way(vehicle).within(span);
-        let trips = way.iter().zip(way.iter().skip(1)).enumerate();
-        let mut fast: Vec<(f64, usize)> = trips
-            .filter_map(|(place, (from, to))| Some((map.kmh(from, to, settings.slack)?, place)))
-            .filter(|(kmh, _)| *kmh >= settings.least_kmh)
-            .collect();
-        fast.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        Suspect { vehicle, contradictions: fast.into_iter().map(|(_, place)| place).collect() }
-    };
+    let find = |vehicle| map.suspicion(index, vehicle, span, settings);
     let least = settings.contradictions_min.max(1);
     let mut found: Vec<_> =
         index.vehicle_keys().map(find).filter(|s| s.contradictions.len() >= least).collect();
     found.sort_by_key(|s| (std::cmp::Reverse(s.contradictions.len()), s.vehicle));
     found
+}
+
+/// What contradicts one vehicle in the way of this one within a span; maybe nothing.
+pub fn suspicion(
+    index: &PassageIndex,
+    positions: &HashMap<CameraId, GeoPoint>,
+    vehicle: VehicleKey,
+    span: TimeSpan,
+    settings: &SuspectSettings,
+) -> Suspect {
+    Map::new(index, positions).suspicion(index, vehicle, span, settings)
 }
 
 /// The places in a way of `length` sightings that tell most of a suspect, in order: both ends of each contradiction,
@@ -82,6 +84,14 @@ pub fn telling(suspect: &Suspect, length: usize) -> Vec<usize> {
     places
 }
 
+/// The least speed of a trip over a great-circle distance, km/h; `None` at one crossing, whose cameras may see a vehicle
+/// at the same instant.
+pub fn least_kmh(metres: f64, elapsed: Duration, slack: Duration) -> Option<f64> {
+    const ONE_CROSSING_M: f64 = 100.0;
+    let seconds = elapsed.saturating_add(slack).as_secs_f64();
+    (metres > ONE_CROSSING_M).then(|| metres / seconds.max(1e-3) * 3.6)
+}
+
 /// The cameras as points of the unit sphere: a distance costs three products.
 struct Map(Vec<Option<[f64; 3]>>);
 
@@ -93,21 +103,35 @@ impl Map {
         Self(index.cameras().iter().map(point).collect())
     }
 
-    /// The least speed of a trip; `None` where no distance is known, and at one crossing, whose cameras may see a
-    /// vehicle at the same instant.
+    fn suspicion(
+        &self,
+        index: &PassageIndex,
+        vehicle: VehicleKey,
+        span: TimeSpan,
+        settings: &SuspectSettings,
+    ) -> Suspect {
+        let way = index.way(vehicle).within(span);
+        let trips = way.iter().zip(way.iter().skip(1)).enumerate();
+        let mut fast: Vec<(f64, usize)> = trips
+            .filter_map(|(place, (from, to))| Some((self.kmh(from, to, settings.slack)?, place)))
+            .filter(|(kmh, _)| *kmh >= settings.least_kmh)
+            .collect();
+        fast.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        Suspect { vehicle, contradictions: fast.into_iter().map(|(_, place)| place).collect() }
+    }
+
+    /// The least speed of a trip; `None` where no distance is known, and at one crossing.
     fn kmh(
         &self,
         from: (Timestamp, CameraKey),
         to: (Timestamp, CameraKey),
         slack: Duration,
     ) -> Option<f64> {
-        const ONE_CROSSING_M: f64 = 100.0;
         let a = (*self.0.get(from.1.index())?)?;
         let b = (*self.0.get(to.1.index())?)?;
         let chord = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
         let metres = 2.0 * EARTH_RADIUS_M * (chord / 2.0).min(1.0).asin();
-        let seconds = to.0.since(from.0).saturating_add(slack).as_secs_f64();
-        (metres > ONE_CROSSING_M).then(|| metres / seconds.max(1e-3) * 3.6)
+        least_kmh(metres, to.0.since(from.0), slack)
     }
 }
 
