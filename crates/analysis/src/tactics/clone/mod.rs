@@ -23,7 +23,8 @@
 //! of the two is as likely as any other). For the misread, every choice of misread sightings: the first costs the
 //! probability m that this read is wrong; after it, what misled the reader is still on that vehicle's plate, and a
 //! further misread of it (which must fit the one before) has probability m to the power of
-//! [`CloneSettings::misread_again`], by default its square root, at most a half. Sums over splits are exact, by dynamic
+//! [`CloneSettings::misread_again`], at most a half, times [`CloneSettings::misread_same`], since it must give the very
+//! same text again. Sums over splits are exact, by dynamic
 //! programming; a test adds them up one by one.
 //!
 //! Among many sightings some read is likely to be wrong even where all fit. That much doubt, the likelihood of one
@@ -97,6 +98,8 @@ pub struct CloneSettings {
     pub clock_prior: f64,
     /// The power to which the probability of a misread is raised for a vehicle that was misread before.
     pub misread_again: f64,
+    /// Share of a vehicle's further misreads that give the very text of the first.
+    pub misread_same: f64,
     /// The quantile of the learnt times below which a trip is early.
     pub early_share: f64,
     /// Least ratio from learnt times alone.
@@ -141,6 +144,11 @@ impl CloneSettings {
                 self.misread_again,
                 "chosen on simulated counties: little likelier than the first",
             ),
+            entry(
+                "further misreads that give the same text",
+                self.misread_same,
+                "assumed: 1 of 10: seven characters with one or two lookalikes each",
+            ),
             entry("share of early trips", self.early_share, "convention: the 5 % quantile"),
             entry(
                 "ratio beyond all learnt trips",
@@ -182,7 +190,8 @@ impl Default for CloneSettings {
         Self {
             clone_prior: 1e-3,
             clock_prior: 1e-3,
-            misread_again: 0.8,
+            misread_again: 0.95,
+            misread_same: 0.1,
             early_share: 0.05,
             beyond_learnt: 1e-3,
             impossible_kmh: 220.0,
