@@ -4,6 +4,7 @@ mod alerts;
 mod postgres;
 mod questions;
 mod store;
+mod tactics;
 
 use std::fs;
 use std::path::Path;
@@ -28,6 +29,8 @@ enum Benched {
     Store(store::StoreArguments),
     /// Import watched vehicles into a server, and follow its alerts.
     Alerts(alerts::AlertsArguments),
+    /// What the tactics cost, and how good they are where the truth is known.
+    Tactics(tactics::TacticsArguments),
 }
 
 /// Local midnight of the first day: 2026-01-05 in China, a Monday.
@@ -38,6 +41,7 @@ pub(crate) fn run(arguments: BenchArguments) -> Result<ExitCode> {
     match arguments.what {
         Benched::Store(arguments) => store::run(&arguments),
         Benched::Alerts(arguments) => alerts::run(&arguments),
+        Benched::Tactics(arguments) => tactics::run(&arguments),
     }
 }
 

@@ -21,6 +21,7 @@ mod release;
 mod run;
 mod simulate;
 mod store;
+mod tactics;
 mod telemetry;
 mod token;
 mod watch;

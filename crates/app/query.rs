@@ -111,10 +111,12 @@ enum Question {
     /// The watch-list.
     #[command(subcommand)]
     Watchlist(WatchlistCommand),
+    #[command(flatten)]
+    Tactic(crate::tactics::Tactic),
 }
 
 #[derive(Debug, Args)]
-struct Window {
+pub(crate) struct Window {
     /// From this time: RFC 3339, or before now: 15m, 2h, 7d.
     #[arg(long)]
     from: Option<String>,
@@ -180,6 +182,7 @@ async fn ask(arguments: QueryArguments) -> Result<ExitCode> {
         Question::Cameras => cameras(&client, json).await,
         Question::Evidence { sighting, out } => evidence(&client, json, &sighting, &out).await,
         Question::Watchlist(command) => watchlist::run(&client, json, command).await,
+        Question::Tactic(tactic) => crate::tactics::run(&client, json, tactic).await,
     }
 }
 
@@ -201,6 +204,11 @@ pub(crate) fn found(any: bool) -> ExitCode {
 }
 
 impl Window {
+    /// Both ends as messages have them.
+    pub(crate) fn ends_pb(&self) -> Result<[Option<pb::Timestamp>; 2]> {
+        Ok(self.ends()?.map(|end| end.map(timestamp_to_pb)))
+    }
+
     fn ends(&self) -> Result<[Option<guiji_domain::Timestamp>; 2]> {
         let now = SystemClock.now();
         let end =
@@ -259,7 +267,7 @@ impl Search {
     }
 }
 
-fn circle(text: &str) -> Result<pb::Area> {
+pub(crate) fn circle(text: &str) -> Result<pb::Area> {
     let parts: Vec<f64> = text
         .split(',')
         .map(|part| {
@@ -302,11 +310,11 @@ fn sighting_name(sighting: &str) -> String {
 }
 
 /// The words of an enum's name: `LEG_REMARK_IMPOSSIBLE` is "impossible".
-fn words(name: &str, prefix: &str) -> String {
+pub(crate) fn words(name: &str, prefix: &str) -> String {
     name.trim_start_matches(prefix).to_lowercase().replace('_', " ")
 }
 
-fn seconds(duration: Option<&pb::Duration>) -> String {
+pub(crate) fn seconds(duration: Option<&pb::Duration>) -> String {
     let total = duration.map_or(0.0, |d| d.seconds as f64 + f64::from(d.nanos) / 1e9);
     match total {
         s if s < 120.0 => format!("{s:.1} s"),

@@ -130,6 +130,7 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
     let mut tasks = Vec::new();
     let watchbook = engine.watchbook();
     let parts = ApiParts {
+        passages: store.clone(),
         store: store.clone(),
         alerts: store.clone(),
         audit: audit_log.clone(),

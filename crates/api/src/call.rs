@@ -9,8 +9,11 @@ use tonic::{Code, Request, Response, Status};
 use tracing::error;
 
 use crate::auth::{Caller, Method, Reach, Role, TokenWatch};
+use crate::clone_watch::CloneWatch;
 use crate::error::Problem;
 use crate::network::NetworkCache;
+use crate::passages::PassageKeeper;
+use crate::releases::Releases;
 use crate::violations::{Violations, check_authority};
 use crate::{ApiParts, ApiSettings, pb};
 
@@ -24,6 +27,9 @@ pub(crate) struct Core {
     draining: watch::Receiver<bool>,
     watchlist_writing: Mutex<()>,
     pub(crate) networks: Arc<NetworkCache>,
+    pub(crate) passages: PassageKeeper,
+    pub(crate) releases: Releases,
+    pub(crate) clones: CloneWatch,
 }
 
 impl Core {
@@ -38,6 +44,9 @@ impl Core {
             calls: permits(settings.calls_max),
             streams: permits(settings.streams_max),
             store_calls: permits(settings.store_calls_max),
+            passages: PassageKeeper::new(settings.passages),
+            releases: Releases::default(),
+            clones: CloneWatch::default(),
             parts,
             settings,
             draining,

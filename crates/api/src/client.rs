@@ -1,6 +1,7 @@
 //! A client of the API for programs that do not know gRPC: the messages of [`pb`] in, the messages of [`pb`] out.
 
 mod oversight;
+mod tactics;
 
 use std::fmt;
 use std::time::Duration;

@@ -25,6 +25,7 @@
 mod auth;
 mod call;
 pub mod client;
+mod clone_watch;
 pub mod convert;
 mod corrected;
 mod error;
@@ -37,7 +38,9 @@ mod metrics;
 mod network;
 mod page_token;
 mod parts;
+mod passages;
 pub mod pb;
+mod releases;
 mod server;
 mod services;
 mod settings;
@@ -50,5 +53,6 @@ pub use auth::{
 pub use error::ApiError;
 pub use metrics::serve_metrics;
 pub use parts::ApiParts;
+pub use passages::PassageSettings;
 pub use server::{ApiServer, ServerTls};
 pub use settings::{ApiSettings, Exposure, FileCameras, Protection, listen_address_allowed};

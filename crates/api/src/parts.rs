@@ -3,8 +3,8 @@ use std::sync::Arc;
 use guiji_analysis::odd::Finding;
 use guiji_domain::{
     AlertLog, AuditLog, CameraControl, Clock, CorrectionStore, CoverageStore, EvidenceSealer,
-    LikelySearch, ReleaseBook, RoadGraphStore, Sighting, SightingIntake, SightingStore, StoreError,
-    Timestamp, Watchlist,
+    LikelySearch, PassageSource, ReleaseBook, RoadGraphStore, Sighting, SightingIntake,
+    SightingStore, StoreError, Timestamp, Watchlist,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -13,6 +13,8 @@ use tokio::sync::{broadcast, watch};
 pub struct ApiParts {
     /// Sightings and evidence.
     pub store: Arc<dyn SightingStore>,
+    /// The passages of the same store, for the tactics.
+    pub passages: Arc<dyn PassageSource>,
     /// Takes imported sightings in: stored, matched and announced as the cameras' own are.
     pub intake: Arc<dyn SightingIntake>,
     /// The alert log.

@@ -22,6 +22,7 @@ use crate::pb::import_service_server::ImportServiceServer;
 use crate::pb::likely_service_server::LikelyServiceServer;
 use crate::pb::release_service_server::ReleaseServiceServer;
 use crate::pb::sighting_service_server::SightingServiceServer;
+use crate::pb::tactics_service_server::TacticsServiceServer;
 use crate::pb::trajectory_service_server::TrajectoryServiceServer;
 use crate::pb::watchlist_service_server::WatchlistServiceServer;
 use crate::services::Services;
@@ -60,6 +61,7 @@ const HEALTH_NAMES: &[&str] = &[
     EvidenceServiceServer::<Services>::NAME,
     AuditServiceServer::<Services>::NAME,
     ReleaseServiceServer::<Services>::NAME,
+    TacticsServiceServer::<Services>::NAME,
 ];
 
 impl ApiServer {
@@ -98,7 +100,9 @@ impl ApiServer {
         let authenticate = Authenticate::new(self.tokens, Arc::clone(&self.parts.clock));
         let (drain, draining) = watch::channel(false);
         let settings = self.settings.clone();
+        let live = self.parts.live.subscribe();
         let services = Services::new(Core::new(self.parts, self.settings, draining.clone()));
+        let _watching = AbortOnDrop(tokio::spawn(services.clone().watch_for_clones(live)));
         let (health, health_service) = tonic_health::server::health_reporter();
         set_health(&health, ServingStatus::Serving).await;
 
@@ -148,7 +152,8 @@ impl ApiServer {
             .add_service(bounded!(AlertServiceServer))
             .add_service(bounded!(EvidenceServiceServer))
             .add_service(bounded!(AuditServiceServer))
-            .add_service(bounded!(ReleaseServiceServer));
+            .add_service(bounded!(ReleaseServiceServer))
+            .add_service(bounded!(TacticsServiceServer));
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
 
         let signal = async {
@@ -166,6 +171,15 @@ impl ApiServer {
                 Err(ApiError::CutOff { waited: settings.drain_max })
             }
         }
+    }
+}
+
+/// A task that ends with what it belongs to.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::ApiError;
+use crate::{ApiError, PassageSettings};
 
 /// How the server bounds what is asked of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct ApiSettings {
     pub streams_max: usize,
     /// Store calls running at the same time, each on a blocking thread; more wait, within their call's deadline.
     pub store_calls_max: usize,
+    /// What of the passages is kept in memory for the tactics.
+    pub passages: PassageSettings,
     /// Longest time for the parts to answer a unary call, or each question of a stream. A client's shorter
     /// `grpc-timeout` is honoured, a longer one is cut.
     pub deadline_max: Duration,
@@ -44,6 +46,7 @@ impl Default for ApiSettings {
             calls_max: 128,
             streams_max: 256,
             store_calls_max: 8,
+            passages: PassageSettings::default(),
             deadline_max: Duration::from_secs(30),
             call_max: Duration::from_secs(3600),
             drain_max: Duration::from_secs(10),

@@ -66,6 +66,7 @@ mod likely;
 mod memory;
 mod pack;
 mod partition;
+mod passages;
 mod pool;
 mod record;
 mod registry;

@@ -38,6 +38,11 @@ impl MemoryStore {
         // Nothing in here can panic halfway through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Calls `visit` with every sighting, by id.
+    pub(crate) fn each_sighting(&self, visit: impl FnMut(&Sighting)) {
+        self.contents().sightings.values().map(Arc::as_ref).for_each(visit);
+    }
 }
 
 impl SightingStore for MemoryStore {

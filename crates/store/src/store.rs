@@ -39,7 +39,7 @@ use crate::writer::Writer;
 /// The store in a folder. Shared by reference; every method may be called from any thread.
 #[derive(Debug)]
 pub struct Store {
-    shared: Shared,
+    pub(crate) shared: Shared,
     pub(crate) writer: Mutex<Writer>,
     holds: Holds,
     gaps: Mutex<Gaps>,

@@ -16,6 +16,7 @@ use proptest::prelude::*;
 /// Everything that a store is.
 trait AnyStore:
     SightingStore
+    + PassageSource
     + LikelySearch
     + AlertLog
     + Watchlist
@@ -27,6 +28,7 @@ trait AnyStore:
 }
 impl<T> AnyStore for T where
     T: SightingStore
+        + PassageSource
         + LikelySearch
         + AlertLog
         + Watchlist
@@ -62,6 +64,16 @@ impl SightingStore for Sealing {
     }
     fn evidence(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         self.0.evidence(digest)
+    }
+}
+
+impl PassageSource for Sealing {
+    fn passages(
+        &self,
+        span: TimeSpan,
+        visit: &mut dyn FnMut(&PlatePassage<'_>),
+    ) -> Result<(), StoreError> {
+        self.0.passages(span, visit)
     }
 }
 
@@ -168,6 +180,7 @@ macro_rules! contract_suite {
                 what_is_not_a_number_is_refused,
                 a_lattice_is_kept_nearly,
                 a_misread_plate_is_found_and_said_to_be_one,
+                every_passage_of_a_span_is_visited_once,
                 an_empty_store_answers,
                 coverage_grows_and_is_found_by_camera_and_time,
                 coverage_is_kept_whole_or_not_at_all,
@@ -668,6 +681,51 @@ fn a_lattice_is_kept_nearly(store: &dyn AnyStore) {
             let (p, q) = (candidate.probability, is.probability(candidate.character));
             assert!((p - q).abs() <= p.min(1.0 - p) / 16.0, "{p} {q}");
         }
+    }
+}
+
+fn every_passage_of_a_span_is_visited_once(store: &dyn AnyStore) {
+    const DAY: i64 = 86_400;
+    let mut plateless = sighting("k2", 2, at(20), PlateState::NotRead);
+    plateless.vehicle = Vehicle { class: None, colour: None };
+    let mut unjudged = sighting("k3", 3, at(DAY + 5), plate("浙J12345"));
+    unjudged.vehicle = Vehicle { class: None, colour: None };
+    let all = [
+        sighting("k1", 1, at(10), plate("浙J12345")),
+        plateless,
+        unjudged,
+        sighting("k1", 4, at(DAY + 9), plate("浙JD12345")),
+        sighting("k2", 5, at(2 * DAY - 1), plate("浙J12345")),
+        provisional(&sighting("k1", 6, at(2 * DAY + 9), plate("浙J99999"))),
+    ];
+    // In two batches, so that a day is sealed in part and loose in part where sealing comes between.
+    store.record(&all[..3].iter().cloned().map(plain).collect::<Vec<_>>()).unwrap();
+    store.record(&all[3..].iter().cloned().map(plain).collect::<Vec<_>>()).unwrap();
+    for (first, last) in [(i64::MIN, i64::MAX), (at(10).as_nanos() + 1, at(DAY + 9).as_nanos())] {
+        let span =
+            TimeSpan::new(Timestamp::from_nanos(first), Timestamp::from_nanos(last)).unwrap();
+        let mut visited = Vec::new();
+        store
+            .passages(span, &mut |p| {
+                visited.push((p.at, p.camera.clone(), p.plate.clone(), p.class, p.colour));
+            })
+            .unwrap();
+        visited.sort();
+        let wanted = all.iter().filter(|s| {
+            s.stage == SightingStage::Final
+                && s.plate_text().is_some()
+                && span.contains(s.captured.at)
+        });
+        let mut wanted: Vec<_> = wanted
+            .map(|s| {
+                let Vehicle { class, colour } = s.vehicle;
+                let plate = s.plate_text().unwrap().clone();
+                (s.captured.at, s.camera.clone(), plate, class.map(|c| c.0), colour.map(|c| c.0))
+            })
+            .collect();
+        wanted.sort();
+        assert_eq!(visited, wanted);
+        assert!(visited.len() >= 2, "{visited:?}");
     }
 }
 

@@ -5,6 +5,7 @@
 //! smoothed by the next as its Dirichlet prior (the hierarchical Bayes of MacKay and Peto 1995, "A hierarchical
 //! Dirichlet language model"), with strengths in numbers of transitions:
 //!
+//! 0. from this camera, of this vehicle itself ([`Forecaster::habit`]), smoothed by
 //! 1. from this camera, coming from that one (second order), smoothed by
 //! 2. from this camera at this hour of the day, smoothed by
 //! 3. from this camera at any hour (first order), smoothed by
@@ -26,12 +27,14 @@ use guiji_domain::{CameraId, InvalidValue, TimeSpan, Timestamp};
 
 use super::counts::{Counts, Tally};
 use super::travel::{NO_CAMERA, TravelTimes, union};
-use super::{PassageIndex, utc_hour};
+use super::{PassageIndex, VehicleKey, utc_hour};
 
 /// How strongly the general smooths the special, in transitions: after that many of its own, a level has half a say.
 /// Chosen by reason, not fitted: a street corner shows its turns within a handful of vehicles.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Smoothing {
+    /// Of the vehicle's own habit by everybody's.
+    pub habit: f64,
     /// Of the second order by the first at this hour.
     pub second_order: f64,
     /// Of this hour by all hours.
@@ -42,7 +45,7 @@ pub struct Smoothing {
 
 impl Default for Smoothing {
     fn default() -> Self {
-        Self { second_order: 5.0, hour: 20.0, first_order: 1.0 }
+        Self { habit: 2.0, second_order: 5.0, hour: 20.0, first_order: 1.0 }
     }
 }
 
@@ -70,6 +73,14 @@ pub struct LastSeen<'a> {
     pub camera: &'a CameraId,
     /// Its time.
     pub at: Timestamp,
+}
+
+/// What a vehicle itself did after a camera, in other drives.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Habit {
+    /// By the next camera's number, or that of none.
+    next: BTreeMap<u64, f64>,
+    total: f64,
 }
 
 /// What may come. All probabilities together are 1.
@@ -168,21 +179,51 @@ impl Forecaster {
 
     /// What comes after a sighting.
     pub fn forecast(&self, seen: LastSeen<'_>) -> Forecast {
-        self.redraw(seen, seen.at, |_| 1.0)
+        self.redraw(seen, &Habit::default(), seen.at, |_| 1.0)
     }
 
-    /// The same when the vehicle was not seen between the sighting and `now`. `sees` is the probability that a camera
+    /// What a vehicle did after each of its passages of a camera, as far as that was over before `until`.
+    pub fn habit(
+        &self,
+        index: &PassageIndex,
+        vehicle: VehicleKey,
+        camera: &CameraId,
+        until: Timestamp,
+    ) -> Habit {
+        let mut habit = Habit::default();
+        let Some(here) = index.camera(camera) else { return habit };
+        let way = index.way(vehicle);
+        for (i, (at, _)) in way.iter().enumerate().filter(|(_, (_, c))| *c == here) {
+            if at.plus(self.horizon) >= until {
+                break;
+            }
+            let follows = way.times.get(i + 1).is_some_and(|t| t.since(at) <= self.horizon);
+            let next = follows.then(|| index.camera_id(way.cameras[i + 1])).flatten();
+            let next = next.and_then(|c| self.number(c)).unwrap_or(NO_CAMERA);
+            *habit.next.entry(next).or_insert(0.0) += 1.0;
+            habit.total += 1.0;
+        }
+        habit
+    }
+
+    fn number(&self, camera: &CameraId) -> Option<u64> {
+        self.cameras.binary_search(camera).ok().map(|i| i as u64)
+    }
+
+    /// The same when the vehicle was not seen between the sighting and `now`, and for a vehicle whose habit is known
+    /// (the empty habit is everybody's). `sees` is the probability that a camera
     /// sees a vehicle that passed it since, 0 to 1: its read rate, less the time it was down.
     pub fn redraw(
         &self,
         seen: LastSeen<'_>,
+        habit: &Habit,
         now: Timestamp,
         sees: impl Fn(&CameraId) -> f64,
     ) -> Forecast {
         let elapsed = now.since(seen.at);
         let mut forecast =
             Forecast { next: Vec::new(), ended: 0.0, passed_unseen: 0.0, elsewhere: 1.0 };
-        for (next, probability) in self.outcomes(seen) {
+        for (next, probability) in self.outcomes(seen, habit) {
             forecast.elsewhere -= probability;
             let Some(camera) = self.cameras.get(next as usize) else {
                 forecast.ended += probability;
@@ -208,14 +249,17 @@ impl Forecaster {
     }
 
     /// Every outcome that ever followed this camera, and the end, with its smoothed probability.
-    fn outcomes(&self, seen: LastSeen<'_>) -> Vec<(u64, f64)> {
-        let number = |c: &CameraId| self.cameras.binary_search(c).ok().map(|i| i as u64);
-        let before = seen.before.and_then(number).unwrap_or(NO_CAMERA);
+    fn outcomes(&self, seen: LastSeen<'_>, habit: &Habit) -> Vec<(u64, f64)> {
+        let before = seen.before.and_then(|c| self.number(c)).unwrap_or(NO_CAMERA);
         let hour = u64::from(utc_hour(seen.at));
-        let Some(here) = number(seen.camera) else { return Vec::new() };
+        let Some(here) = self.number(seen.camera) else { return Vec::new() };
 
         let mut counts: BTreeMap<u64, Evidence> =
             BTreeMap::from([(NO_CAMERA, Evidence::default())]);
+        // What only came since the learning counts too.
+        for next in habit.next.keys() {
+            counts.entry(*next).or_default();
+        }
         for (key, n) in self.first.range(here << 25..(here + 1) << 25) {
             let evidence = counts.entry(key >> 5 & NO_CAMERA).or_default();
             evidence.first += f64::from(n);
@@ -242,7 +286,9 @@ impl Forecaster {
                 let general = smooth(frequency, all, possible, 1.0 / possible);
                 let first = smooth(n.first, total.first, strengths.first_order, general);
                 let this_hour = smooth(n.this_hour, total.this_hour, strengths.hour, first);
-                (next, smooth(n.second, total.second, strengths.second_order, this_hour))
+                let second = smooth(n.second, total.second, strengths.second_order, this_hour);
+                let own = habit.next.get(&next).copied().unwrap_or(0.0);
+                (next, smooth(own, habit.total, strengths.habit, second))
             })
             .collect()
     }
@@ -343,7 +389,7 @@ mod tests {
 
     /// Baseline: what came next most often after this camera, whatever the hour and the camera before.
     fn first_order_only(model: &Forecaster) -> Forecaster {
-        let smoothing = Smoothing { second_order: 1e12, hour: 1e12, first_order: 1.0 };
+        let smoothing = Smoothing { habit: 1e12, second_order: 1e12, hour: 1e12, first_order: 1.0 };
         Forecaster { smoothing, ..model.clone() }
     }
 
@@ -439,16 +485,18 @@ mod tests {
             "{before:?}"
         );
 
-        let watched = model.redraw(seen, secs(200), |_| 0.95);
+        let watched = model.redraw(seen, &Habit::default(), secs(200), |_| 0.95);
         assert!(share(&watched, 2) > 0.85 && share(&watched, 1) < 0.02, "{watched:?}");
         // The first camera was down: it may as well have passed there.
-        let blind = model.redraw(seen, secs(200), |c| if *c == camera_id(1) { 0.0 } else { 0.95 });
+        let blind = model.redraw(seen, &Habit::default(), secs(200), |c| {
+            if *c == camera_id(1) { 0.0 } else { 0.95 }
+        });
         assert!(
             (share(&blind, 2) - 0.5).abs() < 0.05 && (blind.passed_unseen - 0.5).abs() < 0.05,
             "{blind:?}"
         );
         assert!(blind.next.iter().all(|n| n.window.first() >= secs(200)), "no window in the past");
-        let late = model.redraw(seen, secs(1200), |_| 1.0);
+        let late = model.redraw(seen, &Habit::default(), secs(1200), |_| 1.0);
         assert_eq!(late.elsewhere, 0.0, "after the horizon nothing is left elsewhere");
     }
 
@@ -510,7 +558,7 @@ mod tests {
                 }
             }
             // Whatever the silence and the cameras, shares add up.
-            let redrawn = model.redraw(seen, secs(hour * HOUR_S + 300), |_| 0.4);
+            let redrawn = model.redraw(seen, &Habit::default(), secs(hour * HOUR_S + 300), |_| 0.4);
             for f in [&forecast, &redrawn] {
                 let next: f64 = f.next.iter().map(|n| n.probability).sum();
                 let sum = next + f.ended + f.passed_unseen + f.elsewhere;

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use guiji_domain::{CameraId, InvalidValue, PlateText, TimeSpan, Timestamp};
 
+mod change;
+
 /// A vehicle (by its plate) in one [`PassageIndex`]; numbers follow the order of the plates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VehicleKey(u32);
@@ -19,6 +21,11 @@ impl VehicleKey {
 }
 
 impl CameraKey {
+    /// Its place in [`PassageIndex::cameras`].
+    pub fn number(self) -> usize {
+        self.0 as usize
+    }
+
     pub(super) fn index(self) -> usize {
         self.0 as usize
     }
@@ -220,26 +227,43 @@ impl PassageIndexBuilder {
             row.vehicle = plate_rank[row.vehicle as usize];
             row.camera = camera_rank[row.camera as usize];
         }
-        rows.sort_unstable_by_key(|r| (r.vehicle, r.at, r.camera));
+        rows.sort_unstable_by_key(way_order);
         rows.dedup();
-        let way_starts = starts(&rows, plates.len(), |r| r.vehicle);
-        let way_times = rows.iter().map(|r| r.at).collect();
-        let way_cameras = rows.iter().map(|r| CameraKey(r.camera)).collect();
+        let by_vehicle = rows.clone();
+        rows.sort_unstable_by_key(camera_order);
+        PassageIndex::assemble(plates, cameras, &by_vehicle, &rows)
+    }
+}
 
-        rows.sort_unstable_by_key(|r| (r.camera, r.at, r.vehicle));
-        let times: Vec<_> = rows.iter().map(|r| r.at).collect();
+fn way_order(row: &Row) -> (u32, Timestamp, u32) {
+    (row.vehicle, row.at, row.camera)
+}
+
+fn camera_order(row: &Row) -> (u32, Timestamp, u32) {
+    (row.camera, row.at, row.vehicle)
+}
+
+impl PassageIndex {
+    /// From the same rows in both orders, without duplicates, numbered by plates and cameras that are in order.
+    fn assemble(
+        plates: Vec<PlateText>,
+        cameras: Vec<CameraId>,
+        by_vehicle: &[Row],
+        by_camera: &[Row],
+    ) -> Self {
+        let times: Vec<_> = by_camera.iter().map(|r| r.at).collect();
         let span = times
             .first()
             .map(|first| times.iter().fold(TimeSpan::at(*first), |span, at| span.including(*at)));
-        PassageIndex {
-            camera_starts: starts(&rows, cameras.len(), |r| r.camera),
+        Self {
+            camera_starts: starts(by_camera, cameras.len(), |r| r.camera),
             times,
-            vehicles: rows.iter().map(|r| VehicleKey(r.vehicle)).collect(),
+            vehicles: by_camera.iter().map(|r| VehicleKey(r.vehicle)).collect(),
+            way_starts: starts(by_vehicle, plates.len(), |r| r.vehicle),
+            way_times: by_vehicle.iter().map(|r| r.at).collect(),
+            way_cameras: by_vehicle.iter().map(|r| CameraKey(r.camera)).collect(),
             plates,
             cameras,
-            way_starts,
-            way_times,
-            way_cameras,
             span,
         }
     }

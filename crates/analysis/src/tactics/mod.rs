@@ -12,6 +12,7 @@
 //! | [`section_speed`] 区间测速 | how fast, at least and at most? |
 //! | [`travel`] | how long does it take from here to there at this hour? |
 //! | [`forecast`] | where will it be seen next, when, and where if it did not come? |
+//! | [`cameras`] | which cameras misread, have a wrong clock or are silent? |
 //! | [`clone`] 套牌 | a cloned plate, a misread, a wrong clock, or nothing of the kind? |
 //!
 //! The tactics over many vehicles read a [`PassageIndex`]: the passages of a span of time by camera and by vehicle.
@@ -28,6 +29,7 @@ mod chance;
 mod counts;
 mod index;
 
+pub mod cameras;
 pub mod card;
 pub mod clone;
 pub mod collision;

@@ -35,6 +35,20 @@ pub(crate) enum Method {
     GrantRelease,
     ListReleases,
     RevokeRelease,
+    FindConvoys,
+    FindCollisions,
+    ListFirstEntries,
+    ListNightActive,
+    ListFrequent,
+    ListStops,
+    GetVehicleCard,
+    MeasureSectionSpeed,
+    JudgeClone,
+    ListClones,
+    WatchClones,
+    ForecastVehicle,
+    ListCameraGrades,
+    ApproveTactic,
 }
 
 /// Whether a call changes what the server keeps.
@@ -90,6 +104,20 @@ impl Method {
             Self::GrantRelease => rule("ReleaseService/GrantRelease", Changes, &[Supervisor]),
             Self::ListReleases => rule("ReleaseService/ListReleases", Reads, &[Supervisor]),
             Self::RevokeRelease => rule("ReleaseService/RevokeRelease", Changes, &[Supervisor]),
+            Self::FindConvoys => rule("TacticsService/FindConvoys", Reads, &[Analyst, Supervisor]),
+            Self::FindCollisions => rule("TacticsService/FindCollisions", Reads, &[Analyst, Supervisor]),
+            Self::ListFirstEntries => rule("TacticsService/ListFirstEntries", Reads, &[Analyst, Supervisor]),
+            Self::ListNightActive => rule("TacticsService/ListNightActive", Reads, &[Analyst, Supervisor]),
+            Self::ListFrequent => rule("TacticsService/ListFrequent", Reads, &[Analyst, Supervisor]),
+            Self::ListStops => rule("TacticsService/ListStops", Reads, &[Analyst, Supervisor]),
+            Self::GetVehicleCard => rule("TacticsService/GetVehicleCard", Reads, &[Analyst, Supervisor]),
+            Self::MeasureSectionSpeed => rule("TacticsService/MeasureSectionSpeed", Reads, &[Analyst, Supervisor]),
+            Self::JudgeClone => rule("TacticsService/JudgeClone", Reads, &[Analyst, Supervisor]),
+            Self::ListClones => rule("TacticsService/ListClones", Reads, &[Analyst, Supervisor]),
+            Self::WatchClones => rule("TacticsService/WatchClones", Reads, &[Analyst, Supervisor]),
+            Self::ForecastVehicle => rule("TacticsService/ForecastVehicle", Reads, &[Analyst, Patrol, Supervisor]),
+            Self::ListCameraGrades => rule("TacticsService/ListCameraGrades", Reads, &[Analyst, Supervisor, Admin]),
+            Self::ApproveTactic => rule("TacticsService/ApproveTactic", Changes, &[Supervisor]),
         }
     }
 
@@ -163,7 +191,21 @@ mod tests {
         ListOddPatterns        - - - S -
         GrantRelease         ! - - - S -
         ListReleases           - - - S -
-        RevokeRelease        ! - - - S -";
+        RevokeRelease        ! - - - S -
+        FindConvoys            A - - S -
+        FindCollisions         A - - S -
+        ListFirstEntries       A - - S -
+        ListNightActive        A - - S -
+        ListFrequent           A - - S -
+        ListStops              A - - S -
+        GetVehicleCard         A - - S -
+        MeasureSectionSpeed    A - - S -
+        JudgeClone             A - - S -
+        ListClones             A - - S -
+        WatchClones            A - - S -
+        ForecastVehicle        A P - S -
+        ListCameraGrades       A - - S M
+        ApproveTactic        ! - - - S -";
 
     const ALL: &[Method] = {
         use Method::*;
@@ -198,6 +240,20 @@ mod tests {
             GrantRelease,
             ListReleases,
             RevokeRelease,
+            FindConvoys,
+            FindCollisions,
+            ListFirstEntries,
+            ListNightActive,
+            ListFrequent,
+            ListStops,
+            GetVehicleCard,
+            MeasureSectionSpeed,
+            JudgeClone,
+            ListClones,
+            WatchClones,
+            ForecastVehicle,
+            ListCameraGrades,
+            ApproveTactic,
         ]
     };
 

@@ -89,6 +89,16 @@ impl Reach {
 }
 
 impl View {
+    /// Whether every camera may be looked at.
+    pub(crate) fn sees_every_camera(&self) -> bool {
+        self.cameras.is_none()
+    }
+
+    /// Since when sightings may be seen; `None` for always.
+    pub(crate) fn since(&self) -> Option<Timestamp> {
+        self.since
+    }
+
     /// Whether a camera may be looked at.
     pub(crate) fn sees_camera(&self, camera: &CameraId) -> bool {
         self.cameras.as_ref().is_none_or(|cameras| cameras.contains(camera))

@@ -10,6 +10,7 @@ mod import_context;
 mod likely;
 mod release;
 mod sighting;
+mod tactics;
 mod trajectory;
 mod watchlist;
 

@@ -44,6 +44,7 @@ impl Importing {
         let parts = ApiParts {
             store: store.clone(),
             likely: store.clone(),
+            passages: store.clone(),
             alerts: store.clone(),
             audit,
             watchlist: store.clone(),

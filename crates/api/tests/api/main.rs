@@ -14,5 +14,6 @@ mod oversight;
 mod proto_lint;
 mod scripted;
 mod sightings;
+mod tactics;
 mod trajectory;
 mod watchlist;

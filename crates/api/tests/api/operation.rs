@@ -220,6 +220,7 @@ async fn it_listens_to_loopback_only() {
         guiji_api::ApiParts {
             store: scripted.clone(),
             likely: scripted.clone(),
+            passages: scripted.clone(),
             intake: scripted.clone(),
             alerts: scripted.clone(),
             audit: scripted.clone(),

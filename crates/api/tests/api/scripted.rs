@@ -100,6 +100,28 @@ impl LikelySearch for Scripted {
     }
 }
 
+impl PassageSource for Scripted {
+    fn passages(
+        &self,
+        span: TimeSpan,
+        visit: &mut dyn FnMut(&PlatePassage<'_>),
+    ) -> Result<(), StoreError> {
+        self.medium()?;
+        let sightings = self.sightings.lock().unwrap();
+        for sighting in sightings.iter().filter(|s| span.contains(s.captured.at)) {
+            let Some(plate) = sighting.plate_text() else { continue };
+            visit(&PlatePassage {
+                plate,
+                camera: &sighting.camera,
+                at: sighting.captured.at,
+                class: sighting.vehicle.class.map(|(class, _)| class),
+                colour: sighting.vehicle.colour.map(|(colour, _)| colour),
+            });
+        }
+        Ok(())
+    }
+}
+
 impl SightingIntake for Scripted {
     fn take_in(&self, _: &mut [Recorded]) -> Result<Receipt, StoreError> {
         unreachable!("imports are tested with the real intake")
@@ -381,6 +403,7 @@ impl Running {
         let changes = Arc::clone(&parts);
         let context = Arc::new(guiji_store::MemoryStore::new());
         let served = ApiParts {
+            passages: parts.clone(),
             store: parts.clone(),
             likely: parts.clone(),
             intake: parts.clone(),

@@ -122,7 +122,7 @@ impl Segment {
     }
 
     /// The first row captured at that time or later.
-    fn first_captured_from(&self, at: i64) -> Result<u32, StoreError> {
+    pub(super) fn first_captured_from(&self, at: i64) -> Result<u32, StoreError> {
         self.first_not_below(Column::Captured, ordered(at))
     }
 

@@ -44,6 +44,7 @@ mod plates;
 mod probability;
 mod read;
 mod row;
+mod scan;
 mod write;
 
 pub(crate) use cache::BlockCache;

@@ -227,7 +227,7 @@ impl Segment {
 }
 
 /// A choice from its half of the traits: the outer `None` is an unknown code.
-fn trait_of<T: Coded>(number: u64) -> Option<Option<T>> {
+pub(super) fn trait_of<T: Coded>(number: u64) -> Option<Option<T>> {
     match u8::try_from(number).ok()?.checked_sub(1) {
         None => Some(None),
         Some(code) => T::from_code(code).map(Some),

@@ -208,7 +208,7 @@ proptest! {
             }
             if !seconds.is_empty() {
                 let mut p: f64 = firsts.iter().map(|i| case.right(*i)).product::<f64>() * chain(&firsts);
-                let again = |j: usize| case.misread_of(j).sqrt().min(0.5);
+                let again = |j: usize| case.misread_of(j).powf(settings.misread_again).min(0.5) * settings.misread_same;
                 p *= firsts.iter().filter(|i| **i > seconds[0]).map(|i| 1.0 - again(*i)).product::<f64>();
                 p *= case.misread_of(seconds[0]);
                 for pair in seconds.windows(2) {

@@ -93,7 +93,8 @@ impl<'a> Case<'a> {
             if split.second.is_none() {
                 return (right, wrong);
             }
-            let again = self.misread_of(j).powf(self.settings.misread_again).min(0.5);
+            let again = self.misread_of(j).powf(self.settings.misread_again).min(0.5)
+                * self.settings.misread_same;
             (right * (1.0 - again), wrong + self.right(j) * again * same(split.second))
         });
         split.filter(|(s, _)| s.firsts < n).map(|(_, w)| w).sum()

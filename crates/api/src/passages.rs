@@ -1,0 +1,274 @@
+//! The index of passages that the tactics read: one for all calls, kept in memory, fresh at each question.
+//!
+//! It holds the latest days, as many passages as are allowed. It is built from the store at the first question, and from
+//! then on takes what the live feed says was stored; what came since is merged in when somebody asks. Should the feed
+//! lose something, or more arrive between two questions than is kept waiting, it is built anew.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use guiji_analysis::tactics::cameras::{ClockOffset, clock_offsets};
+use guiji_analysis::tactics::forecast::{Forecaster, Smoothing};
+use guiji_analysis::tactics::{PassageIndex, PassageIndexBuilder};
+use guiji_domain::{
+    CameraId, GeoPoint, InvalidValue, Sighting, SightingStage, TimeSpan, Timestamp,
+};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tracing::{info, warn};
+
+use crate::ApiParts;
+use crate::auth::Reach;
+use crate::error::Problem;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// Passages that wait to be merged. More than this, and the store is gone through again.
+const WAITING_MAX: usize = 200_000;
+/// The longest drive from camera to camera.
+pub(crate) const HORIZON: Duration = Duration::from_secs(1800);
+/// What was learnt is learnt anew when it is older, or a tenth of the passages is new.
+const LEARNT_FOR: Duration = Duration::from_secs(600);
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PassageSettings {
+    /// Days of passages, today included.
+    pub days: u32,
+    /// Most passages, at about 60 bytes each with their dictionaries and while they are merged; whole days are left out
+    /// beyond.
+    pub passages_max: usize,
+}
+
+impl Default for PassageSettings {
+    fn default() -> Self {
+        Self { days: 30, passages_max: 20_000_000 }
+    }
+}
+
+/// Keeps the index.
+#[derive(Debug)]
+pub(crate) struct PassageKeeper {
+    settings: PassageSettings,
+    waiting: Mutex<Waiting>,
+    /// Held while the index is built or merged, so that one build serves all who ask.
+    built: Mutex<Option<Arc<PassageIndex>>>,
+    learnt: Mutex<Option<Arc<Learnt>>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    passages: PassageIndexBuilder,
+    count: usize,
+    /// Whether there is an index that it could be merged into.
+    wanted: bool,
+    /// Whether something was lost.
+    lost: bool,
+}
+
+/// What all passages together teach.
+#[derive(Debug)]
+pub(crate) struct Learnt {
+    pub(crate) forecaster: Forecaster,
+    pub(crate) positions: HashMap<CameraId, GeoPoint>,
+    pub(crate) clocks: HashMap<CameraId, ClockOffset>,
+    passages: usize,
+    at: Timestamp,
+}
+
+/// An index as far as its caller may see it.
+pub(crate) struct Seen {
+    pub(crate) index: Arc<PassageIndex>,
+    pub(crate) learnt: Arc<Learnt>,
+}
+
+fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is in here is whole at any moment.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl PassageKeeper {
+    pub(crate) fn new(settings: PassageSettings) -> Self {
+        let (waiting, built, learnt) = Default::default();
+        Self { settings, waiting, built, learnt }
+    }
+
+    /// Takes what the live feed brings, until it ends; `each` hears of it too.
+    pub(crate) async fn listen(
+        &self,
+        mut live: broadcast::Receiver<Arc<Sighting>>,
+        each: impl Fn(&Sighting),
+    ) {
+        loop {
+            match live.recv().await {
+                Ok(sighting) => {
+                    self.take(&sighting);
+                    each(&sighting);
+                }
+                Err(RecvError::Lagged(count)) => {
+                    let mut waiting = hold(&self.waiting);
+                    if waiting.wanted && !waiting.lost {
+                        warn!(count, "the index of passages missed sightings and is built anew");
+                    }
+                    waiting.lost = true;
+                }
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn take(&self, sighting: &Sighting) {
+        let (SightingStage::Final, Some(plate)) = (sighting.stage, sighting.plate_text()) else {
+            return;
+        };
+        let mut waiting = hold(&self.waiting);
+        if !waiting.wanted || waiting.lost {
+            return;
+        }
+        let added = waiting.passages.add(plate, &sighting.camera, sighting.captured.at);
+        waiting.count += 1;
+        if added.is_err() || waiting.count > WAITING_MAX {
+            *waiting = Waiting { wanted: true, lost: true, ..Waiting::default() };
+        }
+    }
+
+    /// The index with everything that was stored before the call; blocking, seconds where it must be built.
+    pub(crate) fn index(&self, parts: &ApiParts) -> Result<Arc<PassageIndex>, Problem> {
+        let mut built = hold(&self.built);
+        let waiting = {
+            let mut waiting = hold(&self.waiting);
+            let begun = Waiting { wanted: true, ..Waiting::default() };
+            std::mem::replace(&mut *waiting, begun)
+        };
+        let kept = built.as_ref().filter(|_| !waiting.lost);
+        let result = match kept {
+            Some(index) if waiting.count == 0 => Ok(Arc::clone(index)),
+            Some(index) => self.merge(index, waiting, parts.clock.now()),
+            None => self.build(parts),
+        };
+        match result {
+            Ok(index) => {
+                *built = Some(Arc::clone(&index));
+                Ok(index)
+            }
+            Err(problem) => {
+                // What waited is gone, so the next call begins from the store.
+                hold(&self.waiting).lost = true;
+                Err(problem)
+            }
+        }
+    }
+
+    fn merge(
+        &self,
+        index: &PassageIndex,
+        waiting: Waiting,
+        now: Timestamp,
+    ) -> Result<Arc<PassageIndex>, Problem> {
+        let mut merged = index.merged(&waiting.passages.build())?;
+        // A day later than it must, so that not every merge leaves something out.
+        let oldest = now.minus(DAY * (self.settings.days + 1));
+        if merged.span().is_some_and(|span| span.first() < oldest) {
+            merged = merged.narrowed(now.minus(DAY * self.settings.days), |_| true);
+        }
+        if merged.len() > self.settings.passages_max + self.settings.passages_max / 8 {
+            merged = self.fewer_days(&merged);
+        }
+        Ok(Arc::new(merged))
+    }
+
+    /// Without the oldest days, so many that it fits again.
+    fn fewer_days(&self, index: &PassageIndex) -> PassageIndex {
+        let mut narrowed = index.clone();
+        while narrowed.len() > self.settings.passages_max {
+            let Some(span) = narrowed.span() else { break };
+            narrowed = narrowed.narrowed(span.first().plus(DAY), |_| true);
+        }
+        narrowed
+    }
+
+    /// From the newest day back.
+    fn build(&self, parts: &ApiParts) -> Result<Arc<PassageIndex>, Problem> {
+        let now = parts.clock.now();
+        // Clocks ahead of ours included.
+        let mut end = now.plus(DAY);
+        let mut builder = PassageIndexBuilder::default();
+        let (mut count, mut wrong) = (0, None::<InvalidValue>);
+        for days_ago in 1..=self.settings.days + 1 {
+            let first = now.plus(DAY).minus(DAY * days_ago);
+            let last = Timestamp::from_nanos(end.as_nanos().saturating_sub(1));
+            parts.passages.passages(TimeSpan::new(first, last)?, &mut |passage| {
+                count += 1;
+                if let Err(error) = builder.add(passage.plate, passage.camera, passage.at) {
+                    wrong = Some(error);
+                }
+            })?;
+            if let Some(error) = wrong {
+                return Err(error.into());
+            }
+            if count >= self.settings.passages_max {
+                break;
+            }
+            end = first;
+        }
+        let index = Arc::new(builder.build());
+        info!(
+            passages = index.len(),
+            vehicles = index.plates().len(),
+            "the index of passages is built"
+        );
+        Ok(index)
+    }
+
+    /// What the passages teach; seconds where it must be learnt anew.
+    pub(crate) fn learnt(
+        &self,
+        parts: &ApiParts,
+        index: &PassageIndex,
+    ) -> Result<Arc<Learnt>, Problem> {
+        let now = parts.clock.now();
+        let mut learnt = hold(&self.learnt);
+        let holds = |l: &&Arc<Learnt>| {
+            now.abs_diff(l.at) < LEARNT_FOR && index.len().abs_diff(l.passages) <= l.passages / 10
+        };
+        if let Some(learnt) = learnt.as_ref().filter(holds) {
+            return Ok(Arc::clone(learnt));
+        }
+        let cameras = parts.cameras.list();
+        let positions: HashMap<_, _> =
+            cameras.into_iter().map(|(camera, _)| (camera.id, camera.position)).collect();
+        let clocks = index.cameras().iter().cloned().zip(clock_offsets(index, &positions));
+        let new = Arc::new(Learnt {
+            forecaster: Forecaster::learn(index, HORIZON, Smoothing::default())?,
+            clocks: clocks.filter_map(|(camera, clock)| Some((camera, clock?))).collect(),
+            positions,
+            passages: index.len(),
+            at: now,
+        });
+        *learnt = Some(Arc::clone(&new));
+        Ok(new)
+    }
+
+    /// What the passages taught last, whatever has come since; learnt now, if nothing was.
+    pub(crate) fn learnt_so_far(&self, parts: &ApiParts) -> Result<Arc<Learnt>, Problem> {
+        if let Some(learnt) = hold(&self.learnt).as_ref() {
+            return Ok(Arc::clone(learnt));
+        }
+        let index = self.index(parts)?;
+        self.learnt(parts, &index)
+    }
+
+    /// The index as far as a caller may see it, and what all passages teach.
+    pub(crate) fn seen(&self, parts: &ApiParts, reach: &Reach) -> Result<Seen, Problem> {
+        let index = self.index(parts)?;
+        let learnt = self.learnt(parts, &index)?;
+        let view = reach.view(parts);
+        let begins = index.span().map_or(Timestamp::MAX, TimeSpan::first);
+        let since = view.since().unwrap_or(Timestamp::MIN);
+        if view.sees_every_camera() && since <= begins {
+            return Ok(Seen { index, learnt });
+        }
+        let narrowed = index.narrowed(since, |camera| view.sees_camera(camera));
+        Ok(Seen { index: Arc::new(narrowed), learnt })
+    }
+}

@@ -1,0 +1,650 @@
+//! The tactics: each checks its question, asks the index of passages and turns the answer into messages.
+
+mod clones;
+mod question;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use guiji_analysis::tactics::cameras::{GradeSettings, grade_cameras};
+use guiji_analysis::tactics::card::vehicle_card;
+use guiji_analysis::tactics::collision::{AREAS_MAX, Area, collisions};
+use guiji_analysis::tactics::convoy::{ConvoySettings, companions};
+use guiji_analysis::tactics::first_entry::first_entries;
+use guiji_analysis::tactics::forecast::LastSeen;
+use guiji_analysis::tactics::frequent::frequent;
+use guiji_analysis::tactics::night::{NightSettings, night_active};
+use guiji_analysis::tactics::section_speed::{SectionLength, SectionSpeed};
+use guiji_analysis::tactics::stops::{StopSettings, stop_places};
+use guiji_analysis::tactics::travel::Roads;
+use guiji_analysis::tactics::{PassageIndex, VehicleKey};
+use guiji_domain::{Authority, PlateText, Sighting, Timestamp};
+use tonic::{Request, async_trait};
+
+use super::trajectory::whole_plate;
+use super::{Answer, Messages, Services};
+use crate::ApiParts;
+use crate::auth::{Method, Reach};
+use crate::call::{Call, CallKind};
+use crate::convert::{
+    Names, camera_name, duration_to_pb, point_to_pb, span_from_pb, speed_to_pb, timestamp_from_pb,
+    timestamp_to_pb,
+};
+use crate::error::Problem;
+use crate::passages::{HORIZON, Learnt, Seen};
+use crate::pb;
+use crate::violations::{Violations, sighting_id};
+use question::{Page, Place, duration_or, share_or};
+
+/// A tactic's method: notes the call, answers it, and ends it with its record.
+macro_rules! unary {
+    ($($name:ident: $method:ident($request:ident) -> $response:ident;)+) => {
+        #[async_trait]
+        impl pb::tactics_service_server::TacticsService for Services {
+            type WatchClonesStream = Messages<pb::WatchClonesResponse>;
+
+            async fn watch_clones(
+                &self,
+                request: Request<pb::WatchClonesRequest>,
+            ) -> Answer<Self::WatchClonesStream> {
+                let mut call = Call::new(&self.core, Method::WatchClones, &request);
+                let begun = self.begin_watch_clones(&mut call, request.into_inner());
+                call.stream(begun.map(|view| move |core, sink| watch::send_clones(core, sink, view)))
+                    .await
+            }
+
+            $(async fn $name(&self, request: Request<pb::$request>) -> Answer<pb::$response> {
+                let mut call = Call::new(&self.core, Method::$method, &request);
+                let answer = Services::$name(self, &mut call, request.into_inner()).await;
+                call.end(answer).await
+            })+
+        }
+    };
+}
+
+unary! {
+    find_convoys: FindConvoys(FindConvoysRequest) -> FindConvoysResponse;
+    find_collisions: FindCollisions(FindCollisionsRequest) -> FindCollisionsResponse;
+    list_first_entries: ListFirstEntries(ListFirstEntriesRequest) -> ListFirstEntriesResponse;
+    list_night_active: ListNightActive(ListNightActiveRequest) -> ListNightActiveResponse;
+    list_frequent: ListFrequent(ListFrequentRequest) -> ListFrequentResponse;
+    list_stops: ListStops(ListStopsRequest) -> ListStopsResponse;
+    get_vehicle_card: GetVehicleCard(GetVehicleCardRequest) -> GetVehicleCardResponse;
+    measure_section_speed: MeasureSectionSpeed(MeasureSectionSpeedRequest) -> MeasureSectionSpeedResponse;
+    judge_clone: JudgeClone(JudgeCloneRequest) -> JudgeCloneResponse;
+    list_clones: ListClones(ListClonesRequest) -> ListClonesResponse;
+    forecast_vehicle: ForecastVehicle(ForecastVehicleRequest) -> ForecastVehicleResponse;
+    list_camera_grades: ListCameraGrades(ListCameraGradesRequest) -> ListCameraGradesResponse;
+    approve_tactic: ApproveTactic(ApproveTacticRequest) -> ApproveTacticResponse;
+}
+
+/// What was learnt of the roads.
+fn roads(learnt: &Learnt) -> Roads<'_> {
+    Roads { travel: learnt.forecaster.travel(), positions: &learnt.positions }
+}
+
+/// The vehicle of a plate.
+fn vehicle(index: &PassageIndex, plate: &PlateText) -> Result<VehicleKey, Problem> {
+    index.vehicle(plate).ok_or_else(|| never_seen(plate))
+}
+
+fn never_seen(plate: &PlateText) -> Problem {
+    Problem::NotFound {
+        kind: "guiji.v1.VehicleCard",
+        name: format!("vehicle {plate} here and then"),
+    }
+}
+
+fn required(plate: Option<PlateText>) -> Result<PlateText, Problem> {
+    plate.ok_or_else(|| Problem::field("plate", "is required"))
+}
+
+impl Services {
+    /// Asks the index on a blocking thread; what the caller may not see is not in it.
+    async fn on_index<T: Send + 'static>(
+        &self,
+        call: &Call,
+        doing: &'static str,
+        ask: impl FnOnce(&ApiParts, &Seen, &Reach) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (core, reach) = (Arc::clone(&self.core), call.reach());
+        let work = move |parts: &ApiParts| {
+            let seen = core.passages.seen(parts, &reach)?;
+            ask(parts, &seen, &reach)
+        };
+        self.core.blocking(doing, work).await
+    }
+
+    /// Refuses a tactic over many people's vehicles that nobody released; who did is noted with the question.
+    fn released(
+        &self,
+        call: &mut Call,
+        tactic: pb::PatternTactic,
+        asks: &Authority,
+        question: String,
+    ) -> Result<(), Problem> {
+        call.asks(question.as_str());
+        let now = self.core.parts.clock.now();
+        let by = self.core.releases.released_by(tactic, asks, now)?;
+        call.asks(format!("{question}, released by {by}"));
+        Ok(())
+    }
+
+    async fn find_convoys(
+        &self,
+        call: &mut Call,
+        request: pb::FindConvoysRequest,
+    ) -> Result<pb::FindConvoysResponse, Problem> {
+        call.admit(CallKind::Unary, request.authority.as_ref())?;
+        let mut wrong = Violations::default();
+        let plate = wrong.take("plate", whole_plate(&request.plate));
+        let span =
+            span_from_pb(&mut wrong, "", request.start_time.as_ref(), request.end_time.as_ref());
+        let usual = ConvoySettings::default();
+        let apart = duration_or(&mut wrong, "apart", request.apart.as_ref(), usual.apart);
+        let chance_max = share_or(&mut wrong, "chance_max", request.chance_max, usual.chance_max);
+        let question = pb::FindConvoysRequest {
+            authority: None,
+            page_size: 0,
+            page_token: String::new(),
+            ..request.clone()
+        };
+        let page =
+            Page::from_pb(&mut wrong, "convoys", &question, request.page_size, &request.page_token);
+        wrong.done()?;
+        let plate = required(plate)?;
+        let span = call.reach().span("", span)?;
+        call.asks(format!("company of {plate}, from {} to {}", span.first(), span.last()));
+        let settings = ConvoySettings {
+            apart,
+            chance_max,
+            points_min: if request.points_min == 0 {
+                usual.points_min
+            } else {
+                request.points_min as usize
+            },
+            results_max: page.wanted(),
+            ..usual
+        };
+        let ask = move |_: &ApiParts, seen: &Seen, _: &Reach| {
+            let (index, names) = (&*seen.index, Names(&seen.index));
+            let Some(target) = index.vehicle(&plate) else {
+                let coverage = Some(names.coverage());
+                return Ok(pb::FindConvoysResponse { coverage, ..Default::default() });
+            };
+            let (found, next_page_token) = page.cut(companions(index, target, span, &settings)?);
+            Ok(pb::FindConvoysResponse {
+                companions: found.iter().map(|companion| names.companion(companion)).collect(),
+                next_page_token,
+                coverage: Some(names.coverage()),
+            })
+        };
+        let answer = self.on_index(call, "find a convoy", ask).await?;
+        call.found(answer.companions.len());
+        Ok(answer)
+    }
+
+    async fn find_collisions(
+        &self,
+        call: &mut Call,
+        request: pb::FindCollisionsRequest,
+    ) -> Result<pb::FindCollisionsResponse, Problem> {
+        call.admit(CallKind::Unary, request.authority.as_ref())?;
+        let mut wrong = Violations::default();
+        let question = pb::FindCollisionsRequest {
+            authority: None,
+            page_size: 0,
+            page_token: String::new(),
+            ..request.clone()
+        };
+        let page = Page::from_pb(
+            &mut wrong,
+            "collisions",
+            &question,
+            request.page_size,
+            &request.page_token,
+        );
+        if request.areas.is_empty() {
+            wrong.add("areas", format!("give 1 to {AREAS_MAX} areas"));
+        }
+        let few = wrong.check_count("areas", request.areas.len(), AREAS_MAX);
+        let mut areas = Vec::new();
+        for (i, area) in request.areas.iter().enumerate().filter(|_| few) {
+            let field = format!("areas[{i}].");
+            let place = Place::from_pb(&mut wrong, &format!("{field}place"), area.place.as_ref());
+            if area.place.is_none() {
+                wrong.add(format!("{field}place"), "is required");
+            }
+            let (start, end) = (area.start_time.as_ref(), area.end_time.as_ref());
+            wrong.require(&format!("{field}start_time"), start);
+            wrong.require(&format!("{field}end_time"), end);
+            areas.push((field.clone(), place, span_from_pb(&mut wrong, &field, start, end)));
+        }
+        wrong.done()?;
+        let reach = call.reach();
+        for (field, _, span) in &areas {
+            reach.span(field, *span)?;
+        }
+        call.asks(format!("who was in {} areas", areas.len()));
+        let areas_min = match request.areas_min {
+            0 => areas.len(),
+            least => least as usize,
+        };
+        let ask = move |parts: &ApiParts, seen: &Seen, reach: &Reach| {
+            let area = |(field, place, span): &(String, Place, _)| {
+                let cameras = place.keys(parts, seen, reach, &format!("{field}place"))?;
+                Ok(Area { cameras, span: *span })
+            };
+            let areas = areas.iter().map(area).collect::<Result<Vec<_>, Problem>>()?;
+            let names = Names(&seen.index);
+            let found = collisions(&seen.index, &areas, areas_min, page.wanted())?;
+            let (found, next_page_token) = page.cut(found);
+            Ok(pb::FindCollisionsResponse {
+                collisions: found.iter().map(|collision| names.collision(collision)).collect(),
+                next_page_token,
+                coverage: Some(names.coverage()),
+            })
+        };
+        let answer = self.on_index(call, "find collisions", ask).await?;
+        call.found(answer.collisions.len());
+        Ok(answer)
+    }
+
+    async fn list_first_entries(
+        &self,
+        call: &mut Call,
+        request: pb::ListFirstEntriesRequest,
+    ) -> Result<pb::ListFirstEntriesResponse, Problem> {
+        let authority = call.admit(CallKind::Unary, request.authority.as_ref())?;
+        let mut wrong = Violations::default();
+        let place = Place::from_pb(&mut wrong, "place", request.place.as_ref());
+        let (start, end) = (request.start_time.as_ref(), request.end_time.as_ref());
+        wrong.require("start_time", start);
+        wrong.require("end_time", end);
+        let span = span_from_pb(&mut wrong, "", start, end);
+        wrong.require("absence", request.absence.as_ref());
+        let absence = duration_or(&mut wrong, "absence", request.absence.as_ref(), Duration::ZERO);
+        let question = pb::ListFirstEntriesRequest {
+            authority: None,
+            page_size: 0,
+            page_token: String::new(),
+            ..request.clone()
+        };
+        let page =
+            Page::from_pb(&mut wrong, "entries", &question, request.page_size, &request.page_token);
+        wrong.done()?;
+        let span = call.reach().span("", span)?;
+        let said = format!(
+            "who came in from {} to {} after {} s",
+            span.first(),
+            span.last(),
+            absence.as_secs()
+        );
+        self.released(call, pb::PatternTactic::FirstEntry, &authority, said)?;
+        let ask = move |parts: &ApiParts, seen: &Seen, reach: &Reach| {
+            let cameras = place.keys(parts, seen, reach, "place")?;
+            let names = Names(&seen.index);
+            let since = seen.index.span().map_or(Timestamp::MAX, |span| span.first());
+            let entries =
+                first_entries(&seen.index, &cameras, span, absence, since, page.wanted())?;
+            let (found, next_page_token) = page.cut(entries);
+            Ok(pb::ListFirstEntriesResponse {
+                entries: found.iter().map(|entry| names.entry(entry)).collect(),
+                next_page_token,
+                coverage: Some(names.coverage()),
+            })
+        };
+        let answer = self.on_index(call, "list first entries", ask).await?;
+        call.found(answer.entries.len());
+        Ok(answer)
+    }
+
+    async fn list_night_active(
+        &self,
+        call: &mut Call,
+        request: pb::ListNightActiveRequest,
+    ) -> Result<pb::ListNightActiveResponse, Problem> {
+        let authority = call.admit(CallKind::Unary, request.authority.as_ref())?;
+        let mut wrong = Violations::default();
+        let (start, end) = (request.start_time.as_ref(), request.end_time.as_ref());
+        let span = span_from_pb(&mut wrong, "", start, end);
+        let share_min = share_or(&mut wrong, "share_min", request.share_min, 0.8);
+        let question = pb::ListNightActiveRequest {
+            authority: None,
+            page_size: 0,
+            page_token: String::new(),
+            ..request.clone()
+        };
+        let page =
+            Page::from_pb(&mut wrong, "night", &question, request.page_size, &request.page_token);
+        wrong.done()?;
+        let span = call.reach().span("", span)?;
+        let said = format!("who is night-active from {} to {}", span.first(), span.last());
+        self.released(call, pb::PatternTactic::NightActive, &authority, said)?;
+        let settings = NightSettings {
+            nights_min: if request.nights_min == 0 { 3 } else { request.nights_min },
+            share_min,
+            results_max: page.wanted(),
+            ..NightSettings::default()
+        };
+        let ask = move |_: &ApiParts, seen: &Seen, _: &Reach| {
+            let names = Names(&seen.index);
+            let (found, next_page_token) = page.cut(night_active(&seen.index, span, &settings)?);
+            Ok(pb::ListNightActiveResponse {
+                vehicles: found.iter().map(|activity| names.night(activity)).collect(),
+                next_page_token,
+                coverage: Some(names.coverage()),
+            })
+        };
+        let answer = self.on_index(call, "list night-active vehicles", ask).await?;
+        call.found(answer.vehicles.len());
+        Ok(answer)
+    }
+
+    async fn list_frequent(
+        &self,
+        call: &mut Call,
+        request: pb::ListFrequentRequest,
+    ) -> Result<pb::ListFrequentResponse, Problem> {
+        let authority = call.admit(CallKind::Unary, request.authority.as_ref())?;
+        let mut wrong = Violations::default();
+        let place = Place::from_pb(&mut wrong, "place", request.place.as_ref());
+        let (start, end) = (request.start_time.as_ref(), request.end_time.as_ref());
+        let span = span_from_pb(&mut wrong, "", start, end);
+        let usual = Duration::from_secs(600);
+        let apart = duration_or(&mut wrong, "apart", request.apart.as_ref(), usual);
+        if request.times_min == 0 {
+            wrong.add("times_min", "is required: 1 or more");
+        }
+        let question = pb::ListFrequentRequest {
+            authority: None,
+            page_size: 0,
+            page_token: String::new(),
+            ..request.clone()
+        };
+        let page = Page::from_pb(
+            &mut wrong,
+            "frequent",
+            &question,
+            request.page_size,
+            &request.page_token,
+        );
+        wrong.done()?;
+        let span = call.reach().span("", span)?;
+        let times_min = request.times_min;
+        let said = format!("who passed {times_min} times from {} to {}", span.first(), span.last());
+        self.released(call, pb::PatternTactic::Frequent, &authority, said)?;
+        let ask = move |parts: &ApiParts, seen: &Seen, reach: &Reach| {
+            let cameras = place.keys(parts, seen, reach, "place")?;
+            let names = Names(&seen.index);
+            let often = frequent(&seen.index, &cameras, span, times_min, apart, page.wanted())?;
+            let (found, next_page_token) = page.cut(often);
+            Ok(pb::ListFrequentResponse {
+                vehicles: found.iter().map(|vehicle| names.frequent(vehicle)).collect(),
+                next_page_token,
+                coverage: Some(names.coverage()),
+            })
+        };
+        let answer = self.on_index(call, "list frequent vehicles", ask).await?;
+        call.found(answer.vehicles.len());
+        Ok(answer)
+    }
+
+    async fn list_stops(
+        &self,
+        call: &mut Call,
+        request: pb::ListStopsRequest,
+    ) -> Result<pb::ListStopsResponse, Problem> {
+        /// The protos promise it.
+        const PLACES_MAX: usize = 200;
+        call.admit(CallKind::Unary, request.authority.as_ref())?;
+        let mut wrong = Violations::default();
+        let plate = wrong.take("plate", whole_plate(&request.plate));
+        let (start, end) = (request.start_time.as_ref(), request.end_time.as_ref());
+        let span = span_from_pb(&mut wrong, "", start, end);
+        let usual = StopSettings::default();
+        let dwell_min =
+            duration_or(&mut wrong, "dwell_min", request.dwell_min.as_ref(), usual.dwell_min);
+        wrong.done()?;
+        let plate = required(plate)?;
+        let span = call.reach().span("", span)?;
+        call.asks(format!("stops of {plate}, from {} to {}", span.first(), span.last()));
+        let ask = move |_: &ApiParts, seen: &Seen, _: &Reach| {
+            let (index, names) = (&*seen.index, Names(&seen.index));
+            let settings = StopSettings { dwell_min, ..usual };
+            let places = index.vehicle(&plate).map_or_else(Vec::new, |vehicle| {
+                stop_places(index, vehicle, span, roads(&seen.learnt), &settings)
+            });
+            let told = places.iter().take(PLACES_MAX);
+            Ok(pb::ListStopsResponse {
+                places: told.map(|place| names.stop_place(place)).collect(),
+                coverage: Some(names.coverage()),
+            })
+        };
+        let answer = self.on_index(call, "list stops", ask).await?;
+        call.found(answer.places.len());
+        Ok(answer)
+    }
+
+    async fn get_vehicle_card(
+        &self,
+        call: &mut Call,
+        request: pb::GetVehicleCardRequest,
+    ) -> Result<pb::GetVehicleCardResponse, Problem> {
+        const CAMERAS_TOLD: usize = 10;
+        call.admit(CallKind::Unary, request.authority.as_ref())?;
+        let mut wrong = Violations::default();
+        let plate = wrong.take("plate", whole_plate(&request.plate));
+        let (start, end) = (request.start_time.as_ref(), request.end_time.as_ref());
+        let span = span_from_pb(&mut wrong, "", start, end);
+        wrong.done()?;
+        let plate = required(plate)?;
+        let span = call.reach().span("", span)?;
+        call.asks(format!("card of {plate}, from {} to {}", span.first(), span.last()));
+        let ask = move |_: &ApiParts, seen: &Seen, _: &Reach| {
+            let (index, names) = (&*seen.index, Names(&seen.index));
+            let (key, stops) = (vehicle(index, &plate)?, StopSettings::default());
+            let card = vehicle_card(index, key, span, CAMERAS_TOLD, roads(&seen.learnt), &stops);
+            let card = card.ok_or_else(|| never_seen(&plate))?;
+            let (card, coverage) = (Some(names.card(&card)), Some(names.coverage()));
+            Ok(pb::GetVehicleCardResponse { card, coverage })
+        };
+        let answer = self.on_index(call, "make a card", ask).await?;
+        call.found(1);
+        Ok(answer)
+    }
+
+    async fn measure_section_speed(
+        &self,
+        call: &mut Call,
+        request: pb::MeasureSectionSpeedRequest,
+    ) -> Result<pb::MeasureSectionSpeedResponse, Problem> {
+        use pb::measure_section_speed_response::Result as Answered;
+        const RELATIVE_ERROR_MAX: f64 = 0.05;
+        call.admit(CallKind::Unary, request.authority.as_ref())?;
+        let mut wrong = Violations::default();
+        let from = wrong.take("from_sighting", sighting_id(&request.from_sighting));
+        let to = wrong.take("to_sighting", sighting_id(&request.to_sighting));
+        let pb::MeasureSectionSpeedRequest { length_m, length_error_m, limit_kmh, .. } = request;
+        if !(length_m.is_finite() && length_m > 0.0) {
+            wrong.add("length_m", "is required: the surveyed length of the road, metres above 0");
+        }
+        if !(length_error_m.is_finite() && length_error_m >= 0.0) {
+            wrong.add("length_error_m", "use metres of 0 or more");
+        }
+        let relative = request.relative_error_max;
+        let relative = share_or(&mut wrong, "relative_error_max", relative, RELATIVE_ERROR_MAX);
+        if limit_kmh.is_some_and(|limit| !(limit.is_finite() && limit > 0.0)) {
+            wrong.add("limit_kmh", "use km/h above 0");
+        }
+        wrong.done()?;
+        let (Some(from), Some(to)) = (from, to) else {
+            return Err(Problem::field("from_sighting", "is required"));
+        };
+        call.asks(format!("speed from sighting {from} to {to}"));
+        let reach = call.reach();
+        let find = move |parts: &ApiParts| {
+            let find = |id| super::sighting::find(parts, &reach, id);
+            Ok::<[Sighting; 2], Problem>([find(from)?, find(to)?])
+        };
+        let [from, to] = self.core.blocking("get sightings", find).await?;
+        let same = from.plate_text().is_some() && from.plate_text() == to.plate_text();
+        if !same {
+            let fix = "must be a sighting of the same plate as from_sighting";
+            return Err(Problem::field("to_sighting", fix));
+        }
+        let length = SectionLength { metres: length_m, error_m: length_error_m };
+        let result = match SectionSpeed::between(from.captured, to.captured, length, relative) {
+            Ok(speed) => Answered::Speed(speed_to_pb(&speed, limit_kmh)),
+            Err(refusal) => Answered::Refusal(refusal.to_string()),
+        };
+        call.found(1);
+        Ok(pb::MeasureSectionSpeedResponse { result: Some(result) })
+    }
+
+    async fn forecast_vehicle(
+        &self,
+        call: &mut Call,
+        request: pb::ForecastVehicleRequest,
+    ) -> Result<pb::ForecastVehicleResponse, Problem> {
+        call.admit(CallKind::Unary, request.authority.as_ref())?;
+        let mut wrong = Violations::default();
+        let plate = wrong.take("plate", whole_plate(&request.plate));
+        let as_of = request.as_of_time.as_ref();
+        let as_of = as_of.and_then(|at| wrong.take("as_of_time", timestamp_from_pb(at)));
+        wrong.done()?;
+        let plate = required(plate)?;
+        let as_of = as_of.unwrap_or_else(|| self.core.parts.clock.now());
+        call.asks(format!("where {plate} is next, as of {as_of}"));
+        let ask = move |parts: &ApiParts, seen: &Seen, reach: &Reach| {
+            forecast(parts, seen, reach, &plate, as_of)
+        };
+        let answer = self.on_index(call, "forecast", ask).await?;
+        call.found(answer.next.len());
+        Ok(answer)
+    }
+
+    async fn list_camera_grades(
+        &self,
+        call: &mut Call,
+        request: pb::ListCameraGradesRequest,
+    ) -> Result<pb::ListCameraGradesResponse, Problem> {
+        call.admit(CallKind::Unary, request.authority.as_ref())?;
+        let mut wrong = Violations::default();
+        let question =
+            pb::ListCameraGradesRequest { faulty_only: request.faulty_only, ..Default::default() };
+        let page =
+            Page::from_pb(&mut wrong, "grades", &question, request.page_size, &request.page_token);
+        wrong.done()?;
+        call.asks(if request.faulty_only { "cameras with faults" } else { "all cameras" });
+        let faulty_only = request.faulty_only;
+        let ask = move |_: &ApiParts, seen: &Seen, _: &Reach| {
+            let (index, names) = (&*seen.index, Names(&seen.index));
+            let settings = GradeSettings::default();
+            let mut grades = grade_cameras(index, &seen.learnt.positions, &settings);
+            grades.retain(|grade| !faulty_only || !grade.faults.is_empty());
+            let (grades, next_page_token) = page.slice(&grades);
+            Ok(pb::ListCameraGradesResponse {
+                grades: grades.iter().map(|grade| names.grade(grade)).collect(),
+                next_page_token,
+                coverage: Some(names.coverage()),
+            })
+        };
+        let answer = self.on_index(call, "grade cameras", ask).await?;
+        call.found(answer.grades.len());
+        Ok(answer)
+    }
+
+    async fn approve_tactic(
+        &self,
+        call: &mut Call,
+        request: pb::ApproveTacticRequest,
+    ) -> Result<pb::ApproveTacticResponse, Problem> {
+        const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+        let authority = call.admit(CallKind::Unary, request.authority.as_ref())?;
+        let mut wrong = Violations::default();
+        let now = self.core.parts.clock.now();
+        let tactic = request.tactic();
+        if tactic == pb::PatternTactic::Unspecified {
+            wrong.add("tactic", "is required");
+        }
+        let officer = request.officer.trim();
+        wrong.check_text("officer", officer, 200);
+        if officer.is_empty() {
+            wrong.add("officer", "is required: who may ask");
+        }
+        let until = wrong.require("expire_time", request.expire_time.as_ref());
+        let until = until.and_then(|at| wrong.take("expire_time", timestamp_from_pb(at)));
+        if until.is_some_and(|until| until <= now || until > now.plus(LONGEST)) {
+            wrong.add("expire_time", "use a time within the next 7 days");
+        }
+        wrong.done()?;
+        let until = until.ok_or_else(|| Problem::field("expire_time", "is required"))?;
+        call.asks(format!("{} for {officer} until {until}", tactic.as_str_name()));
+        self.core.releases.release(tactic, officer, &authority, until, now)?;
+        call.found(1);
+        Ok(pb::ApproveTacticResponse {})
+    }
+}
+
+/// The last sighting before a time, and what comes after it.
+fn forecast(
+    parts: &ApiParts,
+    seen: &Seen,
+    reach: &Reach,
+    plate: &PlateText,
+    as_of: Timestamp,
+) -> Result<pb::ForecastVehicleResponse, Problem> {
+    const CAMERAS_TOLD: usize = 20;
+    /// The share of the vehicles that a camera which runs does see.
+    const SEES: f64 = 0.97;
+    let (index, learnt) = (&*seen.index, &seen.learnt);
+    let key = vehicle(index, plate)?;
+    let rows: Vec<_> = index.way(key).iter().take_while(|(at, _)| *at <= as_of).collect();
+    let Some((last, before)) = rows.split_last() else { return Err(never_seen(plate)) };
+    let (at, camera) = *last;
+    let id = |camera| index.camera_id(camera).ok_or_else(|| never_seen(plate));
+    let before = before.last().filter(|(earlier, _)| at.since(*earlier) <= HORIZON);
+    let before = before.map(|(_, camera)| id(*camera)).transpose()?;
+    let last_seen = LastSeen { before, camera: id(camera)?, at };
+    let habit = learnt.forecaster.habit(index, key, last_seen.camera, at);
+    // A camera that does not run now saw nothing of late either: its share stays.
+    let blind: Vec<_> = parts
+        .cameras
+        .list()
+        .into_iter()
+        .filter(|(camera, health)| {
+            camera.enabled && health.status.state != guiji_domain::CameraState::Live
+        })
+        .map(|(camera, _)| camera.id)
+        .collect();
+    let sees = |camera: &guiji_domain::CameraId| if blind.contains(camera) { 0.0 } else { SEES };
+    let drawn = learnt.forecaster.redraw(last_seen, &habit, as_of, sees);
+    let view = reach.view(parts);
+    let mut elsewhere = drawn.elsewhere;
+    let mut next = Vec::new();
+    for outcome in &drawn.next {
+        if next.len() >= CAMERAS_TOLD || !view.sees_camera(&outcome.camera) {
+            elsewhere += outcome.probability;
+            continue;
+        }
+        next.push(pb::NextCamera {
+            camera: camera_name(&outcome.camera),
+            probability: outcome.probability,
+            window_start_time: Some(timestamp_to_pb(outcome.window.first())),
+            window_end_time: Some(timestamp_to_pb(outcome.window.last())),
+            median_time: Some(timestamp_to_pb(outcome.median)),
+            position: learnt.positions.get(&outcome.camera).map(point_to_pb),
+        });
+    }
+    Ok(pb::ForecastVehicleResponse {
+        last_seen: Some(Names(index).point((at, camera))),
+        next,
+        ended: drawn.ended,
+        passed_unseen: drawn.passed_unseen,
+        elsewhere,
+        unseen_for: Some(duration_to_pb(as_of.since(at))),
+        coverage: Some(Names(index).coverage()),
+    })
+}
