@@ -70,6 +70,7 @@ def main(address):
                 cameras=[
                     camera_pb2.Camera(
                         name=f"cameras/{camera}",
+                        site="quickstart",
                         display_name="Quick start",
                         position=geo_pb2.GeoPoint(latitude_deg=29.1, longitude_deg=121.4),
                         stream_address="rtsp://192.0.2.1/none",
