@@ -115,7 +115,11 @@ impl Backup<'_> {
         for folder in ["sightings", "evidence"] {
             make_folder(&self.to.join(below).join(folder), DOING)?;
         }
-        self.database(&dir.join("registry.db"), &below.join("registry.db"))?;
+        for name in ["registry.db", "context.db", "deliveries.db"] {
+            if dir.join(name).is_file() {
+                self.database(&dir.join(name), &below.join(name))?;
+            }
+        }
         let mut days = files_in(&dir.join("sightings"))?;
         days.retain(|path| path.extension().is_some_and(|extension| extension == "db"));
         days.sort_unstable_by(|one, other| other.cmp(one)); // the newest first
@@ -135,7 +139,7 @@ impl Backup<'_> {
                 self.copy(&path, &below.join("evidence").join(name))?;
             }
         }
-        for name in ["registry.key", "gaps"] {
+        for name in ["registry.key", "gaps", "releases.jsonl", "evidence.key", "evidence.pub"] {
             self.copy_if_there(&dir.join(name), &below.join(name))?;
         }
         let held = dir.join("held");

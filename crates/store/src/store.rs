@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use guiji_domain::{
     Alert, AlertLog, Camera, CameraId, CameraRegistry, Correction, CorrectionStore, Coverage,
-    CoverageStore, Digest, Kept, Likely, LikelyQuery, LikelySearch, Receipt, Recorded, RoadGraph,
-    RoadGraphStore, Sighting, SightingId, SightingPage, SightingQuery, SightingStore, SortOrder,
-    StoreError, TimeSpan, Timestamp, WatchEntry, WatchEntryId, Watchlist,
+    CoverageState, CoverageStore, Digest, Kept, Likely, LikelyQuery, LikelySearch, Receipt,
+    Recorded, RoadGraph, RoadGraphStore, Sighting, SightingId, SightingPage, SightingQuery,
+    SightingStore, SortOrder, StoreError, TimeSpan, Timestamp, WatchEntry, WatchEntryId, Watchlist,
 };
 use tracing::warn;
 
@@ -423,7 +423,24 @@ impl CoverageStore for Store {
     }
 
     fn coverage(&self, cameras: &[CameraId], span: TimeSpan) -> Result<Vec<Coverage>, StoreError> {
-        self.shared.context.coverage(cameras, span)
+        let mut intervals = self.shared.context.coverage(cameras, span)?;
+        // What was refused while the disk was full may be of any camera: nobody can say that it saw nothing.
+        for gap in self.gaps() {
+            let gap = TimeSpan::new(gap.from, gap.to)?;
+            if gap.overlaps(span) {
+                intervals.extend(cameras.iter().map(|camera| Coverage {
+                    camera: camera.clone(),
+                    span: gap,
+                    state: CoverageState::Unknown,
+                    cause: "disk full".into(),
+                }));
+            }
+        }
+        intervals.sort_by(|a, b| {
+            let key = |interval: &Coverage| (interval.span.first(), interval.state);
+            a.camera.cmp(&b.camera).then_with(|| key(a).cmp(&key(b)))
+        });
+        Ok(intervals)
     }
 }
 

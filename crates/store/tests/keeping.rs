@@ -207,6 +207,13 @@ fn a_back_up_made_while_running_has_everything_acknowledged_before() {
     let settings = StoreSettings { seal_days: 0, ..settings(&dir) };
     let (store, items) = filled(settings.clone(), 3);
     store.seal_days(at(2 * DAY)).unwrap(); // two days of three
+    let seeing = Coverage {
+        camera: CameraId::new("k1").unwrap(),
+        span: TimeSpan::new(at(0), at(DAY)).unwrap(),
+        state: CoverageState::Seeing,
+        cause: String::new(),
+    };
+    store.keep_coverage(std::slice::from_ref(&seeing)).unwrap();
     place_hold(&dir, &hold(&[], &["k1"], TimeSpan::ALL)).unwrap();
     let to = folder.path().join("backup");
     let (ended, begun) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -240,6 +247,8 @@ fn a_back_up_made_while_running_has_everything_acknowledged_before() {
         }
     }
     assert_eq!(holds(&again.dir).unwrap().len(), 1);
+    let cameras = std::slice::from_ref(&seeing.camera);
+    assert_eq!(restored.coverage(cameras, seeing.span).unwrap(), [seeing.clone()]);
     assert!(restored.check().unwrap().is_sound());
     assert!(restore(&to, &again, at(3 * DAY)).unwrap_err().to_string().contains("not empty"));
 }
@@ -372,6 +381,12 @@ fn a_disk_that_is_really_full_loses_nothing_acknowledged_and_leaves_a_gap() {
     drop(store);
     let store = Store::open(settings).unwrap();
     whole(&store, &acknowledged);
+    let k1 = CameraId::new("k1").unwrap();
+    let span = TimeSpan::new(gap.from, gap.to).unwrap();
+    let told = store.coverage(std::slice::from_ref(&k1), span).unwrap();
+    let unknown =
+        Coverage { camera: k1, span, state: CoverageState::Unknown, cause: "disk full".into() };
+    assert_eq!(told, [unknown], "nobody can say what was not seen then");
     assert_eq!(store.gaps(), [gap]);
     let check = store.check().unwrap();
     assert!(check.is_sound(), "{check:?}");

@@ -48,7 +48,6 @@ impl Importing {
             alerts: store.clone(),
             audit,
             watchlist: store.clone(),
-            likely: store.clone(),
             coverage: store.clone(),
             roads: store.clone(),
             corrections: store.clone(),

@@ -225,7 +225,6 @@ async fn it_listens_to_loopback_only() {
             alerts: scripted.clone(),
             audit: scripted.clone(),
             watchlist: scripted.clone(),
-            likely: context.clone(),
             coverage: context.clone(),
             roads: context.clone(),
             corrections: context,

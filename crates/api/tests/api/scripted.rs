@@ -410,7 +410,6 @@ impl Running {
             alerts: parts.clone(),
             audit: parts.clone(),
             watchlist: parts.clone(),
-            likely: context.clone(),
             coverage: context.clone(),
             roads: context.clone(),
             corrections: context,

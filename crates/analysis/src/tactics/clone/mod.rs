@@ -147,7 +147,7 @@ impl CloneSettings {
             entry(
                 "further misreads that give the same text",
                 self.misread_same,
-                "assumed: 1 of 10: seven characters with one or two lookalikes each",
+                "chosen on simulated counties: a plate has some ten lookalike texts",
             ),
             entry("share of early trips", self.early_share, "convention: the 5 % quantile"),
             entry(
