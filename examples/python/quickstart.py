@@ -102,11 +102,13 @@ def main(address):
         )
         next(alerts)
 
-        # 3. Import two sightings. A name begins with the time; the rest is the importer's own, so that the same
+        # 3. Import two sightings, of which the second is of this moment: an entry rings for what is captured after it
+        # was made. A name begins with the time; the rest is the importer's own, so that the same
         # sighting given twice is taken once.
         sightings = []
-        for minutes in (9, 4):
-            time = stamp(now - datetime.timedelta(minutes=minutes))
+        for minutes in (9, 0):
+            seen = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(minutes=minutes)
+            time = stamp(seen)
             own = uuid.uuid4().int >> 64
             sightings.append(
                 sighting_pb2.Sighting(
