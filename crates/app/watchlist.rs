@@ -145,7 +145,7 @@ fn show(json: bool, entry: &pb::WatchlistEntry) -> Result<()> {
 }
 
 fn show_rings(answer: &pb::DryRunWatchlistEntryResponse) -> Result<()> {
-    let since = answer.examined_since.as_ref().map(pb_time).unwrap_or_default();
+    let since = answer.examined_start_time.as_ref().map(pb_time).unwrap_or_default();
     line(format!(
         "would have rung {} times since {since}, about {:.0} of them truly ({} sightings looked at)",
         answer.ring_count, answer.expected_true_count, answer.examined_count

@@ -343,16 +343,16 @@ mod tests {
         };
         let mut unapproved = described("unapproved", white_car, 0.3);
         unapproved.approval = None;
-        let mut plate = plate_entry("plate and looks", "浙J12345");
+        let mut plate = plate_entry("plate-and-looks", "浙J12345");
         plate.vehicle = VehicleDescription { class: Some(VehicleClass::Bus), ..Default::default() };
         plate.approval = None;
-        let mut at_night = described("at night", white_car, 0.3);
+        let mut at_night = described("at-night", white_car, 0.3);
         // The sighting is at eight in the morning in China.
         at_night.hours = Some(DailyHours::new(20 * 60, 6 * 60).unwrap());
         let red = VehicleDescription { colour: Some(VehicleColour::Red), ..white_car };
         let matcher = WatchMatcher::new(vec![
-            described("white car", white_car, 0.3),
-            described("red car", red, 0.3),
+            described("white-car", white_car, 0.3),
+            described("red-car", red, 0.3),
             unapproved,
             plate,
             at_night,
@@ -363,7 +363,7 @@ mod tests {
         };
         let white = looks(Some((VehicleClass::Car, 0.8)), Some((VehicleColour::White, 0.6)));
         let matches = matcher.matches(&white, NOW);
-        assert_eq!(ids(&matches), ["white car"]);
+        assert_eq!(ids(&matches), ["white-car"]);
         assert!((matches[0].probability - 0.48).abs() < 1e-6);
         let raised = alerts(&white, &matches, &[], NOW);
         assert_eq!((raised.len(), raised[0].read.clone()), (1, None), "no plate is needed");
@@ -372,10 +372,10 @@ mod tests {
         // A plate that was read rings whatever was not seen of the body, and not against what was.
         let read = read("浙J12345", SightingStage::Final);
         let body = |class| Sighting { vehicle: Vehicle { class, colour: None }, ..read.clone() };
-        assert_eq!(ids(&matcher.matches(&body(None), NOW)), ["plate and looks"]);
+        assert_eq!(ids(&matcher.matches(&body(None), NOW)), ["plate-and-looks"]);
         assert_eq!(
             ids(&matcher.matches(&body(Some((VehicleClass::Bus, 0.9))), NOW)),
-            ["plate and looks"]
+            ["plate-and-looks"]
         );
         assert!(matcher.matches(&body(Some((VehicleClass::Car, 0.9))), NOW).is_empty());
     }

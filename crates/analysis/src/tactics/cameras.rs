@@ -10,8 +10,7 @@
 //!   the road's least time plus *j*'s clock error less *i*'s. The road takes as long in the other direction and for every
 //!   pair of cameras of the same two sites; so the errors come apart from the roads. They are found by turns: each
 //!   road's time as the median over its pairs, each camera's error as the median over its neighbours, until nothing
-//!   moves. The error of the estimate is that of a median, 1.253 · 1.483 · MAD / √n. Each pair counts by its trips and
-//!   the shortness of its road. Right clocks are the majority: the
+//!   moves. The error of the estimate is that of a median, 1.253 · 1.483 · MAD / √n. Right clocks are the majority: the
 //!   median over all cameras is taken as true time.
 //! * **Silence**: a full hour without a passage in which the camera's own mean of that hour of the day promises at least
 //!   [`SILENT_EXPECTED`]: by chance once in e⁸ = 3000 such hours.
@@ -128,13 +127,13 @@ pub enum Cause {
 }
 
 /// The quickest of the trips, whose time is compared: driving times begin sharply and end in stops.
-const QUICK_SHARE: f64 = 0.1;
+const QUICK_SHARE: f64 = 0.15;
 /// Trips of a pair of cameras that suffice, and that are looked at.
 const TRIPS: std::ops::RangeInclusive<usize> = 12..=200;
 /// Longest trip between neighbours.
-const NEIGHBOURS_APART: Duration = Duration::from_secs(400);
+const NEIGHBOURS_APART: Duration = Duration::from_secs(600);
 /// Fewest neighbours that a clock is judged by.
-const NEIGHBOURS_MIN: usize = 4;
+const NEIGHBOURS_MIN: usize = 3;
 /// Passages to be expected in an hour for its silence to tell.
 pub const SILENT_EXPECTED: f64 = 8.0;
 /// Turns of the alternation; it settles within a dozen.
@@ -286,8 +285,6 @@ struct Link {
     to: usize,
     road: (usize, usize),
     quick_s: f64,
-    /// Reciprocal of the sampling error of that: the longer the road and the fewer the trips, the less it counts.
-    weight: f64,
 }
 
 /// How far each camera's clock is off.
@@ -300,18 +297,15 @@ pub fn clock_offsets(
     let mut offsets = vec![0.0; count];
     let mut roads: BTreeMap<(usize, usize), f64> = BTreeMap::new();
     for _ in 0..TURNS {
-        let mut of_road: BTreeMap<_, Vec<(f64, f64)>> = BTreeMap::new();
+        let mut of_road: BTreeMap<_, Vec<f64>> = BTreeMap::new();
         for link in &links {
             let least = link.quick_s + offsets[link.from] - offsets[link.to];
-            of_road.entry(link.road).or_default().push((least, link.weight));
+            of_road.entry(link.road).or_default().push(least);
         }
-        roads = of_road
-            .into_iter()
-            .filter_map(|(r, mut s)| Some((r, weighted_median(&mut s)?)))
-            .collect();
+        roads = of_road.into_iter().filter_map(|(r, mut s)| Some((r, median(&mut s)?))).collect();
         let mut next: Vec<_> = residuals(&links, &roads, &offsets, count)
             .into_iter()
-            .map(|mut says| weighted_median(&mut says).unwrap_or(0.0))
+            .map(|mut says| median(&mut says).unwrap_or(0.0))
             .collect();
         let truth = median(&mut next.clone()).unwrap_or(0.0);
         // Half a step: both ends of a link move at once.
@@ -328,28 +322,26 @@ pub fn clock_offsets(
             if neighbours < NEIGHBOURS_MIN {
                 return None;
             }
-            let (sum, squares) =
-                says.iter().fold((0.0, 0.0), |(sum, squares), (_, w)| (sum + w, squares + w * w));
-            says.iter_mut().for_each(|(says, _)| *says = (*says - offset).abs());
-            let deviation = 1.483 * weighted_median(&mut says)?;
-            let error_s = (1.253 * deviation * squares.sqrt() / sum).max(0.05);
+            says.iter_mut().for_each(|s| *s = (*s - offset).abs());
+            let deviation = 1.483 * median(&mut says)?;
+            let error_s = (1.253 * deviation / (neighbours as f64).sqrt()).max(0.05);
             Some(ClockOffset { offset_s: *offset, error_s, neighbours })
         })
         .collect()
 }
 
-/// For each camera, what each of its links says of its clock, the others' being right, and the link's weight.
+/// For each camera, what each of its links says of its clock, the others' being right.
 fn residuals(
     links: &[Link],
     roads: &BTreeMap<(usize, usize), f64>,
     offsets: &[f64],
     count: usize,
-) -> Vec<Vec<(f64, f64)>> {
+) -> Vec<Vec<f64>> {
     let mut says = vec![Vec::new(); count];
     for link in links {
         let Some(least) = roads.get(&link.road) else { continue };
-        says[link.to].push((link.quick_s - least + offsets[link.from], link.weight));
-        says[link.from].push((least - link.quick_s + offsets[link.to], link.weight));
+        says[link.to].push(link.quick_s - least + offsets[link.from]);
+        says[link.from].push(least - link.quick_s + offsets[link.to]);
     }
     says
 }
@@ -392,27 +384,11 @@ fn links(index: &PassageIndex, sites: &[usize]) -> Vec<Link> {
             let quick = times[(QUICK_SHARE * times.len() as f64) as usize];
             let (from, to) = (from as usize, to as usize);
             let (a, b) = (sites[from], sites[to]);
-            let quick_s = f64::from(quick);
-            let weight = (times.len() as f64).sqrt() / quick_s.max(5.0);
-            Link { from, to, road: (a.min(b), a.max(b)), quick_s, weight }
+            Link { from, to, road: (a.min(b), a.max(b)), quick_s: f64::from(quick) }
         })
         .collect();
     links.sort_by_key(|link| (link.from, link.to));
     links
-}
-
-/// The number below which half of the weight lies.
-fn weighted_median(numbers: &mut [(f64, f64)]) -> Option<f64> {
-    numbers.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let half = numbers.iter().map(|(_, weight)| weight).sum::<f64>() / 2.0;
-    let mut below = 0.0;
-    numbers
-        .iter()
-        .find(|(_, weight)| {
-            below += weight;
-            below >= half
-        })
-        .map(|(number, _)| *number)
 }
 
 fn median(numbers: &mut [f64]) -> Option<f64> {

@@ -396,6 +396,178 @@ fn cases() -> Vec<Case> {
             "at most 200",
         ),
         case(
+            "WatchlistService/ApproveWatchlistEntry",
+            pb::ApproveWatchlistEntryRequest { authority: authority(), name: "w1".into() },
+            "name",
+            "watchlistEntries/ID",
+        ),
+        case(
+            "WatchlistService/ImportWatchlistEntries",
+            pb::ImportWatchlistEntriesRequest {
+                authority: authority(),
+                watchlist_entries: vec![pb::WatchlistEntry::default(); 1001],
+                validate_only: true,
+            },
+            "watchlist_entries",
+            "at most 1000",
+        ),
+        case(
+            "WatchlistService/DryRunWatchlistEntry",
+            pb::DryRunWatchlistEntryRequest {
+                authority: authority(),
+                watchlist_entry: Some(pb::WatchlistEntry::default()),
+                start_time: time(9),
+            },
+            "start_time",
+            "90 days",
+        ),
+        case(
+            "CorrectionService/CorrectSighting",
+            pb::CorrectSightingRequest {
+                authority: authority(),
+                name: "1".into(),
+                plate: "浙J12345".into(),
+                reason: "seen".into(),
+            },
+            "name",
+            "sightings/ID",
+        ),
+        case(
+            "LikelyService/SearchLikely",
+            pb::SearchLikelyRequest {
+                authority: authority(),
+                filter: Some(pb::SightingFilter {
+                    plate_pattern: "浙JI2345".into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            },
+            "filter.plate_pattern",
+            "digit 1",
+        ),
+        case(
+            "TacticsService/FindConvoys",
+            pb::FindConvoysRequest {
+                authority: authority(),
+                plate: "浙J12".into(),
+                ..Default::default()
+            },
+            "plate",
+            "6 to 9",
+        ),
+        case(
+            "TacticsService/FindCollisions",
+            pb::FindCollisionsRequest {
+                authority: authority(),
+                areas: vec![pb::CollisionArea::default(); 9],
+                ..Default::default()
+            },
+            "areas",
+            "8",
+        ),
+        case(
+            "TacticsService/ListFirstEntries",
+            pb::ListFirstEntriesRequest {
+                authority: authority(),
+                start_time: time(9),
+                end_time: time(3),
+                ..Default::default()
+            },
+            "end_time",
+            "",
+        ),
+        case(
+            "TacticsService/ListNightActive",
+            pb::ListNightActiveRequest {
+                authority: authority(),
+                start_time: time(9),
+                end_time: time(3),
+                ..Default::default()
+            },
+            "end_time",
+            "",
+        ),
+        case(
+            "TacticsService/ListFrequent",
+            pb::ListFrequentRequest {
+                authority: authority(),
+                start_time: time(9),
+                end_time: time(3),
+                ..Default::default()
+            },
+            "end_time",
+            "",
+        ),
+        case(
+            "TacticsService/ListStops",
+            pb::ListStopsRequest {
+                authority: authority(),
+                plate: "浙J12".into(),
+                ..Default::default()
+            },
+            "plate",
+            "6 to 9",
+        ),
+        case(
+            "TacticsService/GetVehicleCard",
+            pb::GetVehicleCardRequest {
+                authority: authority(),
+                plate: "浙J12".into(),
+                ..Default::default()
+            },
+            "plate",
+            "6 to 9",
+        ),
+        case(
+            "TacticsService/MeasureSectionSpeed",
+            pb::MeasureSectionSpeedRequest {
+                authority: authority(),
+                from_sighting: "1".into(),
+                to_sighting: "2".into(),
+                length_m: 1000.0,
+                ..Default::default()
+            },
+            "from_sighting",
+            "sightings/ID",
+        ),
+        case(
+            "TacticsService/JudgeClone",
+            pb::JudgeCloneRequest {
+                authority: authority(),
+                plate: "浙J12".into(),
+                ..Default::default()
+            },
+            "plate",
+            "6 to 9",
+        ),
+        case(
+            "TacticsService/ListClones",
+            pb::ListClonesRequest {
+                authority: authority(),
+                start_time: time(9),
+                end_time: time(3),
+                ..Default::default()
+            },
+            "end_time",
+            "",
+        ),
+        case(
+            "TacticsService/ForecastVehicle",
+            pb::ForecastVehicleRequest {
+                authority: authority(),
+                plate: "浙J12".into(),
+                as_of_time: None,
+            },
+            "plate",
+            "6 to 9",
+        ),
+        case(
+            "TacticsService/ApproveTactic",
+            pb::ApproveTacticRequest { authority: authority(), ..Default::default() },
+            "officer",
+            "",
+        ),
+        case(
             "ReleaseService/RevokeRelease",
             pb::RevokeReleaseRequest { authority: authority(), name: "1".into() },
             "name",
@@ -407,10 +579,14 @@ fn cases() -> Vec<Case> {
 
 /// Calls that take nothing that could be wrong but their authority, which is tested for all, and those whose stream of
 /// requests is tested with the imports.
-const NOTHING_TO_GET_WRONG: [&str; 3] = [
+const NOTHING_TO_GET_WRONG: &[&str] = &[
     "WatchlistService/ListWatchlistEntries",
     "ReleaseService/ListReleases",
     "ImportService/ImportSightings",
+    "ImportService/ImportCoverage",
+    "ImportService/ImportRoadGraph",
+    "TacticsService/ListCameraGrades",
+    "TacticsService/WatchClones",
 ];
 
 #[tokio::test]

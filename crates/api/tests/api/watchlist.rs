@@ -138,11 +138,16 @@ async fn many_entries_are_entered_once_and_the_wrong_ones_named() {
 async fn a_dry_run_counts_what_would_have_rung_and_enters_nothing() {
     let server = Running::start().await;
     server.register([camera("k1", 28.0, 121.0), camera("k2", 28.0, 121.0)]);
+    let past = |camera: &str, plate: &str, secs: u64| {
+        let mut seen = sighting(camera, plate, secs);
+        seen.captured.at = now().minus(Duration::from_secs(3600 - secs));
+        seen
+    };
     server.parts.sightings.lock().unwrap().extend([
-        sighting("k1", "浙J12345", 1),
-        sighting("k1", "浙J12345", 2),
-        sighting("k2", "浙J12345", 3),
-        sighting("k1", "浙J99999", 4),
+        past("k1", "浙J12345", 1),
+        past("k1", "浙J12345", 2),
+        past("k2", "浙J12345", 3),
+        past("k1", "浙J99999", 4),
     ]);
     let client = server.client().await;
     let since = timestamp_to_pb(now().minus(Duration::from_secs(86_400)));

@@ -97,7 +97,7 @@ fn run(
     let mut rings = Rings {
         matcher: WatchMatcher::new(vec![hypothetical]),
         answer: pb::DryRunWatchlistEntryResponse {
-            examined_since: Some(timestamp_to_pb(span.first())),
+            examined_start_time: Some(timestamp_to_pb(span.first())),
             ..Default::default()
         },
     };
@@ -132,7 +132,7 @@ impl Rings {
             };
             if self.answer.examined_count as usize >= EXAMINED_MAX {
                 self.answer.truncated = true;
-                self.answer.examined_since = Some(timestamp_to_pb(last.captured.at));
+                self.answer.examined_start_time = Some(timestamp_to_pb(last.captured.at));
                 return Ok(());
             }
             query.after = Some((last.captured.at, last.id));
