@@ -91,7 +91,8 @@ pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String
 /// How the receivers of alerts are doing; `end` is the end of the alert log.
 pub(crate) fn render_receivers(end: u64, receivers: &[ReceiverHealth]) -> String {
     let mut page = Page::default();
-    let figures: [(&str, &str, &str, fn(&ReceiverHealth, u64) -> u64); 5] = [
+    type Figure = (&'static str, &'static str, &'static str, fn(&ReceiverHealth, u64) -> u64);
+    let figures: [Figure; 5] = [
         ("guiji_receiver_delivered_total", "counter", "Alerts taken.", |r, _| r.delivered),
         ("guiji_receiver_failures_total", "counter", "Failed tries.", |r, _| r.failed),
         ("guiji_receiver_refused", "gauge", "Refused alerts, tried again.", |r, _| r.aside as u64),

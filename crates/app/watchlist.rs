@@ -258,8 +258,11 @@ impl Row {
     }
 }
 
-/// The entries of a CSV text with their line numbers, and what is wrong with the others.
-fn parse(text: &[u8]) -> Result<(Vec<(u64, pb::WatchlistEntry)>, Vec<String>)> {
+/// An entry and the line of the file that it stands in.
+type Numbered = (u64, pb::WatchlistEntry);
+
+/// The entries of a CSV text, and what is wrong with the others.
+fn parse(text: &[u8]) -> Result<(Vec<Numbered>, Vec<String>)> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text);
     let columns = reader.headers().context("line 1: cannot be read as CSV")?.clone();
     for required in ["id", "reason"] {

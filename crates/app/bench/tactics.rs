@@ -86,9 +86,9 @@ struct Quality {
 }
 
 impl Quality {
-    fn of<T: Ord>(found: &HashSet<T>, truth: &HashSet<T>) -> Self
+    fn of<T>(found: &HashSet<T>, truth: &HashSet<T>) -> Self
     where
-        T: std::hash::Hash,
+        T: Ord + std::hash::Hash,
     {
         let right = found.intersection(truth).count();
         let share = |n: usize, of: usize| if of == 0 { 0.0 } else { n as f64 / of as f64 };

@@ -312,7 +312,7 @@ impl Courier {
 
     fn set_aside(&mut self, cursor: u64) {
         let refusals = self.refused.get(&cursor).map_or(1, |(_, refusals)| refusals + 1);
-        let wait = self.settings.aside.wait(refusals, self.luck.next());
+        let wait = self.settings.aside.wait(refusals, self.luck.draw());
         self.refused.insert(cursor, (Instant::now() + wait, refusals));
     }
 
@@ -365,7 +365,7 @@ impl Courier {
     }
 
     fn pause(&mut self, asked: Option<Duration>) {
-        let wait = self.settings.retry.wait(self.failures.max(1), self.luck.next());
+        let wait = self.settings.retry.wait(self.failures.max(1), self.luck.draw());
         self.bell.pause(asked.unwrap_or_default().max(wait));
     }
 

@@ -63,7 +63,7 @@ impl Broker {
     fn listen(&self) -> Arc<Mutex<Vec<(String, String)>>> {
         let heard: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
         let (heard_there, port) = (heard.clone(), self.port);
-        let (ready, subscribed) = std::sync::mpsc::channel();
+        let (ready, subscribed) = std::sync::mpsc::sync_channel(100);
         thread::spawn(move || {
             loop {
                 let (client, mut connection) =

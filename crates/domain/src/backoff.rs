@@ -34,7 +34,7 @@ impl Luck {
     }
 
     /// From 0 up to 1.
-    pub fn next(&mut self) -> f64 {
+    pub fn draw(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -60,7 +60,7 @@ mod tests {
     proptest! {
         #[test]
         fn stays_within_half_of_the_cap(failures: u32, seed: u64) {
-            let luck = Luck::seeded("k1", seed).next();
+            let luck = Luck::seeded("k1", seed).draw();
             prop_assert!((0.0..1.0).contains(&luck));
             let wait = BACK_OFF.wait(failures, luck);
             prop_assert!(wait >= BACK_OFF.first / 2 && wait <= BACK_OFF.cap);

@@ -40,7 +40,7 @@ pub(crate) fn supervise(line: &Arc<Line>) {
         } else {
             line.settings.retry
         };
-        let wait = back_off.wait(failures, luck.next());
+        let wait = back_off.wait(failures, luck.draw());
         reporter.failed(failure, wait, failures);
         if !rest(line, wait) {
             return;

@@ -37,7 +37,7 @@ fn hold(plates: &[&str], cameras: &[&str], span: TimeSpan) -> LegalHold {
     LegalHold {
         case_number: "2026-0417".into(),
         plates: plates.iter().map(|plate| PlatePattern::parse(plate).unwrap()).collect(),
-        cameras: cameras.iter().map(|camera| CameraId::new(*camera).unwrap()).collect(),
+        cameras: cameras.iter().map(|camera| CameraId::new(camera).unwrap()).collect(),
         span,
         placed: at(0),
     }
@@ -248,7 +248,7 @@ fn a_back_up_made_while_running_has_everything_acknowledged_before() {
     }
     assert_eq!(holds(&again.dir).unwrap().len(), 1);
     let cameras = std::slice::from_ref(&seeing.camera);
-    assert_eq!(restored.coverage(cameras, seeing.span).unwrap(), [seeing.clone()]);
+    assert_eq!(restored.coverage(cameras, seeing.span).unwrap(), std::slice::from_ref(&seeing));
     assert!(restored.check().unwrap().is_sound());
     assert!(restore(&to, &again, at(3 * DAY)).unwrap_err().to_string().contains("not empty"));
 }

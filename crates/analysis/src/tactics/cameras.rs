@@ -6,7 +6,7 @@
 //!   no car bears what was read. Their share among a camera's reads estimates its error; strangers who pass one camera
 //!   only are among them, so it is an estimate from above. *Agreement* is the share of the reads whose plate was read by
 //!   another camera within the reach.
-//! * **Clocks**: of camera *i* and *j*, the time that the quickest [`QUICK_SHARE`] of the trips from *i* to *j* take is
+//! * **Clocks**: of camera *i* and *j*, the time that the quickest 15 % of the trips from *i* to *j* take is
 //!   the road's least time plus *j*'s clock error less *i*'s. The road takes as long in the other direction and for every
 //!   pair of cameras of the same two sites; so the errors come apart from the roads. They are found by turns: each
 //!   road's time as the median over its pairs, each camera's error as the median over its neighbours, until nothing

@@ -169,12 +169,13 @@ async fn patterns_over_many_vehicles_need_a_second_person() {
     assert!(supervisor.list_night_active(night()).await.is_err());
     release(&supervisor, "wang").await.unwrap();
     analyst.list_night_active(night()).await.unwrap();
-    let audit = guarded.server.parts.audit.lock().unwrap();
-    let last = audit.last().unwrap();
-    assert_eq!(last.method, "TacticsService/ListNightActive");
-    assert!(last.question.ends_with("released by li"), "{}", last.question);
+    {
+        let audit = guarded.server.parts.audit.lock().unwrap();
+        let last = audit.last().unwrap();
+        assert_eq!(last.method, "TacticsService/ListNightActive");
+        assert!(last.question.ends_with("released by li"), "{}", last.question);
+    }
     // Another tactic is another release.
-    drop(audit);
     let frequent = pb::ListFrequentRequest { times_min: 2, ..Default::default() };
     assert!(analyst.list_frequent(frequent).await.is_err());
 }

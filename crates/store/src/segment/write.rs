@@ -164,7 +164,7 @@ impl SegmentWriter {
             cameras,
             plates: dictionary.len() as u32,
             plated_rows: count(&plate_ends),
-            details: details,
+            details,
             columns,
         };
         let start = out.end;
