@@ -280,7 +280,8 @@ fn parse(text: &[u8]) -> Result<(Vec<Numbered>, Vec<String>)> {
             Ok(false) => return Ok((entries, wrong)),
             Ok(true) => {
                 let line = record.position().map_or(0, csv::Position::line);
-                let row = record.deserialize(Some(&columns)).map_err(explain);
+                let row = record.deserialize(Some(&columns));
+                let row = row.map_err(|error| explain(error, &columns));
                 match row.and_then(Row::entry) {
                     Ok(entry) => entries.push((line, entry)),
                     Err(error) => wrong.push(format!("line {line}: {error}")),
@@ -288,16 +289,19 @@ fn parse(text: &[u8]) -> Result<(Vec<Numbered>, Vec<String>)> {
             }
             Err(error) => {
                 let line = error.position().map_or(0, csv::Position::line);
-                wrong.push(format!("line {line}: {}", explain(error)));
+                wrong.push(format!("line {line}: {}", explain(error, &columns)));
             }
         }
     }
 }
 
 /// What csv says, without its own way of naming places.
-fn explain(error: csv::Error) -> anyhow::Error {
+fn explain(error: csv::Error, columns: &csv::StringRecord) -> anyhow::Error {
     match error.kind() {
-        csv::ErrorKind::Deserialize { err, .. } => anyhow!("{err}"),
+        csv::ErrorKind::Deserialize { err, .. } => {
+            let column = err.field().and_then(|field| columns.get(usize::try_from(field).ok()?));
+            anyhow!("{}: {}", column.unwrap_or("a field"), err.kind())
+        }
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
             anyhow!("has {len} fields, the first line names {expected_len}")
         }
