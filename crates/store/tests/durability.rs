@@ -72,7 +72,7 @@ fn append_and_seal(folder: &Path) {
 const TAKEN_IN: u64 = 40;
 
 fn taken_in(n: u64) -> Sighting {
-    let started = at(-10 * 86_400 + (n % 5) as i64 * 86_400 + n as i64 / 10);
+    let started = at(-10 * 86_400 + (n % 2) as i64 * 86_400 + n as i64 / 10);
     sighting("k9", n, started, plate("苏E5K888"))
 }
 
@@ -251,10 +251,12 @@ fn assert_kept(folder: &Path, acknowledged: &Acknowledged) {
 }
 
 /// Kills at random, as many times as asked for: a new store after each fifty, since everything in it is looked at
-/// after each kill. The task, and what must have happened in each store beside batches.
+/// after each kill. The task, and what must have happened in one of them beside batches: on a busy machine the child may
+/// be killed too early for it fifty times.
 fn kill_again_and_again(task: &str, happened: impl Fn(&Path, &Acknowledged) -> bool) {
     const IN_ONE_STORE: usize = 50;
     let mut left = rounds(20);
+    let mut has_happened = false;
     while left > 0 {
         let folder = tempfile::tempdir().unwrap();
         let mut acknowledged = Acknowledged::default();
@@ -267,8 +269,9 @@ fn kill_again_and_again(task: &str, happened: impl Fn(&Path, &Acknowledged) -> b
             assert_kept(folder.path(), &acknowledged);
         }
         assert!(acknowledged.batches.len() >= 10, "{}", acknowledged.batches.len());
-        assert!(happened(folder.path(), &acknowledged));
+        has_happened |= happened(folder.path(), &acknowledged);
     }
+    assert!(has_happened);
 }
 
 #[test]
