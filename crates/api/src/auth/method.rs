@@ -2,55 +2,6 @@ use super::Role::{self, Admin, Analyst, Integrator, Patrol, Supervisor};
 use super::{Caller, Scope};
 use crate::error::Problem;
 
-/// A call of the contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Method {
-    ListCameras,
-    GetCamera,
-    CreateCamera,
-    DeleteCamera,
-    ImportSightings,
-    ImportCameras,
-    ImportCoverage,
-    ImportRoadGraph,
-    SearchSightings,
-    StreamSightings,
-    WatchSightings,
-    GetSighting,
-    GetEvidence,
-    GetTrajectory,
-    SearchLikely,
-    CorrectSighting,
-    ListWatchlistEntries,
-    GetWatchlistEntry,
-    CreateWatchlistEntry,
-    DeleteWatchlistEntry,
-    ApproveWatchlistEntry,
-    ImportWatchlistEntries,
-    DryRunWatchlistEntry,
-    ListAlerts,
-    StreamAlerts,
-    ExportEvidence,
-    ListOddPatterns,
-    GrantRelease,
-    ListReleases,
-    RevokeRelease,
-    FindConvoys,
-    FindCollisions,
-    ListFirstEntries,
-    ListNightActive,
-    ListFrequent,
-    ListStops,
-    GetVehicleCard,
-    MeasureSectionSpeed,
-    JudgeClone,
-    ListClones,
-    WatchClones,
-    ForecastVehicle,
-    ListCameraGrades,
-    ApproveTactic,
-}
-
 /// Whether a call changes what the server keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
@@ -65,62 +16,81 @@ struct Rule {
     roles: &'static [Role],
 }
 
-impl Method {
-    /// The one table: each call's name, what it does, and who may make it.
-    #[rustfmt::skip]
-    const fn rule(self) -> Rule {
-        use Effect::{Changes, Reads};
-        const fn rule(name: &'static str, effect: Effect, roles: &'static [Role]) -> Rule {
-            Rule { name, effect, roles }
+/// Makes the calls of the contract out of the one table: a line has the call's name, its service, what it does, and
+/// who may make it.
+macro_rules! methods {
+    ($($method:ident: $service:ident $effect:ident [$($role:ident)+];)+) => {
+        /// A call of the contract.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Method {
+            $($method),+
         }
-        match self {
-            Self::ListCameras => rule("CameraService/ListCameras", Reads, &[Analyst, Patrol, Integrator, Supervisor, Admin]),
-            Self::GetCamera => rule("CameraService/GetCamera", Reads, &[Analyst, Patrol, Integrator, Supervisor, Admin]),
-            Self::CreateCamera => rule("CameraService/CreateCamera", Changes, &[Admin]),
-            Self::DeleteCamera => rule("CameraService/DeleteCamera", Changes, &[Admin]),
-            Self::ImportSightings => rule("ImportService/ImportSightings", Changes, &[Integrator]),
-            Self::ImportCameras => rule("ImportService/ImportCameras", Changes, &[Integrator, Admin]),
-            Self::ImportCoverage => rule("ImportService/ImportCoverage", Changes, &[Integrator, Admin]),
-            Self::ImportRoadGraph => rule("ImportService/ImportRoadGraph", Changes, &[Integrator, Admin]),
-            Self::SearchSightings => rule("SightingService/SearchSightings", Reads, &[Analyst, Supervisor]),
-            Self::StreamSightings => rule("SightingService/StreamSightings", Reads, &[Analyst, Supervisor]),
-            Self::WatchSightings => rule("SightingService/WatchSightings", Reads, &[Analyst, Supervisor]),
-            Self::GetSighting => rule("SightingService/GetSighting", Reads, &[Analyst, Patrol, Supervisor]),
-            Self::GetEvidence => rule("SightingService/GetEvidence", Reads, &[Analyst, Patrol, Supervisor]),
-            Self::GetTrajectory => rule("TrajectoryService/GetTrajectory", Reads, &[Analyst, Supervisor]),
-            Self::SearchLikely => rule("LikelyService/SearchLikely", Reads, &[Analyst, Supervisor]),
-            Self::CorrectSighting => rule("CorrectionService/CorrectSighting", Changes, &[Analyst, Supervisor]),
-            Self::ListWatchlistEntries => rule("WatchlistService/ListWatchlistEntries", Reads, &[Analyst, Supervisor]),
-            Self::GetWatchlistEntry => rule("WatchlistService/GetWatchlistEntry", Reads, &[Analyst, Patrol, Supervisor]),
-            Self::CreateWatchlistEntry => rule("WatchlistService/CreateWatchlistEntry", Changes, &[Analyst, Supervisor]),
-            Self::DeleteWatchlistEntry => rule("WatchlistService/DeleteWatchlistEntry", Changes, &[Analyst, Supervisor]),
-            Self::ApproveWatchlistEntry => rule("WatchlistService/ApproveWatchlistEntry", Changes, &[Supervisor]),
-            Self::ImportWatchlistEntries => rule("WatchlistService/ImportWatchlistEntries", Changes, &[Analyst, Supervisor]),
-            Self::DryRunWatchlistEntry => rule("WatchlistService/DryRunWatchlistEntry", Reads, &[Analyst, Supervisor]),
-            Self::ListAlerts => rule("AlertService/ListAlerts", Reads, &[Analyst, Patrol, Integrator, Supervisor]),
-            Self::StreamAlerts => rule("AlertService/StreamAlerts", Reads, &[Analyst, Patrol, Integrator, Supervisor]),
-            Self::ExportEvidence => rule("EvidenceService/ExportEvidence", Reads, &[Analyst, Supervisor]),
-            Self::ListOddPatterns => rule("AuditService/ListOddPatterns", Reads, &[Supervisor]),
-            Self::GrantRelease => rule("ReleaseService/GrantRelease", Changes, &[Supervisor]),
-            Self::ListReleases => rule("ReleaseService/ListReleases", Reads, &[Supervisor]),
-            Self::RevokeRelease => rule("ReleaseService/RevokeRelease", Changes, &[Supervisor]),
-            Self::FindConvoys => rule("TacticsService/FindConvoys", Reads, &[Analyst, Supervisor]),
-            Self::FindCollisions => rule("TacticsService/FindCollisions", Reads, &[Analyst, Supervisor]),
-            Self::ListFirstEntries => rule("TacticsService/ListFirstEntries", Reads, &[Analyst, Supervisor]),
-            Self::ListNightActive => rule("TacticsService/ListNightActive", Reads, &[Analyst, Supervisor]),
-            Self::ListFrequent => rule("TacticsService/ListFrequent", Reads, &[Analyst, Supervisor]),
-            Self::ListStops => rule("TacticsService/ListStops", Reads, &[Analyst, Supervisor]),
-            Self::GetVehicleCard => rule("TacticsService/GetVehicleCard", Reads, &[Analyst, Supervisor]),
-            Self::MeasureSectionSpeed => rule("TacticsService/MeasureSectionSpeed", Reads, &[Analyst, Supervisor]),
-            Self::JudgeClone => rule("TacticsService/JudgeClone", Reads, &[Analyst, Supervisor]),
-            Self::ListClones => rule("TacticsService/ListClones", Reads, &[Analyst, Supervisor]),
-            Self::WatchClones => rule("TacticsService/WatchClones", Reads, &[Analyst, Supervisor]),
-            Self::ForecastVehicle => rule("TacticsService/ForecastVehicle", Reads, &[Analyst, Patrol, Supervisor]),
-            Self::ListCameraGrades => rule("TacticsService/ListCameraGrades", Reads, &[Analyst, Supervisor, Admin]),
-            Self::ApproveTactic => rule("TacticsService/ApproveTactic", Changes, &[Supervisor]),
-        }
-    }
 
+        impl Method {
+            #[cfg(test)]
+            const ALL: &[Self] = &[$(Self::$method),+];
+
+            const fn rule(self) -> Rule {
+                match self {
+                    $(Self::$method => Rule {
+                        name: concat!(stringify!($service), "/", stringify!($method)),
+                        effect: Effect::$effect,
+                        roles: &[$($role),+],
+                    },)+
+                }
+            }
+        }
+    };
+}
+
+methods! {
+    ListCameras: CameraService Reads [Analyst Patrol Integrator Supervisor Admin];
+    GetCamera: CameraService Reads [Analyst Patrol Integrator Supervisor Admin];
+    CreateCamera: CameraService Changes [Admin];
+    DeleteCamera: CameraService Changes [Admin];
+    ImportSightings: ImportService Changes [Integrator];
+    ImportCameras: ImportService Changes [Integrator Admin];
+    ImportCoverage: ImportService Changes [Integrator Admin];
+    ImportRoadGraph: ImportService Changes [Integrator Admin];
+    SearchSightings: SightingService Reads [Analyst Supervisor];
+    StreamSightings: SightingService Reads [Analyst Supervisor];
+    WatchSightings: SightingService Reads [Analyst Supervisor];
+    GetSighting: SightingService Reads [Analyst Patrol Supervisor];
+    GetEvidence: SightingService Reads [Analyst Patrol Supervisor];
+    GetTrajectory: TrajectoryService Reads [Analyst Supervisor];
+    SearchLikely: LikelyService Reads [Analyst Supervisor];
+    CorrectSighting: CorrectionService Changes [Analyst Supervisor];
+    ListWatchlistEntries: WatchlistService Reads [Analyst Supervisor];
+    GetWatchlistEntry: WatchlistService Reads [Analyst Patrol Supervisor];
+    CreateWatchlistEntry: WatchlistService Changes [Analyst Supervisor];
+    DeleteWatchlistEntry: WatchlistService Changes [Analyst Supervisor];
+    ApproveWatchlistEntry: WatchlistService Changes [Supervisor];
+    ImportWatchlistEntries: WatchlistService Changes [Analyst Supervisor];
+    DryRunWatchlistEntry: WatchlistService Reads [Analyst Supervisor];
+    ListAlerts: AlertService Reads [Analyst Patrol Integrator Supervisor];
+    StreamAlerts: AlertService Reads [Analyst Patrol Integrator Supervisor];
+    ExportEvidence: EvidenceService Reads [Analyst Supervisor];
+    ListOddPatterns: AuditService Reads [Supervisor];
+    GrantRelease: ReleaseService Changes [Supervisor];
+    ListReleases: ReleaseService Reads [Supervisor];
+    RevokeRelease: ReleaseService Changes [Supervisor];
+    FindConvoys: TacticsService Reads [Analyst Supervisor];
+    FindCollisions: TacticsService Reads [Analyst Supervisor];
+    ListFirstEntries: TacticsService Reads [Analyst Supervisor];
+    ListNightActive: TacticsService Reads [Analyst Supervisor];
+    ListFrequent: TacticsService Reads [Analyst Supervisor];
+    ListStops: TacticsService Reads [Analyst Supervisor];
+    GetVehicleCard: TacticsService Reads [Analyst Supervisor];
+    MeasureSectionSpeed: TacticsService Reads [Analyst Supervisor];
+    JudgeClone: TacticsService Reads [Analyst Supervisor];
+    ListClones: TacticsService Reads [Analyst Supervisor];
+    WatchClones: TacticsService Reads [Analyst Supervisor];
+    ForecastVehicle: TacticsService Reads [Analyst Patrol Supervisor];
+    ListCameraGrades: TacticsService Reads [Analyst Supervisor Admin];
+    ApproveTactic: TacticsService Changes [Supervisor];
+}
+
+impl Method {
     /// `Service/Method`, as the protos have it.
     pub(crate) const fn name(self) -> &'static str {
         self.rule().name
@@ -207,56 +177,6 @@ mod tests {
         ListCameraGrades       A - - S M
         ApproveTactic        ! - - - S -";
 
-    const ALL: &[Method] = {
-        use Method::*;
-        &[
-            ListCameras,
-            GetCamera,
-            CreateCamera,
-            DeleteCamera,
-            ImportSightings,
-            ImportCameras,
-            ImportCoverage,
-            ImportRoadGraph,
-            SearchSightings,
-            StreamSightings,
-            WatchSightings,
-            GetSighting,
-            GetEvidence,
-            GetTrajectory,
-            SearchLikely,
-            CorrectSighting,
-            ListWatchlistEntries,
-            GetWatchlistEntry,
-            CreateWatchlistEntry,
-            DeleteWatchlistEntry,
-            ApproveWatchlistEntry,
-            ImportWatchlistEntries,
-            DryRunWatchlistEntry,
-            ListAlerts,
-            StreamAlerts,
-            ExportEvidence,
-            ListOddPatterns,
-            GrantRelease,
-            ListReleases,
-            RevokeRelease,
-            FindConvoys,
-            FindCollisions,
-            ListFirstEntries,
-            ListNightActive,
-            ListFrequent,
-            ListStops,
-            GetVehicleCard,
-            MeasureSectionSpeed,
-            JudgeClone,
-            ListClones,
-            WatchClones,
-            ForecastVehicle,
-            ListCameraGrades,
-            ApproveTactic,
-        ]
-    };
-
     fn caller(role: Role, scope: Scope) -> Caller {
         Caller::Known(Arc::new(Identity {
             subject: "wang".into(),
@@ -272,12 +192,12 @@ mod tests {
     #[test]
     fn every_call_and_role_is_as_the_table_says() {
         let rows: Vec<_> = EXPECTED.lines().filter(|line| !line.trim().is_empty()).collect();
-        assert_eq!(rows.len(), ALL.len());
+        assert_eq!(rows.len(), Method::ALL.len());
         let mut tried = 0;
         for row in rows {
             let changes = row.contains('!');
             let words: Vec<_> = row.split_whitespace().filter(|word| *word != "!").collect();
-            let method = ALL
+            let method = Method::ALL
                 .iter()
                 .copied()
                 .find(|method| method.name().ends_with(&format!("/{}", words[0])))
@@ -297,7 +217,7 @@ mod tests {
             }
             assert!(method.permit(&Caller::Unnamed).is_ok());
         }
-        assert_eq!(tried, ALL.len() * 5);
+        assert_eq!(tried, Method::ALL.len() * 5);
     }
 
     #[test]
@@ -308,7 +228,8 @@ mod tests {
             .flat_map(|file| &file.service)
             .flat_map(|s| s.method.iter().map(|m| format!("{}/{}", s.name(), m.name())))
             .collect();
-        let table: BTreeSet<String> = ALL.iter().map(|method| method.name().to_owned()).collect();
+        let table: BTreeSet<String> =
+            Method::ALL.iter().map(|method| method.name().to_owned()).collect();
         assert_eq!(table, contract);
     }
 }

@@ -19,7 +19,7 @@ use guiji_analysis::tactics::section_speed::{SectionLength, SectionSpeed};
 use guiji_analysis::tactics::stops::{StopSettings, stop_places};
 use guiji_analysis::tactics::travel::Roads;
 use guiji_analysis::tactics::{PassageIndex, VehicleKey};
-use guiji_domain::{Authority, PlateText, Sighting, Timestamp};
+use guiji_domain::{Authority, PlateText, Sighting, TimeSpan, Timestamp};
 use tonic::{Request, async_trait};
 
 use super::trajectory::whole_plate;
@@ -94,6 +94,20 @@ fn never_seen(plate: &PlateText) -> Problem {
         kind: "guiji.v1.VehicleCard",
         name: format!("vehicle {plate} here and then"),
     }
+}
+
+/// The plate and the time that a question about one vehicle names, as far as the caller may see.
+fn plate_and_span(
+    call: &Call,
+    plate: &str,
+    start: Option<&prost_types::Timestamp>,
+    end: Option<&prost_types::Timestamp>,
+) -> Result<(PlateText, TimeSpan), Problem> {
+    let mut wrong = Violations::default();
+    let plate = wrong.take("plate", whole_plate(plate));
+    let span = span_from_pb(&mut wrong, "", start, end);
+    wrong.done()?;
+    Ok((required(plate)?, call.reach().span("", span)?))
 }
 
 fn required(plate: Option<PlateText>) -> Result<PlateText, Problem> {
@@ -434,13 +448,8 @@ impl Services {
     ) -> Result<pb::GetVehicleCardResponse, Problem> {
         const CAMERAS_TOLD: usize = 10;
         call.admit(CallKind::Unary, request.authority.as_ref())?;
-        let mut wrong = Violations::default();
-        let plate = wrong.take("plate", whole_plate(&request.plate));
         let (start, end) = (request.start_time.as_ref(), request.end_time.as_ref());
-        let span = span_from_pb(&mut wrong, "", start, end);
-        wrong.done()?;
-        let plate = required(plate)?;
-        let span = call.reach().span("", span)?;
+        let (plate, span) = plate_and_span(call, &request.plate, start, end)?;
         call.asks(format!("card of {plate}, from {} to {}", span.first(), span.last()));
         let ask = move |_: &ApiParts, seen: &Seen, _: &Reach| {
             let (index, names) = (&*seen.index, Names(&seen.index));

@@ -8,7 +8,7 @@ use guiji_analysis::tactics::clone::{
 use guiji_domain::{PlatePattern, PlateText, Sighting, SightingQuery, TimeSpan};
 
 use super::question::Page;
-use super::{required, roads, vehicle};
+use super::{plate_and_span, roads, vehicle};
 use crate::ApiParts;
 use crate::auth::Reach;
 use crate::call::{Call, CallKind};
@@ -17,7 +17,6 @@ use crate::error::Problem;
 use crate::passages::{Learnt, Seen};
 use crate::pb;
 use crate::services::Services;
-use crate::services::trajectory::whole_plate;
 use crate::violations::Violations;
 
 impl Services {
@@ -27,13 +26,8 @@ impl Services {
         request: pb::JudgeCloneRequest,
     ) -> Result<pb::JudgeCloneResponse, Problem> {
         call.admit(CallKind::Unary, request.authority.as_ref())?;
-        let mut wrong = Violations::default();
-        let plate = wrong.take("plate", whole_plate(&request.plate));
         let (start, end) = (request.start_time.as_ref(), request.end_time.as_ref());
-        let span = span_from_pb(&mut wrong, "", start, end);
-        wrong.done()?;
-        let plate = required(plate)?;
-        let span = call.reach().span("", span)?;
+        let (plate, span) = plate_and_span(call, &request.plate, start, end)?;
         call.asks(format!("is {plate} cloned, from {} to {}", span.first(), span.last()));
         let ask = move |parts: &ApiParts, seen: &Seen, reach: &Reach| {
             let key = vehicle(&seen.index, &plate)?;
