@@ -262,29 +262,29 @@ impl Courier {
             }
         }
         self.settle(standing, &proofs)?;
-        if let Some(failure) = hindrance {
-            let asked = match failure {
-                Failure::Unreachable { pause, .. } => pause,
-                Failure::Refused { .. } => None,
-            };
-            self.pause(asked);
-            return Ok(true);
+        match hindrance {
+            None if alerts.is_empty() => {
+                self.try_aside()?;
+                return Ok(false);
+            }
+            None => {}
+            Some(Failure::Unreachable { pause, .. }) => self.pause(pause),
+            // No more room beside: it takes nothing more until it takes one of those that lie there.
+            Some(Failure::Refused { .. }) => {
+                self.failures = self.failures.saturating_add(1);
+                self.pause(None);
+                self.try_aside()?;
+            }
         }
-        if !alerts.is_empty() {
-            return Ok(true);
-        }
-        self.try_aside()?;
-        Ok(false)
+        Ok(true)
     }
 
     /// Tries what was refused and is due.
     fn try_aside(&mut self) -> Result<(), StoreError> {
         let now = Instant::now();
-        let due = |courier: &Self, cursor: &u64| {
-            courier.refused.get(cursor).is_none_or(|(at, _)| *at <= now)
-        };
         for cursor in self.standing.aside.clone() {
-            if !due(self, &cursor) || self.bell.state().stopped {
+            let due = self.refused.get(&cursor).is_none_or(|(at, _)| *at <= now);
+            if !due || self.bell.state().stopped {
                 continue;
             }
             let found = self.parts.log.alerts_after(cursor.saturating_sub(1), 1)?;

@@ -140,6 +140,33 @@ fn too_many_refusals_hold_the_receiver() {
     assert_eq!(couriers.health()[0].delivered, 6);
 }
 
+/// Refuses the first two messages once, and the third always.
+#[derive(Default)]
+struct Picky(std::collections::BTreeSet<String>);
+
+impl Carrier for Picky {
+    fn carry(&mut self, message: &Message, _: Timestamp) -> Result<String, Failure> {
+        let first_time = self.0.insert(message.body.clone());
+        if first_time || message.body == "{\"cursor\":3}" {
+            return Err(Failure::Refused { reason: "no".into() });
+        }
+        Ok("taken".into())
+    }
+}
+
+#[test]
+fn what_is_set_aside_is_tried_while_a_refusal_holds_the_receiver() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::open(folder.path());
+    (0..3).for_each(|number| drop(rig.ring(number)));
+    let couriers = rig.couriers(vec![receiver("desk", Picky::default())]);
+    // Two may lie aside, so the third holds the receiver until one of them is taken.
+    eventually("the third alone lies aside", || {
+        rig.standing("desk") == Standing { reached: 3, aside: vec![3] }
+    });
+    assert_eq!(couriers.health()[0].delivered, 2);
+}
+
 #[test]
 fn a_new_receiver_begins_where_it_is_told() {
     let folder = tempfile::tempdir().unwrap();
