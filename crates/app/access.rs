@@ -8,14 +8,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use guiji_api::client::{Access, subject_of_token};
-use guiji_api::{Exposure, RevokedTokens, ServerTls, TokenKeys, TokenVerifier};
+use guiji_api::{
+    ClientCertificates, Exposure, Protection, RevokedTokens, ServerTls, TokenKeys, TokenVerifier,
+};
 use guiji_domain::Authority;
 use tracing::{info, warn};
 
 use crate::config::{Config, TokenFiles};
 
 /// What an operator does about a port that is not protected.
-pub(crate) const HOW_TO_PROTECT: &str = "server.listen: set [server.tls] (certificate, key) and [server.tokens] (keys, issuer), or listen on 127.0.0.1; \
+pub(crate) const HOW_TO_PROTECT: &str = "server.listen: set [server.tls] (certificate, key) and [server.tokens] (keys, issuer) or [[server.client]], or listen on 127.0.0.1; \
      for development alone, server.insecure = true lets anybody in";
 
 /// Whom the server may listen to.
@@ -29,6 +31,22 @@ pub(crate) fn exposure(config: &Config) -> Exposure {
          tokens do not guard; never use it with real data"
     );
     Exposure::AnyInsecure
+}
+
+/// What the configuration puts between the API and those who reach it.
+pub(crate) fn protection(config: &Config) -> Protection {
+    Protection {
+        tls: config.tls.is_some(),
+        identified: config.tokens.is_some() || !config.clients.is_empty(),
+    }
+}
+
+/// The owners of client certificates.
+///
+/// # Errors
+/// When what is said of one cannot be understood.
+pub(crate) fn clients(config: &Config) -> Result<ClientCertificates> {
+    ClientCertificates::new(config.clients.clone()).context("server.client")
 }
 
 /// Reads certificate, key and the tokens' keys.

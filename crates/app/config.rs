@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use guiji_api::TokenSettings;
+use guiji_api::{ClientCertificate, Rights, TokenSettings};
 use guiji_domain::{
     Camera, CameraId, Credentials, EvidenceKind, GeoPoint, SiteId, StreamAddress, Timestamp,
 };
@@ -30,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) tls: Option<TlsFiles>,
     /// Which tokens the API believes.
     pub(crate) tokens: Option<TokenFiles>,
+    /// Whose the clients' certificates are.
+    pub(crate) clients: Vec<ClientCertificate>,
     /// Folder of the store.
     pub(crate) store_dir: PathBuf,
     /// Where the key is that seals the cameras' passwords, if not in the store.
@@ -116,6 +118,7 @@ struct RawServer {
     insecure: bool,
     tls: Option<RawTls>,
     tokens: Option<RawTokens>,
+    client: Vec<RawClient>,
 }
 
 impl Default for RawServer {
@@ -126,6 +129,7 @@ impl Default for RawServer {
             insecure: false,
             tls: None,
             tokens: None,
+            client: Vec::new(),
         }
     }
 }
@@ -158,6 +162,25 @@ struct RawTokens {
     audience: String,
     #[serde(default = "half_a_minute")]
     leeway_s: u64,
+}
+
+/// The owner of a client certificate.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawClient {
+    certificate_sha256: String,
+    user: String,
+    valid_until: String,
+    rights: Rights,
+}
+
+impl RawClient {
+    fn checked(self) -> Result<ClientCertificate> {
+        let valid_until = crate::clock::parse_time(&self.valid_until)
+            .with_context(|| format!("server.client {:?}: valid_until", self.user))?;
+        let Self { certificate_sha256: sha256, user, rights, .. } = self;
+        Ok(ClientCertificate { sha256, user, valid_until, rights })
+    }
 }
 
 fn our_name() -> String {
@@ -356,12 +379,20 @@ impl Raw {
         if let Some(twice) = receivers.iter().find(|receiver| !named.insert(receiver.id())) {
             bail!("receiver {:?} is named twice: give each its own id", twice.id());
         }
+        if !server.client.is_empty()
+            && server.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none())
+        {
+            bail!(
+                "server.client names owners of certificates, but server.tls.client_ca is not set: without it nobody shows one"
+            );
+        }
         Ok(Config {
             listen: server.listen,
             metrics: server.metrics,
             insecure: server.insecure,
             tls: server.tls.map(|tls| tls.resolved(base)),
             tokens: server.tokens.map(|tokens| tokens.checked(base)).transpose()?,
+            clients: server.client.into_iter().map(RawClient::checked).collect::<Result<_>>()?,
             store_dir: base.join(store.dir),
             key_file: store.key_file.map(|path| base.join(path)),
             audit_checkpoints: audit.checkpoints.map(|path| base.join(path)),

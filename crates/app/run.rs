@@ -103,10 +103,11 @@ struct Running {
 
 async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) -> Result<ExitCode> {
     let exposure = access::exposure(&config);
-    let protection = Protection { tls: config.tls.is_some(), tokens: config.tokens.is_some() };
+    let protection = access::protection(&config);
     guiji_api::listen_address_allowed(config.listen, protection, exposure)
         .context(access::HOW_TO_PROTECT)?;
     let (tls, tokens) = access::load(&config)?;
+    let clients = access::clients(&config)?;
     // Ports first: a second server on this machine is told so before a store or a camera is touched.
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await
@@ -158,7 +159,7 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
     };
     let settings =
         ApiSettings { exposure, file_cameras: FileCameras::Refused, ..ApiSettings::default() };
-    let mut api = ApiServer::new(parts, settings);
+    let mut api = ApiServer::new(parts, settings).with_client_certificates(clients);
     if let Some(tls) = tls {
         api = api.with_tls(tls);
     }
@@ -170,7 +171,7 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
     info!(
         address = %config.listen,
         tls = protection.tls,
-        tokens = protection.tokens,
+        identified = protection.identified,
         "the API listens"
     );
     tasks.push(tokio::spawn({

@@ -47,8 +47,8 @@ mod settings;
 mod violations;
 
 pub use auth::{
-    KeyError, RevokedTokens, Role, TokenKeys, TokenScope, TokenSettings, TokenSigner, TokenSpec,
-    TokenVerifier, new_signing_key,
+    ClientCertificate, ClientCertificates, KeyError, RevokedTokens, Rights, Role, TokenKeys,
+    TokenScope, TokenSettings, TokenSigner, TokenSpec, TokenVerifier, new_signing_key,
 };
 pub use error::ApiError;
 pub use metrics::serve_metrics;

@@ -11,7 +11,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tracing::info;
 
-use crate::auth::{Authenticate, TokenVerifier};
+use crate::auth::{Authenticate, ClientCertificates, TokenVerifier};
 use crate::call::Core;
 use crate::pb::alert_service_server::AlertServiceServer;
 use crate::pb::audit_service_server::AuditServiceServer;
@@ -34,6 +34,7 @@ pub struct ApiServer {
     settings: ApiSettings,
     tls: Option<ServerTls>,
     tokens: Option<Arc<TokenVerifier>>,
+    certificates: ClientCertificates,
 }
 
 /// How the server shows who it is, and whom it lets connect.
@@ -67,7 +68,13 @@ const HEALTH_NAMES: &[&str] = &[
 impl ApiServer {
     /// A server over these parts; nothing runs until [`Self::serve`].
     pub fn new(parts: ApiParts, settings: ApiSettings) -> Self {
-        Self { parts, settings, tls: None, tokens: None }
+        Self {
+            parts,
+            settings,
+            tls: None,
+            tokens: None,
+            certificates: ClientCertificates::default(),
+        }
     }
 
     /// Encrypts connections.
@@ -80,6 +87,13 @@ impl ApiServer {
     #[must_use]
     pub fn with_tokens(self, tokens: TokenVerifier) -> Self {
         Self { tokens: Some(Arc::new(tokens)), ..self }
+    }
+
+    /// Knows the owners of client certificates by [`ServerTls::client_ca_pem`]'s authority: a call without a token is
+    /// its connection's owner's. Without tokens, every data call must come from one of them.
+    #[must_use]
+    pub fn with_client_certificates(self, certificates: ClientCertificates) -> Self {
+        Self { certificates, ..self }
     }
 
     /// Serves until `shutdown` completes, then drains: health says NOT_SERVING, streams end with UNAVAILABLE, no new
@@ -95,9 +109,12 @@ impl ApiServer {
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), ApiError> {
         let address = listener.local_addr().map_err(ApiError::Listener)?;
-        let protection = Protection { tls: self.tls.is_some(), tokens: self.tokens.is_some() };
+        let asks = self.tls.as_ref().is_some_and(|tls| tls.client_ca_pem.is_some());
+        let identified = self.tokens.is_some() || (asks && !self.certificates.is_empty());
+        let protection = Protection { tls: self.tls.is_some(), identified };
         listen_address_allowed(address, protection, self.settings.exposure)?;
-        let authenticate = Authenticate::new(self.tokens, Arc::clone(&self.parts.clock));
+        let authenticate =
+            Authenticate::new(self.tokens, self.certificates, Arc::clone(&self.parts.clock));
         let (drain, draining) = watch::channel(false);
         let settings = self.settings.clone();
         let live = self.parts.live.subscribe();

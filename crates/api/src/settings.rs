@@ -84,15 +84,15 @@ pub enum FileCameras {
 pub struct Protection {
     /// Whether connections are encrypted.
     pub tls: bool,
-    /// Whether callers must show who they are.
-    pub tokens: bool,
+    /// Whether callers must show who they are, by a token or a certificate.
+    pub identified: bool,
 }
 
 /// Checks an address before it is listened on.
 ///
 /// # Errors
-/// [`ApiError::Exposed`] when the address is reachable from other machines, is not protected by both TLS and tokens,
-/// and that was not allowed.
+/// [`ApiError::Exposed`] when the address is reachable from other machines, is not protected by both TLS and knowing
+/// who calls, and that was not allowed.
 pub fn listen_address_allowed(
     address: SocketAddr,
     protection: Protection,
@@ -102,8 +102,8 @@ pub fn listen_address_allowed(
     if !protection.tls {
         lacking.push("TLS");
     }
-    if !protection.tokens {
-        lacking.push("authentication by tokens");
+    if !protection.identified {
+        lacking.push("authentication by tokens or client certificates");
     }
     let local = address.ip().to_canonical().is_loopback();
     if local || lacking.is_empty() || exposure == Exposure::AnyInsecure {
@@ -128,11 +128,16 @@ mod tests {
             ("192.168.1.7:1", false),
         ] {
             let address: SocketAddr = address.parse().unwrap();
-            for (tls, tokens) in [(false, false), (true, false), (false, true), (true, true)] {
+            for (tls, identified) in [(false, false), (true, false), (false, true), (true, true)] {
                 let allowed = |exposure| {
-                    listen_address_allowed(address, Protection { tls, tokens }, exposure).is_ok()
+                    listen_address_allowed(address, Protection { tls, identified }, exposure)
+                        .is_ok()
                 };
-                assert_eq!(allowed(Exposure::Protected), loopback || (tls && tokens), "{address}");
+                assert_eq!(
+                    allowed(Exposure::Protected),
+                    loopback || (tls && identified),
+                    "{address}"
+                );
                 assert!(allowed(Exposure::AnyInsecure));
             }
         }

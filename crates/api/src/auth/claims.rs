@@ -13,11 +13,11 @@ use crate::violations::Violations;
 pub(crate) enum Caller {
     /// The server asks for no tokens: whoever reaches it is trusted with everything, and says who they are.
     Unnamed,
-    /// The bearer of a token that holds.
+    /// The bearer of a token that holds, or the owner of a certificate that is known.
     Known(Arc<Identity>),
 }
 
-/// What a token says of its bearer.
+/// What a token says of its bearer, or the configuration of a certificate's owner.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Identity {
     /// The user: the officer of the audit.
@@ -31,7 +31,7 @@ pub(crate) struct Identity {
     pub(crate) people_shown_by: Option<String>,
     /// The token's own name (`jti`), by which it can be revoked.
     pub(crate) token_id: Option<String>,
-    /// When the token ends.
+    /// When the token, or the right of the certificate, ends.
     pub(crate) expires: Timestamp,
 }
 
@@ -43,12 +43,14 @@ pub(crate) struct Claims {
     pub(crate) exp: f64,
     pub(crate) nbf: Option<f64>,
     pub(crate) jti: Option<String>,
-    guiji: Own,
+    guiji: Rights,
 }
 
-#[derive(Debug, Deserialize)]
+/// What somebody may, as it is written: the claim `guiji` of a token, and what the configuration says of the owner of
+/// a client certificate.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Own {
+pub struct Rights {
     role: String,
     cameras: Option<Vec<String>>,
     area: Option<Area>,
@@ -56,7 +58,7 @@ struct Own {
     people_shown_by: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 enum Area {
     Circle { latitude_deg: f64, longitude_deg: f64, radius_m: f64 },
@@ -80,7 +82,19 @@ pub(crate) fn instant(claim: &'static str, seconds: f64) -> Result<Timestamp, St
 impl Claims {
     /// The bearer, or what is wrong with what is said of them.
     pub(crate) fn identity(self) -> Result<Identity, String> {
-        let Self { sub, exp, jti, guiji: own, .. } = self;
+        let expires = instant("exp", self.exp)?;
+        self.guiji.identity(&self.sub, self.jti, expires)
+    }
+}
+
+impl Rights {
+    /// Whose rights these are until they expire, or what is wrong with them.
+    pub(crate) fn identity(
+        self,
+        subject: &str,
+        token_id: Option<String>,
+        expires: Timestamp,
+    ) -> Result<Identity, String> {
         let mut wrong = Violations::default();
         let name = |wrong: &mut Violations, claim: &str, text: &str| {
             wrong.check_text(claim, text, NAME_CHARS_MAX);
@@ -88,31 +102,30 @@ impl Claims {
                 wrong.add(claim, "is empty");
             }
         };
-        name(&mut wrong, "sub", &sub);
+        name(&mut wrong, "sub", subject);
         for (claim, supervisor) in [
-            ("guiji.old_data_released_by", &own.old_data_released_by),
-            ("guiji.people_shown_by", &own.people_shown_by),
-            ("jti", &jti),
+            ("guiji.old_data_released_by", &self.old_data_released_by),
+            ("guiji.people_shown_by", &self.people_shown_by),
+            ("jti", &token_id),
         ] {
             if let Some(supervisor) = supervisor {
                 name(&mut wrong, claim, supervisor);
             }
         }
-        let role = wrong.take("guiji.role", own.role.parse());
-        let scope = scope(&mut wrong, own.cameras.as_deref(), own.area.as_ref());
+        let role = wrong.take("guiji.role", self.role.parse());
+        let scope = scope(&mut wrong, self.cameras.as_deref(), self.area.as_ref());
         let told = |wrong: Violations| {
             let all = wrong.into_iter().map(|(field, what)| format!("{field}: {what}"));
             all.collect::<Vec<_>>().join("; ")
         };
-        let expires = instant("exp", exp)?;
         match (role, scope) {
             (Some(role), Some(scope)) if wrong.is_empty() => Ok(Identity {
-                subject: sub.trim().to_owned(),
+                subject: subject.trim().to_owned(),
                 role,
                 scope,
-                old_data_released_by: own.old_data_released_by,
-                people_shown_by: own.people_shown_by,
-                token_id: jti,
+                old_data_released_by: self.old_data_released_by,
+                people_shown_by: self.people_shown_by,
+                token_id,
                 expires,
             }),
             _ => Err(told(wrong)),

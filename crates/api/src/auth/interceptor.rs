@@ -7,53 +7,64 @@ use tonic::{Request, Status};
 use tracing::warn;
 
 use super::token::TokenFault;
-use super::{Caller, Identity, TokenVerifier};
+use super::{Caller, ClientCertificates, Identity, TokenVerifier};
 use crate::error::Problem;
 
 /// Finds out who makes a call, before its body is read, and leaves a [`Caller`] with the request. A call without a
-/// token that holds goes no further; it asked nothing yet, so the log has it, not the audit.
+/// token that holds, or a certificate whose owner is known, goes no further; it asked nothing yet, so the log has it,
+/// not the audit. Where a call has both, the token says who asks.
 #[derive(Clone)]
 pub(crate) struct Authenticate {
-    verifier: Option<Arc<TokenVerifier>>,
+    tokens: Option<Arc<TokenVerifier>>,
+    certificates: ClientCertificates,
     clock: Arc<dyn Clock>,
 }
 
 impl Authenticate {
-    /// Without a verifier, everybody is [`Caller::Unnamed`].
-    pub(crate) fn new(verifier: Option<Arc<TokenVerifier>>, clock: Arc<dyn Clock>) -> Self {
-        Self { verifier, clock }
+    /// Without a verifier and known certificates, everybody is [`Caller::Unnamed`].
+    pub(crate) fn new(
+        tokens: Option<Arc<TokenVerifier>>,
+        certificates: ClientCertificates,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { tokens, certificates, clock }
     }
 
-    fn identity(
-        &self,
-        verifier: &TokenVerifier,
-        request: &Request<()>,
-    ) -> Result<Identity, TokenFault> {
-        let given = request.metadata().get("authorization").ok_or(TokenFault::Missing)?;
-        let text = given.to_str().map_err(|_| TokenFault::Missing)?;
-        let (scheme, token) = text.split_once(' ').ok_or(TokenFault::Missing)?;
-        // RFC 9110: the name of a scheme is compared without case.
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(TokenFault::Missing);
+    fn identity(&self, request: &Request<()>) -> Result<Identity, TokenFault> {
+        match (bearer(request), &self.tokens) {
+            (Some(token), Some(verifier)) => verifier.verify(token, self.clock.now()),
+            _ if self.certificates.is_empty() => Err(TokenFault::Missing),
+            _ => {
+                let chain = request.peer_certs().ok_or(TokenFault::Missing)?;
+                let own = chain.first().ok_or(TokenFault::Missing)?;
+                self.certificates.owner(own, self.clock.now())
+            }
         }
-        verifier.verify(token.trim(), self.clock.now())
     }
+}
+
+fn bearer(request: &Request<()>) -> Option<&str> {
+    let (scheme, token) =
+        request.metadata().get("authorization")?.to_str().ok()?.split_once(' ')?;
+    // RFC 9110: the name of a scheme is compared without case.
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
 impl Interceptor for Authenticate {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let caller = match &self.verifier {
-            None => Caller::Unnamed,
-            Some(verifier) => match self.identity(verifier, &request) {
-                Ok(identity) => Caller::Known(Arc::new(identity)),
-                Err(fault) => {
-                    warn!(peer = peer(&request), %fault, "a call was refused: no token that holds");
-                    return Err(Problem::from(fault).into());
-                }
-            },
+        let asked = self.tokens.is_some() || !self.certificates.is_empty();
+        let caller = if asked {
+            let identity = self.identity(&request).map_err(|fault| {
+                warn!(peer = peer(&request), %fault, "a call was refused: nobody known makes it");
+                Problem::from(fault)
+            })?;
+            Caller::Known(Arc::new(identity))
+        } else {
+            Caller::Unnamed
         };
         request.extensions_mut().insert(caller);
-        if let Some(verifier) = &self.verifier {
+        let by_token = bearer(&request).is_some();
+        if let Some(verifier) = self.tokens.as_ref().filter(|_| by_token) {
             request.extensions_mut().insert(verifier.watch());
         }
         Ok(request)

@@ -1,9 +1,10 @@
-//! Who asks, and what they may: bearer tokens, roles, scopes.
+//! Who asks, and what they may: bearer tokens, client certificates, roles, scopes.
 //!
 //! The decisions are apart from the transport: [`method`] has the one table of which role may make which call,
 //! [`claims`] turns a token's claims into an [`Identity`], [`reach`] says which cameras and times an identity sees.
-//! [`token`] checks signatures and times, [`interceptor`] takes the token out of a request before its body is read.
+//! [`token`] checks signatures and times, [`certificate`] knows the owners of certificates, [`interceptor`] takes the token out of a request before its body is read.
 
+mod certificate;
 mod claims;
 mod interceptor;
 pub(crate) mod jwt;
@@ -15,6 +16,8 @@ mod revoked;
 mod role;
 mod token;
 
+pub use certificate::{ClientCertificate, ClientCertificates};
+pub use claims::Rights;
 pub(crate) use claims::{Caller, Identity};
 pub(crate) use interceptor::Authenticate;
 pub use keys::{KeyError, TokenKeys};

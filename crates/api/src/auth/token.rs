@@ -71,11 +71,21 @@ pub(crate) enum TokenFault {
     Signature,
     Issuer,
     Audience,
-    Expired { at: Timestamp },
-    NotYet { from: Timestamp },
+    Expired {
+        at: Timestamp,
+    },
+    NotYet {
+        from: Timestamp,
+    },
     Revoked,
     Unnamed,
     Claims(String),
+    /// No token, and a certificate of nobody who is known.
+    Stranger,
+    /// No token, and a certificate whose owner's right has ended.
+    RightEnded {
+        at: Timestamp,
+    },
 }
 
 impl TokenVerifier {
@@ -203,6 +213,10 @@ impl fmt::Display for TokenFault {
                 "the token has no name (jti), so it could not be revoked: this server takes none such",
             ),
             Self::Claims(what) => write!(f, "the token's claims are wrong: {what}"),
+            Self::Stranger => f.write_str(
+                "this server knows no owner of the client's certificate (server.client), and no token came with the call",
+            ),
+            Self::RightEnded { at } => write!(f, "the right of the client's certificate ended at {at}"),
         }
     }
 }
@@ -213,6 +227,8 @@ impl From<TokenFault> for Problem {
             TokenFault::Missing => "TOKEN_MISSING",
             TokenFault::Expired { .. } => "TOKEN_EXPIRED",
             TokenFault::Revoked => "TOKEN_REVOKED",
+            TokenFault::Stranger => "CERTIFICATE_UNKNOWN",
+            TokenFault::RightEnded { .. } => "CERTIFICATE_RIGHT_ENDED",
             _ => "TOKEN_INVALID",
         };
         Self::Unauthenticated { reason, message: fault.to_string() }

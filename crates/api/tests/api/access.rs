@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use guiji_api::client::{Access, AlertsFrom, Client, ClientError, ErrorCode};
 use guiji_api::{
-    ApiSettings, Role, ServerTls, TokenKeys, TokenScope, TokenSettings, TokenSigner, TokenSpec,
-    TokenVerifier, new_signing_key, pb,
+    ApiSettings, ClientCertificate, ClientCertificates, Role, ServerTls, TokenKeys, TokenScope,
+    TokenSettings, TokenSigner, TokenSpec, TokenVerifier, new_signing_key, pb,
 };
 use guiji_domain::{CameraId, Timestamp};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use sha2::Digest as _;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -85,6 +86,7 @@ impl Guarded {
         let secured = Secured {
             tls: Some(ServerTls { certificate_pem, key_pem, client_ca_pem }),
             tokens: Some(verifier.clone()),
+            ..Secured::default()
         };
         let server = Running::start_secured(ApiSettings::default(), secured).await;
         Self { server, certificates, signer, verifier }
@@ -139,7 +141,7 @@ async fn only_a_token_that_holds_lets_in() {
 async fn no_method_answers_without_a_token_or_to_the_wrong_role() {
     let (server, signer) = {
         let signer = signer();
-        let secured = Secured { tls: None, tokens: Some(verifier(&signer)) };
+        let secured = Secured { tokens: Some(verifier(&signer)), ..Secured::default() };
         (Running::start_secured(ApiSettings::default(), secured).await, signer)
     };
     let tokens = Role::ALL.map(|role| (role, signer.sign(&spec(role), now()).unwrap()));
@@ -244,6 +246,49 @@ async fn a_server_may_ask_for_client_certificates() {
         };
         assert_eq!(answered, may);
     }
+}
+
+#[tokio::test]
+async fn a_certificate_shows_who_calls_where_its_owner_is_known() {
+    let authority = Authority::new();
+    let (certificate_pem, key_pem) = authority.issue("127.0.0.1");
+    let (own, other) = (authority.issue("car-7"), authority.issue("car-8"));
+    let der = pem::parse(&own.0).unwrap();
+    let car = ClientCertificate {
+        sha256: sha2::Sha256::digest(der.contents()).iter().map(|b| format!("{b:02x}")).collect(),
+        user: "car 7".into(),
+        valid_until: now().plus(DAY),
+        rights: serde_json::from_str(r#"{"role": "patrol", "cameras": ["k1"]}"#).unwrap(),
+    };
+    let client_ca_pem = Some(authority.pem.clone().into_bytes());
+    let secured = Secured {
+        tls: Some(ServerTls { certificate_pem, key_pem, client_ca_pem }),
+        certificates: ClientCertificates::new([car]).unwrap(),
+        ..Secured::default()
+    };
+    let server = Running::start_secured(ApiSettings::default(), secured).await;
+    server.register([camera("k1", 28.0, 121.0), camera("k2", 28.5, 121.5)]);
+    let connect = async |certificate_and_key_pem| {
+        let access = Access {
+            token: None,
+            ca_pem: Some(authority.pem.clone().into()),
+            certificate_and_key_pem: Some(certificate_and_key_pem),
+        };
+        let address = server.address.to_string();
+        Client::connect_with(&address, &crate::scripted::authority(), &access).await.unwrap()
+    };
+    let patrol = connect(own).await;
+    let seen = patrol.cameras().await.unwrap();
+    assert_eq!(seen.iter().map(|camera| camera.name.as_str()).collect::<Vec<_>>(), ["cameras/k1"]);
+    let error = patrol.delete_camera("cameras/k1").await.unwrap_err();
+    assert_eq!(told(&error), (ErrorCode::PermissionDenied, "ROLE_FORBIDS"));
+    let (officer, role) = {
+        let entry = &server.parts.audit.lock().unwrap()[0];
+        (entry.officer.clone(), entry.role.clone())
+    };
+    assert_eq!((officer.as_str(), role.as_str()), ("car 7", "patrol"));
+    let error = connect(other).await.cameras().await.unwrap_err();
+    assert_eq!(told(&error), (ErrorCode::Unauthenticated, "CERTIFICATE_UNKNOWN"));
 }
 
 #[tokio::test]
@@ -382,7 +427,7 @@ async fn tokens_of_other_makers_are_read() {
         (from(&[rsa]), vec!["RS256"]),
         (from(&[ec]), vec!["ES256"]),
     ] {
-        let secured = Secured { tls: None, tokens: Some(verifier) };
+        let secured = Secured { tokens: Some(verifier), ..Secured::default() };
         let server = Running::start_secured(ApiSettings::default(), secured).await;
         for (maker, token) in &tokens {
             let access = Access { token: Some(token.clone()), ..Access::default() };

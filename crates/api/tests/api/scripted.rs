@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use guiji_analysis::odd::Finding;
 use guiji_api::client::Client;
-use guiji_api::{ApiError, ApiParts, ApiServer, ApiSettings, ServerTls, TokenVerifier, pb};
+use guiji_api::{
+    ApiError, ApiParts, ApiServer, ApiSettings, ClientCertificates, ServerTls, TokenVerifier, pb,
+};
 use guiji_domain::*;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, oneshot, watch};
@@ -375,6 +377,7 @@ pub(crate) fn authority_pb() -> Option<pb::Authority> {
 pub(crate) struct Secured {
     pub(crate) tls: Option<ServerTls>,
     pub(crate) tokens: Option<TokenVerifier>,
+    pub(crate) certificates: ClientCertificates,
 }
 
 /// A server that runs.
@@ -445,7 +448,8 @@ impl Running {
         secured: Secured,
     ) -> Self {
         let live = served.live.clone();
-        let mut api = ApiServer::new(served, settings);
+        let mut api =
+            ApiServer::new(served, settings).with_client_certificates(secured.certificates);
         if let Some(tls) = secured.tls {
             api = api.with_tls(tls);
         }
