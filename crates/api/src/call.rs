@@ -26,6 +26,7 @@ pub(crate) struct Core {
     store_calls: Arc<Semaphore>,
     draining: watch::Receiver<bool>,
     watchlist_writing: Mutex<()>,
+    patrols_writing: Mutex<()>,
     pub(crate) networks: Arc<NetworkCache>,
     pub(crate) passages: PassageKeeper,
     pub(crate) releases: Releases,
@@ -51,6 +52,7 @@ impl Core {
             settings,
             draining,
             watchlist_writing: Mutex::new(()),
+            patrols_writing: Mutex::new(()),
             networks: Arc::default(),
         }
     }
@@ -59,6 +61,11 @@ impl Core {
     pub(crate) fn writing_watchlist(&self) -> MutexGuard<'_, ()> {
         // It guards no data of its own, so a panic elsewhere leaves nothing half done here.
         self.watchlist_writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held from looking whether there is a patrol unit until it is changed.
+    pub(crate) fn writing_patrols(&self) -> MutexGuard<'_, ()> {
+        self.patrols_writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the server begins to stop.

@@ -22,15 +22,13 @@ use guiji_analysis::tactics::{PassageIndex, VehicleKey};
 use guiji_domain::{Authority, PlateText, Sighting, TimeSpan, Timestamp};
 use tonic::{Request, async_trait};
 
+use super::forecast::tell;
 use super::trajectory::whole_plate;
 use super::{Answer, Messages, Services};
 use crate::ApiParts;
 use crate::auth::{Method, Reach};
 use crate::call::{Call, CallKind};
-use crate::convert::{
-    Names, camera_name, duration_to_pb, point_to_pb, span_from_pb, speed_to_pb, timestamp_from_pb,
-    timestamp_to_pb,
-};
+use crate::convert::{Names, duration_to_pb, span_from_pb, speed_to_pb, timestamp_from_pb};
 use crate::error::Problem;
 use crate::passages::{HORIZON, Learnt, Seen};
 use crate::pb;
@@ -606,8 +604,6 @@ fn forecast(
     as_of: Timestamp,
 ) -> Result<pb::ForecastVehicleResponse, Problem> {
     const CAMERAS_TOLD: usize = 20;
-    /// The share of the vehicles that a camera which runs does see.
-    const SEES: f64 = 0.97;
     let (index, learnt) = (&*seen.index, &seen.learnt);
     let key = vehicle(index, plate)?;
     let rows: Vec<_> = index.way(key).iter().take_while(|(at, _)| *at <= as_of).collect();
@@ -618,41 +614,14 @@ fn forecast(
     let before = before.map(|(_, camera)| id(*camera)).transpose()?;
     let last_seen = LastSeen { before, camera: id(camera)?, at };
     let habit = learnt.forecaster.habit(index, key, last_seen.camera, at);
-    // A camera that does not run now saw nothing of late either: its share stays.
-    let blind: Vec<_> = parts
-        .cameras
-        .list()
-        .into_iter()
-        .filter(|(camera, health)| {
-            camera.enabled && health.status.state != guiji_domain::CameraState::Live
-        })
-        .map(|(camera, _)| camera.id)
-        .collect();
-    let sees = |camera: &guiji_domain::CameraId| if blind.contains(camera) { 0.0 } else { SEES };
-    let drawn = learnt.forecaster.redraw(last_seen, &habit, as_of, sees);
     let view = reach.view(parts);
-    let mut elsewhere = drawn.elsewhere;
-    let mut next = Vec::new();
-    for outcome in &drawn.next {
-        if next.len() >= CAMERAS_TOLD || !view.sees_camera(&outcome.camera) {
-            elsewhere += outcome.probability;
-            continue;
-        }
-        next.push(pb::NextCamera {
-            camera: camera_name(&outcome.camera),
-            probability: outcome.probability,
-            window_start_time: Some(timestamp_to_pb(outcome.window.first())),
-            window_end_time: Some(timestamp_to_pb(outcome.window.last())),
-            median_time: Some(timestamp_to_pb(outcome.median)),
-            position: learnt.positions.get(&outcome.camera).map(point_to_pb),
-        });
-    }
+    let told = tell(parts, learnt, &view, (last_seen, &habit), as_of, CAMERAS_TOLD);
     Ok(pb::ForecastVehicleResponse {
         last_seen: Some(Names(index).point((at, camera))),
-        next,
-        ended: drawn.ended,
-        passed_unseen: drawn.passed_unseen,
-        elsewhere,
+        next: told.next,
+        ended: told.ended,
+        passed_unseen: told.passed_unseen,
+        elsewhere: told.elsewhere,
         unseen_for: Some(duration_to_pb(as_of.since(at))),
         coverage: Some(Names(index).coverage()),
     })
