@@ -13,7 +13,6 @@ use crate::clone_watch::CloneWatch;
 use crate::error::Problem;
 use crate::network::NetworkCache;
 use crate::passages::PassageKeeper;
-use crate::releases::Releases;
 use crate::violations::{Violations, check_authority};
 use crate::{ApiParts, ApiSettings, pb};
 
@@ -29,7 +28,6 @@ pub(crate) struct Core {
     patrols_writing: Mutex<()>,
     pub(crate) networks: Arc<NetworkCache>,
     pub(crate) passages: PassageKeeper,
-    pub(crate) releases: Releases,
     pub(crate) clones: CloneWatch,
 }
 
@@ -46,7 +44,6 @@ impl Core {
             streams: permits(settings.streams_max),
             store_calls: permits(settings.store_calls_max),
             passages: PassageKeeper::new(settings.passages),
-            releases: Releases::default(),
             clones: CloneWatch::default(),
             parts,
             settings,
@@ -188,7 +185,9 @@ impl Call {
         let mut releases = Vec::new();
         if let (Caller::Known(identity), Some(authority)) = (caller, &self.authority) {
             releases = self.core.parts.releases.releases(now);
-            releases.retain(|r| r.covers(&identity.subject, authority.case_number(), now));
+            releases.retain(|r| {
+                r.tactic.is_none() && r.covers(&identity.subject, authority.case_number(), now)
+            });
         }
         if !releases.is_empty() {
             let names: Vec<_> = releases.iter().map(|r| format!("releases/{}", r.number)).collect();

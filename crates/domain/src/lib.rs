@@ -63,7 +63,7 @@ pub use patrol::{Acknowledgement, PatrolDuty, PatrolUnit, PatrolUnits};
 pub use pattern::PlatePattern;
 pub use picture::{OwnedPicture, Picture, PixelFormat, SharedPicture};
 pub use plate::{PlateChar, PlateColour, PlateKind, PlateRead, PlateRows, PlateText};
-pub use release::{Release, ReleaseBook};
+pub use release::{PatternTactic, Release, ReleaseBook};
 pub use roads::{RoadEdge, RoadGraph, RoadGraphStore};
 pub use seams::{
     AlertLog, CameraControl, CameraRegistry, Clock, ControlError, Detector, FrameSink, FrameSource,

@@ -31,3 +31,4 @@ pub(crate) use trajectory::trajectory_to_pb;
 
 pub(crate) use watch::{entry_from_pb, entry_to_pb, hours_from_pb, hours_to_pb};
 pub use word::Word;
+pub(crate) use word::optional;
