@@ -56,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) cameras: Vec<Camera>,
     /// Webhooks and brokers that are told of alerts.
     pub(crate) receivers: Vec<ReceiverSettings>,
+    /// How long an alert waits for an acknowledgement on each level.
+    pub(crate) escalate_after: Duration,
 }
 
 /// Where certificate and key of the API are.
@@ -98,6 +100,7 @@ struct Raw {
     store: RawStore,
     audit: RawAudit,
     analysis: RawAnalysis,
+    alerts: RawAlerts,
     models: RawModels,
     camera: Vec<RawCamera>,
     receiver: Vec<RawReceiver>,
@@ -108,6 +111,18 @@ struct Raw {
 struct RawAudit {
     checkpoints: Option<PathBuf>,
     payload_days: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawAlerts {
+    escalate_after_s: u32,
+}
+
+impl Default for RawAlerts {
+    fn default() -> Self {
+        Self { escalate_after_s: 60 }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -336,12 +351,15 @@ impl Config {
 
 impl Raw {
     fn checked(self, base: &Path) -> Result<Config> {
-        let Raw { server, store, audit, analysis, models, camera, receiver } = self;
+        let Raw { server, store, audit, analysis, alerts, models, camera, receiver } = self;
         if analysis.workers == Some(0) {
             bail!("analysis.workers is 0: give at least 1, or leave it out for one a core");
         }
         if !(1..=64).contains(&analysis.batch_max) {
             bail!("analysis.batch_max is {}: give 1 to 64", analysis.batch_max);
+        }
+        if alerts.escalate_after_s == 0 {
+            bail!("alerts.escalate_after_s is 0: give patrols at least 1 second to answer");
         }
         if store.sightings_days == 0 {
             bail!("store.sightings_days is 0: give at least 1, or nothing would be kept");
@@ -401,6 +419,7 @@ impl Raw {
             evidence,
             workers: analysis.workers,
             batch_max: analysis.batch_max,
+            escalate_after: Duration::from_secs(alerts.escalate_after_s.into()),
             manifest: base.join(models.manifest),
             models_cache: base.join(models.cache),
             cameras,

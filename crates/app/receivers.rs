@@ -11,6 +11,7 @@ use guiji_delivery::{
     WebhookSecret, WebhookSettings,
 };
 use guiji_domain::{Alert, CameraId, Clock, ReceiverId};
+use guiji_engine::Escalation;
 use guiji_store::{Deliveries, Store};
 use serde::Deserialize;
 use tracing::error;
@@ -113,6 +114,9 @@ impl RawReceiver {
             }
             _ => bail!("give either webhook = \"https://...\" or mqtt = \"mqtts://...\""),
         };
+        if self.id == Escalation::NAME {
+            bail!("this id is the program's own: choose another one");
+        }
         let settings = ReceiverSettings {
             id: ReceiverId::new(&self.id)?,
             way,

@@ -1,4 +1,5 @@
-//! `guiji release`: a supervisor's leave for somebody else to see data older than 90 days.
+//! `guiji release`: a supervisor's leave for somebody else to see data older than 90 days. The list also has released
+//! tactics, which `guiji query tactics release` gives.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -87,10 +88,16 @@ async fn act(client: &Client, what: What) -> Result<ExitCode> {
 }
 
 fn tell(release: &pb::Release) -> Result<()> {
-    let plate = if release.plate.is_empty() { "any plate" } else { &release.plate };
+    let what = match release.tactic() {
+        pb::PatternTactic::Unspecified if release.plate.is_empty() => "any plate",
+        pb::PatternTactic::Unspecified => &release.plate,
+        pb::PatternTactic::FirstEntry => "first entries",
+        pb::PatternTactic::NightActive => "night-active vehicles",
+        pb::PatternTactic::Frequent => "frequent passing",
+    };
     let ends = release.expire_time.as_ref().map(timestamp_from_pb).transpose()?;
     println!(
-        "{}  {} in case {}, {plate}, until {}: {} (given by {})",
+        "{}  {} in case {}, {what}, until {}: {} (given by {})",
         release.name,
         release.officer,
         release.case_number,

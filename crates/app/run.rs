@@ -13,7 +13,9 @@ use guiji_domain::{
     Camera, CameraControl as _, CameraRegistry as _, CameraState, Clock, Detector as _, Pace,
     PixelFormat, Sighting, SightingStage,
 };
-use guiji_engine::{Cameras, Engine, EngineParts, EngineSettings, EvidenceSettings};
+use guiji_engine::{
+    Cameras, Engine, EngineParts, EngineSettings, Escalation, EscalationParts, EvidenceSettings,
+};
 use guiji_ingest::{GstSource, IngestSettings};
 use guiji_store::bundle::{BundleSealer, ModelStatement, SoftwareStatement};
 use guiji_store::{
@@ -129,7 +131,7 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
     let couriers = Arc::new(couriers);
     let (stop, stopped) = watch::channel(false);
     let mut tasks = Vec::new();
-    let watchbook = engine.watchbook();
+    let (watchbook, patrolbook) = (engine.watchbook(), engine.patrolbook());
     let parts = ApiParts {
         passages: store.clone(),
         store: store.clone(),
@@ -139,6 +141,7 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
         likely: store.clone(),
         coverage: store.clone(),
         roads: store.clone(),
+        patrols: store.clone(),
         corrections: store.clone(),
         cameras: cameras.clone(),
         clock: clock.clone(),
@@ -151,6 +154,11 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
         }),
         alert_wake: engine.alert_wake(),
         live: engine.live(),
+        patrols_changed: Arc::new(move || {
+            if let Err(error) = patrolbook.reload() {
+                error!(%error, "the changed patrol units could not be read; the old ones stay in force");
+            }
+        }),
         watchlist_changed: Arc::new(move || {
             if let Err(error) = watchbook.reload() {
                 error!(%error, "the changed watch-list could not be read; the old one stays in force");
@@ -190,6 +198,10 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
     tasks.push(tokio::spawn(wake_couriers(
         engine.alert_wake(),
         couriers.clone(),
+        until(stopped.clone()),
+    )));
+    tasks.push(tokio::spawn(escalate(
+        start_escalation(&config, &engine, store.clone(), deliveries.clone(), clock.clone())?,
         until(stopped.clone()),
     )));
     let kept_for = Duration::from_secs(u64::from(config.sightings_days) * 86_400);
@@ -302,6 +314,7 @@ fn start_engine(config: &Config, store: Arc<Store>, clock: Arc<dyn Clock>) -> Re
         store: store.clone(),
         alerts: store.clone(),
         watchlist: store.clone(),
+        patrols: store.clone(),
         registry: store.clone(),
         coverage: store,
         clock,
@@ -333,6 +346,43 @@ fn open_cameras(
         cameras.open(source)?;
     }
     Ok(())
+}
+
+fn start_escalation(
+    config: &Config,
+    engine: &Engine,
+    store: Arc<Store>,
+    deliveries: Arc<Deliveries>,
+    clock: Arc<dyn Clock>,
+) -> Result<Escalation> {
+    let parts =
+        EscalationParts { alerts: store, intake: engine.intake(), ledger: deliveries, clock };
+    Escalation::new(parts, config.escalate_after).context("find alerts that nobody acknowledged")
+}
+
+/// Sends alerts up that nobody acknowledges.
+async fn escalate(mut escalation: Escalation, stopped: impl Future<Output = ()>) {
+    const EVERY: Duration = Duration::from_millis(500);
+    tokio::pin!(stopped);
+    loop {
+        tokio::select! {
+            () = &mut stopped => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+        let run = move || {
+            if let Err(error) = escalation.run() {
+                error!(%error, "alerts could not be escalated; the next round tries again");
+            }
+            escalation
+        };
+        match tokio::task::spawn_blocking(run).await {
+            Ok(back) => escalation = back,
+            Err(error) => {
+                error!(%error, "escalation ended: alerts do not go up until a restart");
+                return;
+            }
+        }
+    }
 }
 
 async fn serve_metrics(

@@ -77,6 +77,12 @@ pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String
         intake.provisional,
     );
     page.counter("guiji_alerts_total", "Alerts logged.", intake.alerts);
+    page.counter("guiji_alerts_acknowledged_total", "Alerts acknowledged.", intake.acknowledged);
+    page.counter(
+        "guiji_alerts_escalated_total",
+        "Times that an alert went up a level because nobody had acknowledged it.",
+        intake.escalated,
+    );
     page.counter("guiji_pictures_total", "Evidence pictures stored.", intake.pictures);
     page.counter(
         "guiji_pictures_failed_total",

@@ -142,3 +142,124 @@ fn a_webhook_gets_every_alert_of_a_server_that_is_killed() {
     let taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
     assert!(taken.iter().all(|id| due.contains(id)), "nothing else came");
 }
+
+/// A unit without an area, shift or neighbours.
+fn unit(id: &str, duty: pb::PatrolDuty) -> pb::PatrolUnit {
+    pb::PatrolUnit {
+        name: format!("patrolUnits/{id}"),
+        display_name: id.into(),
+        duty: duty.into(),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn an_alert_that_nobody_answers_goes_up_once_a_level_whenever_the_server_is_killed() {
+    const COUNT: usize = 30;
+    const ANSWERED: usize = 10;
+    let _one_at_a_time = exclusive();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (port, taken) = webhook();
+    let api = free_address();
+    let config = dir.path().join("guiji.toml");
+    fs::write(dir.path().join("secret"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+        .expect("written");
+    let rest = format!(
+        "[alerts]\nescalate_after_s = 3\n\
+         [[receiver]]\nid = \"desk\"\nwebhook = \"http://127.0.0.1:{port}/\"\nsecret_file = \"secret\"\n"
+    );
+    fs::write(&config, header(&api) + &rest).expect("written");
+    let now = SystemClock.now();
+    let county = County::new(CountySettings {
+        seed: 7,
+        sightings: 5000,
+        days: 1,
+        error_rate: 0.0,
+        start: now.minus(Duration::from_secs(86_400)),
+    })
+    .expect("a county");
+    let read = county.passages().find(|passage| passage.sighting.plate_text().is_some());
+    let seen = read.expect("a plate").sighting;
+    let plate = seen.plate_text().expect("a plate").to_string();
+
+    let runtime = runtime();
+    let mut server = Server::start(dir.path(), &config);
+    let names: Vec<String> = runtime.block_on(async {
+        let client = connect_to(&api, &server).await;
+        let cameras = county.cameras().iter().map(pb::Camera::from).collect();
+        client.import_cameras(cameras).await.expect("cameras");
+        client.create_watchlist_entry("w1", entry(&plate)).await.expect("an entry");
+        let east = pb::PatrolUnit {
+            cameras: vec![format!("cameras/{}", seen.camera)],
+            neighbours: vec!["patrolUnits/north".into()],
+            ..unit("east", pb::PatrolDuty::Patrol)
+        };
+        // North's own area is elsewhere.
+        let elsewhere = county.cameras().iter().find(|camera| camera.id != seen.camera);
+        let north = pb::PatrolUnit {
+            cameras: vec![format!("cameras/{}", elsewhere.expect("another camera").id)],
+            ..unit("north", pb::PatrolDuty::Patrol)
+        };
+        for unit in [east, north, unit("room", pb::PatrolDuty::ControlRoom)] {
+            client.create_patrol_unit(unit).await.expect("a unit");
+        }
+        let now = SystemClock.now();
+        let passing: Vec<_> = (0..COUNT as u64)
+            .map(|number| {
+                let mut again = seen.clone();
+                again.id = SightingId::for_track(&again.camera, TrackId(number), now);
+                again.span = TimeSpan::new(now, now).expect("a span");
+                again.captured.at = now;
+                again
+            })
+            .collect();
+        let mut import = client.import_sightings();
+        import.send(passing.iter().map(pb::Sighting::from).collect()).await;
+        let answer = import.finish().await.expect("acknowledged");
+        assert_eq!(answer.stored_count, COUNT as u64, "{answer:?}");
+        let names: Vec<_> = passing.iter().map(|seen| format!("alerts/{}.w1", seen.id)).collect();
+        for name in &names[..ANSWERED] {
+            client.acknowledge_alert(name, "patrolUnits/east", "").await.expect("acknowledged");
+        }
+        names
+    });
+    // Before, and again in the middle of going up.
+    server.kill();
+    server = Server::start(dir.path(), &config);
+    let come = |stage: &str| {
+        let taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.iter().filter(|id| id.ends_with(stage)).collect::<BTreeSet<_>>().len()
+    };
+    let patience = Duration::from_secs(60);
+    wait_for("the first to go up", patience, || come(".escalated_to_neighbours") > 0);
+    server.kill();
+    server = Server::start(dir.path(), &config);
+    wait_for("all that nobody answered to be at the top", patience, || {
+        come(".escalated_to_control_room") >= COUNT - ANSWERED
+    });
+
+    let log = runtime.block_on(async {
+        connect_to(&api, &server).await.list_alerts(0, 1000).await.expect("the log")
+    });
+    use pb::AlertStage::{Acknowledged, Confirmed, EscalatedToControlRoom, EscalatedToNeighbours};
+    let told = |stage| match stage {
+        EscalatedToNeighbours => "patrolUnits/north",
+        EscalatedToControlRoom => "patrolUnits/room",
+        _ => "patrolUnits/east",
+    };
+    for (number, name) in names.iter().enumerate() {
+        let stages: Vec<_> = log.iter().filter(|alert| alert.name == *name).collect();
+        let order: Vec<_> = stages.iter().map(|alert| alert.stage()).collect();
+        if number < ANSWERED {
+            // On a machine that stood still, some may have gone up before the answer came; none does after it.
+            assert_eq!(order.last(), Some(&Acknowledged), "{name}: {order:?}");
+        } else {
+            let due = [Confirmed, EscalatedToNeighbours, EscalatedToControlRoom];
+            assert_eq!(order, due, "{name}, each stage once");
+            for alert in stages {
+                assert_eq!(alert.patrol_units, [told(alert.stage())], "{alert:?}");
+            }
+        }
+    }
+    wait_for("the acknowledgements outside", patience, || come(".acknowledged") == ANSWERED);
+}

@@ -10,6 +10,7 @@
 //! | [`fusion`] | plate reads of one vehicle | one lattice, one text, one calibrated confidence |
 //! | [`watch`] | a sighting and the watch-list | matches with probabilities; the alerts to log |
 //! | [`trajectory`] | sightings of one vehicle | ordered points, legs, speeds with error bars, gaps |
+//! | [`patrol`] | an alert and the patrol units | who is told of it, and who next when nobody answers |
 //! | [`odd`] | the calls of the audit | what a supervisor should ask about |
 //! | [`tactics`] | sightings of many vehicles | companions, collisions, habits, forecasts, clones: early warning |
 //!
@@ -32,6 +33,7 @@ pub mod likely;
 pub mod motion;
 pub mod odd;
 pub mod passage;
+pub mod patrol;
 pub mod roads;
 pub mod tactics;
 pub mod tracker;

@@ -177,6 +177,8 @@ pub fn alerts(
                 target: entry.target.clone(),
                 case_number: entry.case_number.clone(),
                 probability: *probability,
+                units: Vec::new(),
+                acknowledgement: None,
             });
         }
     }

@@ -13,7 +13,6 @@ use crate::clone_watch::CloneWatch;
 use crate::error::Problem;
 use crate::network::NetworkCache;
 use crate::passages::PassageKeeper;
-use crate::releases::Releases;
 use crate::violations::{Violations, check_authority};
 use crate::{ApiParts, ApiSettings, pb};
 
@@ -26,9 +25,9 @@ pub(crate) struct Core {
     store_calls: Arc<Semaphore>,
     draining: watch::Receiver<bool>,
     watchlist_writing: Mutex<()>,
+    patrols_writing: Mutex<()>,
     pub(crate) networks: Arc<NetworkCache>,
     pub(crate) passages: PassageKeeper,
-    pub(crate) releases: Releases,
     pub(crate) clones: CloneWatch,
 }
 
@@ -45,12 +44,12 @@ impl Core {
             streams: permits(settings.streams_max),
             store_calls: permits(settings.store_calls_max),
             passages: PassageKeeper::new(settings.passages),
-            releases: Releases::default(),
             clones: CloneWatch::default(),
             parts,
             settings,
             draining,
             watchlist_writing: Mutex::new(()),
+            patrols_writing: Mutex::new(()),
             networks: Arc::default(),
         }
     }
@@ -59,6 +58,11 @@ impl Core {
     pub(crate) fn writing_watchlist(&self) -> MutexGuard<'_, ()> {
         // It guards no data of its own, so a panic elsewhere leaves nothing half done here.
         self.watchlist_writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held from looking whether there is a patrol unit until it is changed.
+    pub(crate) fn writing_patrols(&self) -> MutexGuard<'_, ()> {
+        self.patrols_writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the server begins to stop.
@@ -181,7 +185,9 @@ impl Call {
         let mut releases = Vec::new();
         if let (Caller::Known(identity), Some(authority)) = (caller, &self.authority) {
             releases = self.core.parts.releases.releases(now);
-            releases.retain(|r| r.covers(&identity.subject, authority.case_number(), now));
+            releases.retain(|r| {
+                r.tactic.is_none() && r.covers(&identity.subject, authority.case_number(), now)
+            });
         }
         if !releases.is_empty() {
             let names: Vec<_> = releases.iter().map(|r| format!("releases/{}", r.number)).collect();

@@ -1,6 +1,7 @@
 //! A client of the API for programs that do not know gRPC: the messages of [`pb`] in, the messages of [`pb`] out.
 
 mod oversight;
+mod patrol;
 mod tactics;
 
 use std::fmt;
@@ -605,8 +606,22 @@ impl Client {
         from: AlertsFrom,
         heartbeat: Option<Duration>,
     ) -> Result<Messages<pb::StreamAlertsResponse>, ClientError> {
+        self.alerts_for("", from, heartbeat).await
+    }
+
+    /// Follows those alerts that name the unit `patrolUnits/ID`.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn alerts_for(
+        &self,
+        patrol_unit: &str,
+        from: AlertsFrom,
+        heartbeat: Option<Duration>,
+    ) -> Result<Messages<pb::StreamAlertsResponse>, ClientError> {
         use pb::stream_alerts_request::Start;
         let request = pb::StreamAlertsRequest {
+            patrol_unit: patrol_unit.to_owned(),
             authority: self.authority(),
             start: Some(match from {
                 AlertsFrom::AfterCursor(cursor) => Start::AfterCursor(cursor),

@@ -1,13 +1,13 @@
 use std::collections::HashSet;
 
 use guiji_domain::{
-    CameraId, InvalidValue, PlatePattern, SightingQuery, SortOrder, TimeSpan, VehicleClass,
-    VehicleColour,
+    CameraId, GeoArea, InvalidValue, PlatePattern, SightingQuery, SortOrder, TimeSpan,
+    VehicleClass, VehicleColour,
 };
 
 use crate::ApiParts;
 use crate::auth::Reach;
-use crate::convert::{AreaShape, Word, area_from_pb, span_from_pb};
+use crate::convert::{Word, area_from_pb, span_from_pb};
 use crate::error::Problem;
 use crate::pb;
 use crate::violations::{Violations, camera_id};
@@ -33,7 +33,7 @@ pub(crate) fn pattern_from_pb(text: &str) -> Result<PlatePattern, InvalidValue> 
 pub(crate) struct Filter {
     plate: Option<PlatePattern>,
     span: TimeSpan,
-    area: Option<AreaShape>,
+    area: Option<GeoArea>,
     cameras: Vec<CameraId>,
     classes: Vec<VehicleClass>,
     colours: Vec<VehicleColour>,
@@ -143,10 +143,10 @@ impl std::fmt::Display for Filter {
             write!(f, ", to {}", self.span.last())?;
         }
         match &self.area {
-            Some(AreaShape::Circle { centre, radius_m }) => {
+            Some(GeoArea::Circle { centre, radius_m }) => {
                 write!(f, ", {radius_m} m around {} {}", centre.lat_deg(), centre.lon_deg())?;
             }
-            Some(AreaShape::Rectangle { south_west: sw, north_east: ne }) => write!(
+            Some(GeoArea::Rectangle { south_west: sw, north_east: ne }) => write!(
                 f,
                 ", rectangle {} {} to {} {}",
                 sw.lat_deg(),

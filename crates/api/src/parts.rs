@@ -3,8 +3,8 @@ use std::sync::Arc;
 use guiji_analysis::odd::Finding;
 use guiji_domain::{
     AlertLog, AuditLog, CameraControl, Clock, CorrectionStore, CoverageStore, EvidenceSealer,
-    LikelySearch, PassageSource, ReleaseBook, RoadGraphStore, Sighting, SightingIntake,
-    SightingStore, StoreError, Timestamp, Watchlist,
+    LikelySearch, PassageSource, PatrolUnits, ReleaseBook, RoadGraphStore, Sighting,
+    SightingIntake, SightingStore, StoreError, Timestamp, Watchlist,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -29,6 +29,8 @@ pub struct ApiParts {
     pub odd: Arc<dyn Fn(Timestamp) -> Result<Vec<Finding>, StoreError> + Send + Sync>,
     /// The watch-list.
     pub watchlist: Arc<dyn Watchlist>,
+    /// The patrol units.
+    pub patrols: Arc<dyn PatrolUnits>,
     /// Finds plates among what may have been read wrongly; the same store.
     pub likely: Arc<dyn LikelySearch>,
     /// What the cameras could see.
@@ -47,4 +49,6 @@ pub struct ApiParts {
     pub live: broadcast::Sender<Arc<Sighting>>,
     /// Called after the watch-list has changed durably, on a blocking thread.
     pub watchlist_changed: Arc<dyn Fn() + Send + Sync>,
+    /// Called after the patrol units have changed durably, on a blocking thread.
+    pub patrols_changed: Arc<dyn Fn() + Send + Sync>,
 }

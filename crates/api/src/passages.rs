@@ -14,6 +14,7 @@ use guiji_analysis::tactics::{PassageIndex, PassageIndexBuilder};
 use guiji_domain::{
     CameraId, GeoPoint, InvalidValue, Sighting, SightingStage, TimeSpan, Timestamp,
 };
+use tokio::sync::Notify;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{info, warn};
@@ -28,7 +29,7 @@ const WAITING_MAX: usize = 200_000;
 /// The longest drive from camera to camera.
 pub(crate) const HORIZON: Duration = Duration::from_secs(1800);
 /// What was learnt is learnt anew when it is older, or a tenth of the passages is new.
-const LEARNT_FOR: Duration = Duration::from_secs(600);
+pub(crate) const LEARNT_FOR: Duration = Duration::from_secs(600);
 
 /// How much is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,9 @@ pub(crate) struct PassageKeeper {
     /// Held while the index is built or merged, so that one build serves all who ask.
     built: Mutex<Option<Arc<PassageIndex>>>,
     learnt: Mutex<Option<Arc<Learnt>>>,
+    /// The same, never held for long: for those who cannot wait.
+    latest: Mutex<Option<Arc<Learnt>>>,
+    followed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -89,8 +93,8 @@ fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl PassageKeeper {
     pub(crate) fn new(settings: PassageSettings) -> Self {
-        let (waiting, built, learnt) = Default::default();
-        Self { settings, waiting, built, learnt }
+        let (waiting, built, learnt, latest) = Default::default();
+        Self { settings, waiting, built, learnt, latest, followed: Notify::new() }
     }
 
     /// Takes what the live feed brings, until it ends; `each` hears of it too.
@@ -246,7 +250,23 @@ impl PassageKeeper {
             at: now,
         });
         *learnt = Some(Arc::clone(&new));
+        *hold(&self.latest) = Some(Arc::clone(&new));
         Ok(new)
+    }
+
+    /// What was learnt last, if anything was; does not wait.
+    pub(crate) fn learnt_already(&self) -> Option<Arc<Learnt>> {
+        hold(&self.latest).clone()
+    }
+
+    /// Somebody needs what is learnt without waiting for it: from now on it is kept fresh.
+    pub(crate) fn keep_learnt(&self) {
+        self.followed.notify_one();
+    }
+
+    /// Waits until somebody wants it kept fresh.
+    pub(crate) async fn learning_wanted(&self) {
+        self.followed.notified().await;
     }
 
     /// What the passages taught last, whatever has come since; learnt now, if nothing was.

@@ -20,6 +20,7 @@ use crate::pb::correction_service_server::CorrectionServiceServer;
 use crate::pb::evidence_service_server::EvidenceServiceServer;
 use crate::pb::import_service_server::ImportServiceServer;
 use crate::pb::likely_service_server::LikelyServiceServer;
+use crate::pb::patrol_service_server::PatrolServiceServer;
 use crate::pb::release_service_server::ReleaseServiceServer;
 use crate::pb::sighting_service_server::SightingServiceServer;
 use crate::pb::tactics_service_server::TacticsServiceServer;
@@ -59,6 +60,7 @@ const HEALTH_NAMES: &[&str] = &[
     CorrectionServiceServer::<Services>::NAME,
     WatchlistServiceServer::<Services>::NAME,
     AlertServiceServer::<Services>::NAME,
+    PatrolServiceServer::<Services>::NAME,
     EvidenceServiceServer::<Services>::NAME,
     AuditServiceServer::<Services>::NAME,
     ReleaseServiceServer::<Services>::NAME,
@@ -120,6 +122,7 @@ impl ApiServer {
         let live = self.parts.live.subscribe();
         let services = Services::new(Core::new(self.parts, self.settings, draining.clone()));
         let _watching = AbortOnDrop(tokio::spawn(services.clone().watch_for_clones(live)));
+        let _learning = AbortOnDrop(tokio::spawn(services.clone().keep_forecasts_learnt()));
         let (health, health_service) = tonic_health::server::health_reporter();
         set_health(&health, ServingStatus::Serving).await;
 
@@ -167,6 +170,7 @@ impl ApiServer {
             .add_service(bounded!(CorrectionServiceServer))
             .add_service(bounded!(WatchlistServiceServer))
             .add_service(bounded!(AlertServiceServer))
+            .add_service(bounded!(PatrolServiceServer))
             .add_service(bounded!(EvidenceServiceServer))
             .add_service(bounded!(AuditServiceServer))
             .add_service(bounded!(ReleaseServiceServer))

@@ -1,4 +1,6 @@
-use guiji_domain::{Authority, CameraId, InvalidValue, SightingId, WatchEntryId};
+use guiji_domain::{
+    AlertId, Authority, CameraId, InvalidValue, PatrolUnitId, SightingId, WatchEntryId,
+};
 
 use crate::error::{Problem, Violation};
 use crate::pb;
@@ -134,6 +136,20 @@ pub(crate) fn sighting_id(name: &str) -> Result<SightingId, InvalidValue> {
 /// The id in `watchlistEntries/ID`.
 pub(crate) fn watch_entry_id(name: &str) -> Result<WatchEntryId, InvalidValue> {
     WatchEntryId::new(id_of("watch-list entry name", "watchlistEntries", name)?)
+}
+
+/// The id in `patrolUnits/ID`.
+pub(crate) fn patrol_unit_id(name: &str) -> Result<PatrolUnitId, InvalidValue> {
+    PatrolUnitId::new(id_of("patrol unit name", "patrolUnits", name)?)
+}
+
+/// The id in `alerts/SIGHTING.ENTRY`.
+pub(crate) fn alert_id(name: &str) -> Result<AlertId, InvalidValue> {
+    let id = id_of("alert name", "alerts", name)?;
+    let (sighting, entry) = id.split_once('.').ok_or_else(|| {
+        InvalidValue::new("alert name", name, "write it as alerts/SIGHTING.ENTRY, as alerts do")
+    })?;
+    Ok(AlertId { sighting: sighting.parse()?, entry: entry.parse()? })
 }
 
 /// How many answers a page has: 0 means 100, at most 1000.

@@ -14,7 +14,7 @@ use guiji_domain::{
     Camera, LikelyQuery, LikelySearch as _, PlatePattern, Recorded, Sighting, SightingIntake as _,
     SightingQuery, SightingStore as _, SortOrder, TimeSpan, Timestamp,
 };
-use guiji_engine::{Intake, IntakeParts, WatchBook};
+use guiji_engine::{Intake, IntakeParts, PatrolBook, WatchBook};
 use guiji_store::{Store, StoreSettings};
 use serde::Serialize;
 
@@ -223,6 +223,7 @@ fn fill(county: &County, dir: &Path) -> Result<Filled> {
         store: store.clone(),
         alerts: store.clone(),
         watchbook: Arc::new(WatchBook::load(store.clone()).context("read the watch-list")?),
+        patrols: Arc::new(PatrolBook::load(store.clone()).context("read the patrol units")?),
         clock: Arc::new(SystemClock),
         live_queue: 1,
     })?;

@@ -167,6 +167,7 @@ fn play(arguments: &ClipArguments, counts: Option<Vec<RawCount>>) -> Result<Repo
         store: store.clone(),
         alerts: store.clone(),
         watchlist: store.clone(),
+        patrols: store.clone(),
         registry: store.clone(),
         coverage: store.clone(),
         clock,

@@ -200,6 +200,38 @@ impl GeoPoint {
     }
 }
 
+/// A part of the Earth's surface.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum GeoArea {
+    /// Everything within a distance of a place, the edge included.
+    Circle {
+        /// The middle.
+        centre: GeoPoint,
+        /// Great-circle distance, metres.
+        radius_m: f64,
+    },
+    /// Everything between two parallels and two meridians, the edges included.
+    Rectangle {
+        /// The corner with the least latitude and longitude.
+        south_west: GeoPoint,
+        /// The corner with the greatest latitude and longitude.
+        north_east: GeoPoint,
+    },
+}
+
+impl GeoArea {
+    /// Whether the place lies inside or on the edge.
+    pub fn contains(&self, place: &GeoPoint) -> bool {
+        match self {
+            Self::Circle { centre, radius_m } => centre.distance_m(place) <= *radius_m,
+            Self::Rectangle { south_west, north_east } => {
+                (south_west.lat_deg()..=north_east.lat_deg()).contains(&place.lat_deg())
+                    && (south_west.lon_deg()..=north_east.lon_deg()).contains(&place.lon_deg())
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

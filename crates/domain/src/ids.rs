@@ -17,6 +17,10 @@ pub struct SiteId(Arc<str>);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WatchEntryId(Arc<str>);
 
+/// The name of a patrol unit. Same alphabet as [`CameraId`].
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PatrolUnitId(Arc<str>);
+
 /// The name of a receiver of alerts outside: a webhook or a broker. Same alphabet as [`CameraId`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReceiverId(Arc<str>);
@@ -74,6 +78,7 @@ macro_rules! name_type {
 name_type!(CameraId, "camera id");
 name_type!(SiteId, "site id");
 name_type!(WatchEntryId, "watch-list entry id");
+name_type!(PatrolUnitId, "patrol unit id");
 name_type!(ReceiverId, "receiver id");
 
 /// One vehicle through many frames of one camera. Unique within a camera and a run of the program.

@@ -26,6 +26,7 @@ pub mod grammar;
 mod ids;
 mod lattice;
 mod passages;
+mod patrol;
 mod pattern;
 mod picture;
 mod plate;
@@ -52,14 +53,17 @@ pub use export::{
     EvidenceSealer, ExportOrder, Hidden, People, PictureRedactor, RedactedPicture, Sealing,
 };
 pub use frame::{CaptureTime, ClockSource, Frame};
-pub use geometry::{BBox, GeoPoint, Point, Quad};
-pub use ids::{AlertId, CameraId, Digest, ReceiverId, SightingId, SiteId, TrackId, WatchEntryId};
+pub use geometry::{BBox, GeoArea, GeoPoint, Point, Quad};
+pub use ids::{
+    AlertId, CameraId, Digest, PatrolUnitId, ReceiverId, SightingId, SiteId, TrackId, WatchEntryId,
+};
 pub use lattice::{Candidate, Lattice, Position};
 pub use passages::{PassageSource, PlatePassage};
+pub use patrol::{Acknowledgement, PatrolDuty, PatrolUnit, PatrolUnits};
 pub use pattern::PlatePattern;
 pub use picture::{OwnedPicture, Picture, PixelFormat, SharedPicture};
 pub use plate::{PlateChar, PlateColour, PlateKind, PlateRead, PlateRows, PlateText};
-pub use release::{Release, ReleaseBook};
+pub use release::{PatternTactic, Release, ReleaseBook};
 pub use roads::{RoadEdge, RoadGraph, RoadGraphStore};
 pub use seams::{
     AlertLog, CameraControl, CameraRegistry, Clock, ControlError, Detector, FrameSink, FrameSource,

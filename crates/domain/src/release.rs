@@ -1,6 +1,23 @@
+use crate::vehicle::words;
 use crate::{PlateText, StoreError, Timestamp};
 
-/// A supervisor's leave for somebody else to see data older than what everybody may see.
+/// A tactic over many people's vehicles, which somebody may ask only by a supervisor's leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PatternTactic {
+    /// Who came in after a long absence.
+    FirstEntry,
+    /// Who moves by night and rests by day.
+    NightActive,
+    /// Who passes a place again and again.
+    Frequent,
+}
+words!(
+    PatternTactic, "tactic",
+    FirstEntry => "first_entry", NightActive => "night_active", Frequent => "frequent",
+);
+
+/// A supervisor's leave for somebody else: to see data older than what everybody may see, or to ask a tactic over many
+/// people's vehicles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
     /// Its number; 0 before it is given.
@@ -11,6 +28,8 @@ pub struct Release {
     pub case_number: String,
     /// Only for this plate; `None` for any.
     pub plate: Option<PlateText>,
+    /// The tactic that may be asked; `None` for a release of old data. One is never the other.
+    pub tactic: Option<PatternTactic>,
     /// Why.
     pub reason: String,
     /// Who gave it.
@@ -22,7 +41,7 @@ pub struct Release {
 }
 
 impl Release {
-    /// Whether it counts for a call of this officer in this case at this time, plates apart.
+    /// Whether it counts for a call of this officer in this case at this time, apart from what it is a release of.
     pub fn covers(&self, officer: &str, case_number: &str, now: Timestamp) -> bool {
         self.officer == officer && self.case_number == case_number && now < self.expires
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::{
-    Alert, BBox, Camera, CameraHealth, CameraId, CameraStatus, Detection, Digest, Frame,
+    Alert, AlertId, BBox, Camera, CameraHealth, CameraId, CameraStatus, Detection, Digest, Frame,
     InvalidValue, Picture, PlateRead, PlateState, PlateText, Recorded, SharedPicture, Sighting,
     SightingId, SightingPage, SightingQuery, SightingStage, StreamCounters, TimeSpan, Timestamp,
     VehicleColour, WatchEntry, WatchEntryId,
@@ -285,6 +285,12 @@ pub trait SightingIntake: Send + Sync {
     /// # Errors
     /// When anything could not be kept; then nothing was kept or announced, and the same call may be made again.
     fn take_in(&self, records: &mut [Recorded]) -> Result<Receipt, StoreError>;
+
+    /// Logs what was done about an alert and announces it: as [`AlertLog::append`] does.
+    ///
+    /// # Errors
+    /// When it could not be kept; then it was not announced.
+    fn log_alert(&self, alert: Alert) -> Result<Option<Alert>, StoreError>;
 }
 
 /// Keeps the alert log.
@@ -301,12 +307,25 @@ pub trait AlertLog: Send + Sync {
     /// When the medium fails.
     fn last_cursor(&self) -> Result<u64, StoreError>;
 
-    /// The latest logged alert of each entry that each of these sightings rang; of one sighting, in the order of the
-    /// entries.
+    /// The latest finding ([`AlertStage::is_finding`](crate::AlertStage::is_finding)) of each entry that each of these
+    /// sightings rang; of one sighting, in the order of the entries.
     ///
     /// # Errors
     /// When the medium fails.
     fn alerts_of(&self, sightings: &[SightingId]) -> Result<Vec<Alert>, StoreError>;
+
+    /// All stages of an alert, in log order.
+    ///
+    /// # Errors
+    /// When the medium fails.
+    fn alert_history(&self, id: &AlertId) -> Result<Vec<Alert>, StoreError>;
+
+    /// Logs a further stage of an alert that is in the log, without a sighting. Durable when it returns; with its cursor.
+    /// `None`, and nothing logged, when the log has that stage already or knows nothing of the alert.
+    ///
+    /// # Errors
+    /// When it could not be kept.
+    fn append(&self, alert: &Alert) -> Result<Option<Alert>, StoreError>;
 }
 
 /// Keeps the watch-list.

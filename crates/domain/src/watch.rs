@@ -1,7 +1,8 @@
 use crate::vehicle::words;
 use crate::{
-    AlertId, CameraId, CaptureTime, Heading, InvalidValue, Lattice, PlatePattern, PlateState,
-    PlateText, Sighting, SightingId, Timestamp, VehicleClass, VehicleColour, WatchEntryId,
+    Acknowledgement, AlertId, CameraId, CaptureTime, Heading, InvalidValue, Lattice, PatrolUnitId,
+    PlatePattern, PlateState, PlateText, Sighting, SightingId, Timestamp, VehicleClass,
+    VehicleColour, WatchEntryId,
 };
 
 /// A plate, pattern or description to be watched for (布控), by whose right, and until when.
@@ -291,7 +292,7 @@ impl std::fmt::Display for WatchTarget {
 /// A sighting that matches a watch-list entry.
 ///
 /// The log is append-only: a provisional alert is followed by a confirmed or withdrawn one with the same id and a
-/// later cursor.
+/// later cursor, and any of them by what was done about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alert {
     /// Which sighting rang which entry.
@@ -314,6 +315,11 @@ pub struct Alert {
     pub case_number: String,
     /// The probability that the sighting is truly meant.
     pub probability: f32,
+    /// The patrol units that it is for. An escalated alert is for those that are asked now, an acknowledged or withdrawn
+    /// one for all that were told.
+    pub units: Vec<PatrolUnitId>,
+    /// Who deals with it, when it is acknowledged.
+    pub acknowledgement: Option<Acknowledgement>,
 }
 
 impl Alert {
@@ -323,7 +329,7 @@ impl Alert {
     }
 }
 
-/// How sure an alert is.
+/// How sure an alert is, or what was done about it. Each stage is logged once at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AlertStage {
     /// From a provisional sighting: the vehicle is still in view.
@@ -332,10 +338,25 @@ pub enum AlertStage {
     Confirmed,
     /// The final sighting does not match after all.
     Withdrawn,
+    /// Somebody deals with it.
+    Acknowledged,
+    /// Nobody acknowledged it in time: the neighbouring units are asked.
+    EscalatedToNeighbours,
+    /// Neither did they: the control room is asked.
+    EscalatedToControlRoom,
+}
+
+impl AlertStage {
+    /// Whether it says how sure the alert is, and not what was done about it.
+    pub fn is_finding(self) -> bool {
+        matches!(self, Self::Provisional | Self::Confirmed | Self::Withdrawn)
+    }
 }
 words!(
     AlertStage, "alert stage",
     Provisional => "provisional", Confirmed => "confirmed", Withdrawn => "withdrawn",
+    Acknowledged => "acknowledged", EscalatedToNeighbours => "escalated_to_neighbours",
+    EscalatedToControlRoom => "escalated_to_control_room",
 );
 
 #[cfg(test)]

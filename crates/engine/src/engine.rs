@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use guiji_analysis::passage::PassageSettings;
 use guiji_domain::{
-    AlertLog, CameraRegistry, Clock, CoverageStore, Detector, FrameSource, PictureEncoder,
-    PlateReader, Sighting, SightingStore, StoreError, Watchlist,
+    AlertLog, CameraRegistry, Clock, CoverageStore, Detector, FrameSource, PatrolUnits,
+    PictureEncoder, PlateReader, Sighting, SightingStore, StoreError, Watchlist,
 };
 use tokio::sync::{broadcast, watch};
 use tracing::{info, warn};
@@ -18,6 +18,7 @@ use crate::cameras::{Cameras, CamerasParts, Cells};
 use crate::coverage::CoverageKeeper;
 use crate::intake::{Intake, IntakeCounts, IntakeParts};
 use crate::lane::EvidenceSettings;
+use crate::patrol::PatrolBook;
 use crate::perception::{Perception, PerceptionCounters, PerceptionCounts};
 use crate::recorder::{Recorder, RecorderCounters, RecorderCounts};
 use crate::slots::Slots;
@@ -76,6 +77,8 @@ pub struct EngineParts {
     pub alerts: Arc<dyn AlertLog>,
     /// Keeps the watch-list.
     pub watchlist: Arc<dyn Watchlist>,
+    /// Keeps the patrol units.
+    pub patrols: Arc<dyn PatrolUnits>,
     /// Keeps the cameras.
     pub registry: Arc<dyn CameraRegistry>,
     /// Keeps what the cameras could see.
@@ -89,6 +92,7 @@ pub struct Engine {
     cameras: Arc<Cameras>,
     slots: Arc<Slots>,
     watchbook: Arc<WatchBook>,
+    patrolbook: Arc<PatrolBook>,
     perception: Arc<PerceptionCounters>,
     recorder: Arc<RecorderCounters>,
     intake: Arc<Intake>,
@@ -149,11 +153,13 @@ impl Engine {
         let perception = Arc::new(PerceptionCounters::default());
         let recorder = Arc::new(RecorderCounters::default());
         let watchbook = Arc::new(WatchBook::load(parts.watchlist.clone())?);
+        let patrolbook = Arc::new(PatrolBook::load(parts.patrols)?);
         let give_up = Arc::new(AtomicBool::new(false));
         let intake = IntakeParts {
             store: parts.store,
             alerts: parts.alerts,
             watchbook: watchbook.clone(),
+            patrols: patrolbook.clone(),
             clock: parts.clock.clone(),
             live_queue: settings.live_queue,
         };
@@ -210,6 +216,7 @@ impl Engine {
             cameras,
             slots,
             watchbook,
+            patrolbook,
             perception,
             recorder,
             intake,
@@ -230,6 +237,11 @@ impl Engine {
     /// The watch-list in force.
     pub fn watchbook(&self) -> Arc<WatchBook> {
         self.watchbook.clone()
+    }
+
+    /// The patrol units in force.
+    pub fn patrolbook(&self) -> Arc<PatrolBook> {
+        self.patrolbook.clone()
     }
 
     /// The way in for sightings, the cameras' own and those from elsewhere, with its announcements.

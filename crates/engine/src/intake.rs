@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use guiji_analysis::watch;
+use guiji_analysis::{patrol, watch};
 use guiji_domain::{
-    Alert, AlertLog, Clock, Kept, Receipt, Recorded, Sighting, SightingId, SightingIntake,
-    SightingStage, SightingStore, StoreError,
+    Alert, AlertLog, AlertStage, CameraId, Clock, GeoPoint, Kept, PatrolUnit, Receipt, Recorded,
+    Sighting, SightingId, SightingIntake, SightingStage, SightingStore, StoreError,
 };
 use tokio::sync::{broadcast, watch as latest};
 
 use crate::cameras::Cells;
 use crate::counters::counters;
+use crate::patrol::PatrolBook;
 use crate::watchbook::WatchBook;
 
 counters! {
@@ -24,6 +25,10 @@ counters! {
         finals,
         /// Alerts logged.
         alerts,
+        /// Alerts acknowledged.
+        acknowledged,
+        /// Times that an alert went up a level because nobody had acknowledged it.
+        escalated,
         /// Pictures stored.
         pictures,
     }
@@ -38,6 +43,8 @@ pub struct IntakeParts {
     pub alerts: Arc<dyn AlertLog>,
     /// The watch-list in force.
     pub watchbook: Arc<WatchBook>,
+    /// The patrol units that alerts go to.
+    pub patrols: Arc<PatrolBook>,
     /// Tells when an alert is raised.
     pub clock: Arc<dyn Clock>,
     /// Most sightings a slow live listener may be behind before it misses some (it is told).
@@ -105,11 +112,48 @@ impl Intake {
             // Nobody listening is the normal case.
             drop(self.live.send(record.sighting.clone()));
         }
-        self.counters.alerts.fetch_add(receipt.alerts.len() as u64, Relaxed);
-        if let Some(last) = receipt.alerts.iter().map(|alert| alert.cursor).max() {
+        self.announce_alerts(&receipt.alerts);
+    }
+
+    fn announce_alerts(&self, alerts: &[Alert]) {
+        for alert in alerts {
+            use AlertStage::{Acknowledged, EscalatedToControlRoom, EscalatedToNeighbours};
+            self.counters.alerts.fetch_add(1, Relaxed);
+            match alert.stage {
+                Acknowledged => _ = self.counters.acknowledged.fetch_add(1, Relaxed),
+                EscalatedToNeighbours | EscalatedToControlRoom => {
+                    self.counters.escalated.fetch_add(1, Relaxed);
+                }
+                _ => {}
+            }
+        }
+        if let Some(last) = alerts.iter().map(|alert| alert.cursor).max() {
             // Two callers may get here in either order.
             self.alert_wake.send_modify(|cursor| *cursor = last.max(*cursor));
         }
+    }
+
+    /// The patrol units in force.
+    pub(crate) fn patrol_units(&self) -> Arc<[PatrolUnit]> {
+        self.parts.patrols.units()
+    }
+
+    /// Where a camera stands, if the engine knows it.
+    pub(crate) fn place_of(&self, camera: &CameraId) -> Option<GeoPoint> {
+        self.cells.get(camera).map(|cell| cell.camera.position)
+    }
+
+    /// Names the units that an alert is for: those that were told of it before, or those that it reaches first.
+    fn route(&self, alert: &mut Alert, known: bool) -> Result<(), StoreError> {
+        if known {
+            alert.units = patrol::told(&self.parts.alerts.alert_history(&alert.id)?);
+        }
+        let units = self.patrol_units();
+        if alert.units.is_empty() && !units.is_empty() {
+            let place = self.place_of(&alert.camera);
+            alert.units = patrol::routed(&units, &alert.camera, place.as_ref(), alert.raised);
+        }
+        Ok(())
     }
 }
 
@@ -128,9 +172,18 @@ impl SightingIntake for Intake {
             let matches = matcher.matches(sighting, sighting.captured.at);
             let earlier = earlier.get(&sighting.id).map_or(&[][..], Vec::as_slice);
             record.alerts = watch::alerts(sighting, &matches, earlier, now);
+            for alert in &mut record.alerts {
+                self.route(alert, earlier.iter().any(|known| known.id == alert.id))?;
+            }
         }
         let receipt = self.parts.store.record(records)?;
         self.announce(records, &receipt);
         Ok(receipt)
+    }
+
+    fn log_alert(&self, alert: Alert) -> Result<Option<Alert>, StoreError> {
+        let logged = self.parts.alerts.append(&alert)?;
+        self.announce_alerts(logged.as_slice());
+        Ok(logged)
     }
 }

@@ -197,6 +197,7 @@ fn rig() -> Rig {
         store: store.clone(),
         alerts: store.clone(),
         watchlist: store.clone(),
+        patrols: store.clone(),
         registry: store.clone(),
         coverage: store.clone(),
         clock: Arc::new(SimulatedClock::at(Timestamp::from_secs(1_795_000_100))),

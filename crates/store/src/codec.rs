@@ -13,22 +13,26 @@
 //! vehicle   class u8, share f32 unless 255, colour u8, share f32 unless 255
 //! direction heading u8, then unless 255: 0u8 | 1u8, course f32
 //! evidence  kind u8, digest 32 bytes, size var, media type str, time
-//! alert     1u8, sighting u128, entry str, stage u8, raised i64, camera str, time, read (text | 0u8),
-//!           (0u8, plate text | 1u8, pattern str | 2u8), case number str, probability f32
+//! alert     1u8 | 2u8, sighting u128, entry str, stage u8, raised i64, camera str, time, read (text | 0u8),
+//!           (0u8, plate text | 1u8, pattern str | 2u8), case number str, probability f32,
+//!           and of version 2, which is written when there is any of them:
+//!           units (count var, each str), (0u8 | 1u8, officer str, unit str or empty, note str)
 //! ```
 //! A lattice keeps its probabilities exactly: an answer today and after a restart must be the same number.
 
 use std::time::Duration;
 
 use guiji_domain::{
-    Alert, AlertId, CameraId, Candidate, CaptureTime, Digest, Direction, Evidence, FusedPlate,
-    Lattice, PlateChar, PlatePattern, PlateState, PlateText, Position, Sighting, SightingId,
-    TimeSpan, Timestamp, Vehicle, WatchEntryId, WatchTarget,
+    Acknowledgement, Alert, AlertId, CameraId, Candidate, CaptureTime, Digest, Direction, Evidence,
+    FusedPlate, Lattice, PatrolUnitId, PlateChar, PlatePattern, PlateState, PlateText, Position,
+    Sighting, SightingId, TimeSpan, Timestamp, Vehicle, WatchEntryId, WatchTarget,
 };
 
 use crate::codes::{Coded, NONE, code_or_none};
 
 const VERSION: u8 = 1;
+/// Of alerts with units or an acknowledgement.
+const VERSION_HANDLED: u8 = 2;
 
 /// Why bytes are not a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +129,9 @@ pub(crate) fn decode_sighting(bytes: &[u8]) -> Result<Sighting, Malformed> {
 /// An alert as bytes. Its cursor is the key it is stored by, and not in them.
 pub(crate) fn encode_alert(alert: &Alert) -> Vec<u8> {
     let mut out = Writer(Vec::with_capacity(160));
-    out.byte(VERSION);
+    // Alerts of a county without patrol units are what they were before there were any.
+    let handled = !alert.units.is_empty() || alert.acknowledgement.is_some();
+    out.byte(if handled { VERSION_HANDLED } else { VERSION });
     out.bytes(&alert.id.sighting.as_u128().to_le_bytes());
     out.str(alert.id.entry.as_str());
     out.byte(alert.stage.code());
@@ -149,16 +155,33 @@ pub(crate) fn encode_alert(alert: &Alert) -> Vec<u8> {
     }
     out.str(&alert.case_number);
     out.f32(alert.probability);
+    if handled {
+        out.var(alert.units.len() as u64);
+        alert.units.iter().for_each(|unit| out.str(unit.as_str()));
+        match &alert.acknowledgement {
+            None => out.byte(0),
+            Some(Acknowledgement { officer, unit, note }) => {
+                out.byte(1);
+                out.str(officer);
+                out.str(unit.as_ref().map_or("", PatrolUnitId::as_str));
+                out.str(note);
+            }
+        }
+    }
     out.0
 }
 
 /// The alert that the bytes say, under its cursor. Never panics, whatever the bytes.
 pub(crate) fn decode_alert(cursor: u64, bytes: &[u8]) -> Result<Alert, Malformed> {
     let mut input = Reader(bytes);
-    input.version()?;
+    let handled = match input.byte()? {
+        VERSION => false,
+        VERSION_HANDLED => true,
+        _ => return Err(Malformed("version")),
+    };
     let sighting = SightingId::from_u128(input.u128()?);
     let entry = WatchEntryId::new(input.str()?).map_err(|_| Malformed("entry"))?;
-    let alert = Alert {
+    let mut alert = Alert {
         id: AlertId { sighting, entry },
         cursor,
         stage: input.coded("stage")?,
@@ -176,7 +199,24 @@ pub(crate) fn decode_alert(cursor: u64, bytes: &[u8]) -> Result<Alert, Malformed
         },
         case_number: input.str()?.to_owned(),
         probability: input.f32()?,
+        units: Vec::new(),
+        acknowledgement: None,
     };
+    if handled {
+        let unit = |text: &str| PatrolUnitId::new(text).map_err(|_| Malformed("patrol unit"));
+        for _ in 0..input.var()? {
+            alert.units.push(unit(input.str()?)?);
+        }
+        alert.acknowledgement = match input.byte()? {
+            0 => None,
+            1 => Some(Acknowledgement {
+                officer: input.str()?.to_owned(),
+                unit: Some(input.str()?).filter(|text| !text.is_empty()).map(unit).transpose()?,
+                note: input.str()?.to_owned(),
+            }),
+            _ => return Err(Malformed("acknowledgement")),
+        };
+    }
     input.end()?;
     Ok(alert)
 }
@@ -300,6 +340,10 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn f32(&mut self) -> Result<f32, Malformed> {
         self.array().map(f32::from_le_bytes)
+    }
+
+    pub(crate) fn f64(&mut self) -> Result<f64, Malformed> {
+        self.array().map(f64::from_le_bytes)
     }
 
     pub(crate) fn var(&mut self) -> Result<u64, Malformed> {
@@ -541,7 +585,10 @@ mod tests {
                     .prop_map(|t| WatchTarget::Pattern(PlatePattern::parse(&t).unwrap())),
             ],
             case_number in "\\PC{0,40}", probability in 0f32..=1.0, cursor: u64,
+            units in prop::collection::vec("[a-z0-9]{1,64}", 0..3),
+            acknowledged in prop::option::of(("\\PC{1,20}", prop::option::of("[a-z0-9]{1,64}"), "\\PC{0,40}")),
         ) -> Alert {
+            let unit = |id: String| PatrolUnitId::new(&id).unwrap();
             Alert {
                 id: AlertId {
                     sighting: SightingId::from_u128(sighting),
@@ -550,6 +597,10 @@ mod tests {
                 cursor, stage, raised: Timestamp::from_nanos(raised),
                 camera: CameraId::new(&camera).unwrap(),
                 captured, read, target, case_number, probability,
+                units: units.into_iter().map(unit).collect(),
+                acknowledgement: acknowledged.map(|(officer, id, note)| {
+                    Acknowledgement { officer, unit: id.map(unit), note }
+                }),
             }
         }
     }
@@ -611,6 +662,8 @@ mod tests {
             read: PlateText::parse("浙J12345").ok(),
             target: WatchTarget::Plate(PlateText::parse("浙J12345").unwrap()),
             case_number: "c".into(),
+            units: Vec::new(),
+            acknowledgement: None,
             probability: 1.0,
         });
         for cut in 0..bytes.len() {

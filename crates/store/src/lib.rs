@@ -67,6 +67,7 @@ mod memory;
 mod pack;
 mod partition;
 mod passages;
+mod patrol;
 mod pool;
 mod record;
 mod registry;

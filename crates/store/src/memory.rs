@@ -2,11 +2,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use guiji_domain::{
-    Alert, AlertLog, Camera, CameraId, CameraRegistry, Correction, CorrectionStore, Coverage,
-    CoverageState, CoverageStore, Digest, Kept, Likely, LikelyQuery, LikelySearch, Receipt,
-    Recorded, RoadGraph, RoadGraphStore, Sighting, SightingId, SightingPage, SightingQuery,
-    SightingStage, SightingStore, SortOrder, StoreError, TimeSpan, Timestamp, WatchEntry,
-    WatchEntryId, Watchlist,
+    Alert, AlertId, AlertLog, Camera, CameraId, CameraRegistry, Correction, CorrectionStore,
+    Coverage, CoverageState, CoverageStore, Digest, Kept, Likely, LikelyQuery, LikelySearch,
+    PatrolUnit, PatrolUnitId, Receipt, Recorded, RoadGraph, RoadGraphStore, Sighting, SightingId,
+    SightingPage, SightingQuery, SightingStage, SightingStore, SortOrder, StoreError, TimeSpan,
+    Timestamp, WatchEntry, WatchEntryId, Watchlist,
 };
 
 use crate::likely::Likeliest;
@@ -14,7 +14,9 @@ use crate::validate;
 
 /// A store in memory, gone with the process: for tests, and the plain statement of what [`crate::Store`] must do.
 #[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<Contents>);
+pub struct MemoryStore(Mutex<Contents>, Mutex<Units>);
+
+type Units = BTreeMap<PatrolUnitId, PatrolUnit>;
 
 #[derive(Debug, Default)]
 struct Contents {
@@ -37,6 +39,10 @@ impl MemoryStore {
     fn contents(&self) -> MutexGuard<'_, Contents> {
         // Nothing in here can panic halfway through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn units_mut(&self) -> MutexGuard<'_, Units> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Calls `visit` with every sighting, by id.
@@ -133,10 +139,26 @@ impl AlertLog for MemoryStore {
         let latest: BTreeMap<_, _> = contents
             .alerts
             .iter()
-            .filter(|a| sightings.contains(&a.id.sighting))
+            .filter(|a| sightings.contains(&a.id.sighting) && a.stage.is_finding())
             .map(|a| (&a.id, a)) // the later replaces the earlier
             .collect();
         Ok(latest.into_values().cloned().collect())
+    }
+
+    fn alert_history(&self, id: &AlertId) -> Result<Vec<Alert>, StoreError> {
+        Ok(self.contents().alerts.iter().filter(|a| a.id == *id).cloned().collect())
+    }
+
+    fn append(&self, alert: &Alert) -> Result<Option<Alert>, StoreError> {
+        let mut contents = self.contents();
+        let mut stages = contents.alerts.iter().filter(|a| a.id == alert.id).peekable();
+        if stages.peek().is_none() || stages.any(|a| a.stage == alert.stage) {
+            return Ok(None);
+        }
+        let cursor = contents.alerts.len() as u64 + 1;
+        let alert = Alert { cursor, ..alert.clone() };
+        contents.alerts.push(alert.clone());
+        Ok(Some(alert))
     }
 }
 

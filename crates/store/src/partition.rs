@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use guiji_domain::{Alert, Sighting, SightingId, StoreError};
+use guiji_domain::{Alert, AlertId, Sighting, SightingId, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::codec::{decode_alert, decode_sighting};
@@ -223,16 +223,29 @@ pub(crate) fn latest_alerts(
     let snapshot = connection.unchecked_transaction().map_err(sql("read alerts"))?;
     let mut alerts = Vec::new();
     for sighting in sightings {
-        // With a bare max(), SQLite takes the other columns from the row of the maximum.
+        // With a bare max(), SQLite takes the other columns from the row of the maximum. Stages 0 to 2 are findings.
         alerts.extend(read_alerts(
             &snapshot,
             "SELECT max(cursor), checksum, record FROM alert WHERE sighting = ?1 AND cursor <= ?2 \
-             GROUP BY entry ORDER BY entry",
+             AND stage <= 2 GROUP BY entry ORDER BY entry",
             params![id_key(*sighting), sql_number(until)],
         )?);
     }
     snapshot.commit().map_err(sql("read alerts"))?;
     Ok(alerts)
+}
+
+/// All stages of an alert, up to a cursor, in log order.
+pub(crate) fn alert_stages(
+    connection: &Connection,
+    id: &AlertId,
+    until: u64,
+) -> Result<Vec<Alert>, StoreError> {
+    read_alerts(
+        connection,
+        "SELECT cursor, checksum, record FROM alert WHERE sighting = ?1 AND entry = ?2 AND cursor <= ?3 ORDER BY cursor",
+        params![id_key(id.sighting), id.entry.as_str(), sql_number(until)],
+    )
 }
 
 fn read_alerts(

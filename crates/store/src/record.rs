@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use guiji_domain::{Alert, Recorded, Sighting, SightingId, SightingStage, StoreError};
+use guiji_domain::{Alert, Sighting, SightingId, SightingStage, StoreError};
 use rusqlite::{Connection, OptionalExtension, params};
 use tracing::warn;
 
@@ -131,16 +131,16 @@ pub(crate) fn restore_sighting(
     }
 }
 
-/// Logs the alerts of an item that the log does not have at that stage, under the next cursors.
+/// Logs those alerts that the log does not have at that stage, under the next cursors.
 pub(crate) fn put_alerts(
     connection: &Connection,
-    item: &Recorded,
+    alerts: &[Alert],
     next_cursor: &mut u64,
     summary: &mut Summary,
 ) -> Result<Vec<Alert>, StoreError> {
     let failed = sql("append alerts");
     let mut logged = Vec::new();
-    for alert in &item.alerts {
+    for alert in alerts {
         let record = encode_alert(alert);
         decode_alert(*next_cursor, &record).map_err(|reason| {
             guiji_domain::InvalidValue::new("alert", &alert.id, reason.to_string())

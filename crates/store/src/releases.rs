@@ -1,4 +1,4 @@
-//! Releases of old data: a journal of what was given and taken back, read whole at the start.
+//! Releases of old data and of tactics: a journal of what was given and taken back, read whole at the start.
 //!
 //! One JSON object a line, appended and synced: `{"granted":{…}}` or `{"revoked":7}`. Nothing is ever taken out, so
 //! that the file itself says who let whom look; a line that a crash left unfinished was never acknowledged and is cut
@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use guiji_domain::{PlateText, Release, ReleaseBook, StoreError, Timestamp};
+use guiji_domain::{InvalidValue, PlateText, Release, ReleaseBook, StoreError, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::errors::{damaged, io_at};
@@ -50,6 +50,8 @@ struct Entry {
     officer: String,
     case_number: String,
     plate: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tactic: Option<String>,
     reason: String,
     granted_by: String,
     granted_ns: i64,
@@ -159,6 +161,7 @@ impl Entry {
             officer: release.officer.clone(),
             case_number: release.case_number.clone(),
             plate: release.plate.as_ref().map(|plate| plate.as_str().to_owned()),
+            tactic: release.tactic.map(|tactic| tactic.as_str().to_owned()),
             reason: release.reason.clone(),
             granted_by: release.granted_by.clone(),
             granted_ns: release.granted.as_nanos(),
@@ -168,7 +171,9 @@ impl Entry {
 
     fn release(self) -> Result<Release, String> {
         let plate = self.plate.as_deref().map(PlateText::parse).transpose();
+        let tactic = self.tactic.as_deref().map(str::parse).transpose();
         Ok(Release {
+            tactic: tactic.map_err(|error: InvalidValue| error.to_string())?,
             number: self.number,
             officer: self.officer,
             case_number: self.case_number,
@@ -183,6 +188,8 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use guiji_domain::PatternTactic;
+
     use super::*;
 
     fn release(officer: &str, expires: i64) -> Release {
@@ -191,6 +198,7 @@ mod tests {
             officer: officer.into(),
             case_number: "2026-0417".into(),
             plate: PlateText::parse("浙J12345").ok(),
+            tactic: None,
             reason: "series of thefts".into(),
             granted_by: "li".into(),
             granted: Timestamp::from_secs(100),
@@ -220,9 +228,12 @@ mod tests {
         assert_eq!(book.releases(now)[0], expected);
         assert_eq!(book.releases(now).len(), 2);
         assert_eq!(book.releases(Timestamp::from_secs(160)).len(), 1, "the end is excluded");
-        assert_eq!(book.grant(release("wu", 200)).unwrap(), 4);
+        let tactic = Some(PatternTactic::NightActive);
+        let night = Release { number: 4, plate: None, tactic, ..release("wu", 200) };
+        assert_eq!(book.grant(night.clone()).unwrap(), 4);
         drop(book);
-        assert_eq!(open().releases(now).len(), 3);
+        let kept = open().releases(now);
+        assert_eq!((kept.len(), kept.last()), (3, Some(&night)));
         assert!(expected.covers("wang", "2026-0417", now));
         for (officer, case_number, now) in
             [("zhao", "2026-0417", 150), ("wang", "2026-0418", 150), ("wang", "2026-0417", 200)]

@@ -34,7 +34,7 @@ impl FileKind {
     /// that was ever released lie in `testdata/` and must open.
     fn migrations(self) -> &'static [&'static str] {
         match self {
-            Self::Registry => &[REGISTRY_V1, REGISTRY_V2, REGISTRY_V3],
+            Self::Registry => &[REGISTRY_V1, REGISTRY_V2, REGISTRY_V3, REGISTRY_V4],
             Self::Partition => &[PARTITION_V1, PARTITION_V2],
             Self::Context => &[CONTEXT_V1],
             Self::Deliveries => &[DELIVERIES_V1],
@@ -77,6 +77,11 @@ ALTER TABLE watch_entry ADD COLUMN hours_from INTEGER;
 ALTER TABLE watch_entry ADD COLUMN hours_until INTEGER;
 ALTER TABLE watch_entry ADD COLUMN approved_by TEXT;
 ALTER TABLE watch_entry ADD COLUMN approved INTEGER;
+";
+
+// record: see `patrol.rs`. checksum: CRC-32 of id and record.
+const REGISTRY_V4: &str = "
+CREATE TABLE patrol_unit (id TEXT PRIMARY KEY, record BLOB NOT NULL, checksum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
 const DELIVERIES_V1: &str = "

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use guiji_domain::{
-    Alert, AlertLog, Camera, CameraId, CameraRegistry, Correction, CorrectionStore, Coverage,
-    CoverageState, CoverageStore, Digest, Kept, Likely, LikelyQuery, LikelySearch, Receipt,
-    Recorded, RoadGraph, RoadGraphStore, Sighting, SightingId, SightingPage, SightingQuery,
-    SightingStore, SortOrder, StoreError, TimeSpan, Timestamp, WatchEntry, WatchEntryId, Watchlist,
+    Alert, AlertId, AlertLog, Camera, CameraId, CameraRegistry, Correction, CorrectionStore,
+    Coverage, CoverageState, CoverageStore, Digest, Kept, Likely, LikelyQuery, LikelySearch,
+    Receipt, Recorded, RoadGraph, RoadGraphStore, Sighting, SightingId, SightingPage,
+    SightingQuery, SightingStore, SortOrder, StoreError, TimeSpan, Timestamp, WatchEntry,
+    WatchEntryId, Watchlist,
 };
 use tracing::warn;
 
@@ -23,7 +24,8 @@ use crate::holds::Holds;
 use crate::likely::Likeliest;
 use crate::pack;
 use crate::partition::{
-    Partition, Summary, alerts_between, find_sighting, latest_alerts, read_summary, sealed_number,
+    Partition, Summary, alert_stages, alerts_between, find_sighting, latest_alerts, read_summary,
+    sealed_number,
 };
 use crate::pool::{Lent, ReadPool, View};
 use crate::registry::Registry;
@@ -211,6 +213,10 @@ impl Store {
         self.shared.recognise_full(error)
     }
 
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.shared.registry()
+    }
+
     fn writer(&self) -> MutexGuard<'_, Writer> {
         // A panic in the writer leaves transactions open at worst, which its next call rolls back by closing.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
@@ -378,6 +384,26 @@ impl AlertLog for Store {
             }
         }
         Ok(alerts)
+    }
+
+    fn alert_history(&self, id: &AlertId) -> Result<Vec<Alert>, StoreError> {
+        let published = self.last_cursor()?;
+        let day = Day::of(id.sighting.started());
+        let Some(partition) = self.shared.find_partition(day) else { return Ok(Vec::new()) };
+        match self.shared.reader(&partition)? {
+            Some(connection) => alert_stages(&connection, id, published),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn append(&self, alert: &Alert) -> Result<Option<Alert>, StoreError> {
+        // Held over both, so that retention does not take the day in between.
+        let mut writer = self.writer();
+        if self.alert_history(&alert.id)?.is_empty() {
+            return Ok(None);
+        }
+        let logged = writer.append(&self.shared, alert);
+        logged.map_err(|error| self.shared.recognise_full(error))
     }
 }
 

@@ -104,6 +104,43 @@ impl Writer {
         }
     }
 
+    /// Logs a further stage of an alert whose day has alerts: durably, or not at all.
+    pub(crate) fn append(
+        &mut self,
+        shared: &Shared,
+        alert: &Alert,
+    ) -> Result<Option<Alert>, StoreError> {
+        self.settle(shared)?;
+        match self.try_append(shared, alert) {
+            Ok(logged) => {
+                if let Some(logged) = &logged {
+                    shared.publish(logged.cursor);
+                }
+                self.close_least_recent();
+                Ok(logged)
+            }
+            Err(failure) => {
+                self.roll_back(shared);
+                Err(failure)
+            }
+        }
+    }
+
+    fn try_append(&mut self, shared: &Shared, alert: &Alert) -> Result<Option<Alert>, StoreError> {
+        let day = Day::of(alert.sighting().started());
+        self.reserve(shared, 1)?;
+        self.open(shared, day)?;
+        let (mut next_cursor, mut summary) = (self.next_cursor, Summary::default());
+        let connection = &self.day(day)?.connection;
+        connection.execute_batch("BEGIN IMMEDIATE").map_err(sql(DOING))?;
+        let alert = std::slice::from_ref(alert);
+        let logged = put_alerts(connection, alert, &mut next_cursor, &mut summary)?;
+        shared.partition(day)?.widen(summary);
+        connection.execute_batch("COMMIT").map_err(sql(DOING))?;
+        self.next_cursor = next_cursor;
+        Ok(logged.into_iter().next())
+    }
+
     fn try_record(&mut self, shared: &Shared, batch: &[Recorded]) -> Result<Receipt, StoreError> {
         let days: BTreeSet<Day> = batch.iter().map(day_of).collect();
         if days.len() > BATCH_DAYS_MAX {
@@ -310,7 +347,8 @@ impl DayWriter {
                 self.packs.put(&self.connection, evidence.kind, &evidence.digest, picture)?;
             }
         }
-        let alerts = put_alerts(&self.connection, item, next_cursor, &mut prepared.summary)?;
+        let alerts =
+            put_alerts(&self.connection, &item.alerts, next_cursor, &mut prepared.summary)?;
         prepared.undo.alerts.extend(alerts.iter().map(|alert| alert.cursor));
         let kept = match prior {
             Prior::Final => Kept::Present,

@@ -19,6 +19,7 @@ trait AnyStore:
     + PassageSource
     + LikelySearch
     + AlertLog
+    + PatrolUnits
     + Watchlist
     + CameraRegistry
     + CoverageStore
@@ -31,6 +32,7 @@ impl<T> AnyStore for T where
         + PassageSource
         + LikelySearch
         + AlertLog
+        + PatrolUnits
         + Watchlist
         + CameraRegistry
         + CoverageStore
@@ -95,6 +97,26 @@ impl AlertLog for Sealing {
     }
     fn alerts_of(&self, sightings: &[SightingId]) -> Result<Vec<Alert>, StoreError> {
         self.0.alerts_of(sightings)
+    }
+    fn alert_history(&self, id: &AlertId) -> Result<Vec<Alert>, StoreError> {
+        self.0.alert_history(id)
+    }
+    fn append(&self, alert: &Alert) -> Result<Option<Alert>, StoreError> {
+        let logged = self.0.append(alert)?;
+        self.0.seal_days(at(1000 * 86_400))?;
+        Ok(logged)
+    }
+}
+
+impl PatrolUnits for Sealing {
+    fn put_unit(&self, unit: &PatrolUnit) -> Result<(), StoreError> {
+        self.0.put_unit(unit)
+    }
+    fn remove_unit(&self, id: &PatrolUnitId) -> Result<bool, StoreError> {
+        self.0.remove_unit(id)
+    }
+    fn units(&self) -> Result<Vec<PatrolUnit>, StoreError> {
+        self.0.units()
     }
 }
 
@@ -173,6 +195,8 @@ macro_rules! contract_suite {
                 a_limit_of_zero_tells_whether_there_are_any,
                 alerts_are_logged_once_a_stage_with_rising_cursors,
                 the_latest_alert_of_each_entry_is_known,
+                what_was_done_about_an_alert_is_logged_once,
+                patrol_units_are_kept_in_order,
                 alerts_of_different_days_stand_in_the_order_of_logging,
                 the_watch_list_is_kept_in_order,
                 the_cameras_are_kept_in_order,
@@ -537,6 +561,77 @@ fn the_latest_alert_of_each_entry_is_known(store: &dyn AnyStore) {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids, [(one.id, "w1"), (one.id, "w2"), (later.id, "w1")]);
+}
+
+fn what_was_done_about_an_alert_is_logged_once(store: &dyn AnyStore) {
+    use AlertStage::{Acknowledged, Confirmed, EscalatedToNeighbours};
+    // Of a vehicle with pictures, which need not be given again.
+    let seen = sighting("k1", 1, at(10), plate("浙J12345"));
+    let item = with_pictures(seen.clone(), &[(EvidenceKind::Plate, b"plate".to_vec())]);
+    let unit = PatrolUnitId::new("east").unwrap();
+    let first = Alert { units: vec![unit.clone()], ..alert(&seen, "w1", Confirmed) };
+    let second = alert(&seen, "w2", Confirmed);
+    let logged = store.record(&[Recorded { alerts: vec![first, second], ..item }]).unwrap().alerts;
+    let [first, other] = <[Alert; 2]>::try_from(logged).unwrap();
+    let up = Alert { stage: EscalatedToNeighbours, raised: at(70), ..first.clone() };
+    let taken = Alert {
+        stage: Acknowledged,
+        acknowledgement: Some(Acknowledgement {
+            officer: "Wang".into(),
+            unit: Some(unit),
+            note: "at the bridge".into(),
+        }),
+        ..up.clone()
+    };
+    let up = store.append(&up).unwrap().unwrap();
+    let taken = store.append(&taken).unwrap().unwrap();
+    assert!(other.cursor < up.cursor && up.cursor < taken.cursor);
+    let late = Acknowledgement { officer: "Li".into(), unit: None, note: String::new() };
+    let late = Alert { acknowledgement: Some(late), ..taken.clone() };
+    assert_eq!(store.append(&late).unwrap(), None, "the first counts");
+    let stranger = AlertId { entry: WatchEntryId::new("w3").unwrap(), ..first.id.clone() };
+    assert_eq!(store.append(&Alert { id: stranger.clone(), ..taken.clone() }).unwrap(), None);
+    let never = sighting("k1", 2, at(90_000), plate("浙J12345"));
+    assert_eq!(store.append(&alert(&never, "w1", Acknowledged)).unwrap(), None);
+
+    assert_eq!(store.alert_history(&first.id).unwrap(), [first.clone(), up.clone(), taken.clone()]);
+    assert_eq!(store.alert_history(&stranger).unwrap(), []);
+    assert_eq!(store.last_cursor().unwrap(), taken.cursor);
+    assert_eq!(store.alerts_after(other.cursor, 9).unwrap(), [up, taken]);
+    // Findings alone: a confirmed alert stays confirmed for who asks what became of the sighting.
+    assert_eq!(store.alerts_of(&[seen.id]).unwrap(), [first, other.clone()]);
+}
+
+fn patrol_units_are_kept_in_order(store: &dyn AnyStore) {
+    let id = |id: &str| PatrolUnitId::new(id).unwrap();
+    let point = |lat, lon| GeoPoint::new(lat, lon).unwrap();
+    let east = PatrolUnit {
+        id: id("east"),
+        name: "East ring, night".into(),
+        duty: PatrolDuty::Patrol,
+        cameras: ["k1", "k2"].map(|id| CameraId::new(id).unwrap()).to_vec(),
+        area: Some(GeoArea::Circle { centre: point(28.1, 121.3), radius_m: 1234.5678 }),
+        shifts: vec![DailyHours::new(1320, 360).unwrap(), DailyHours::new(0, 1440).unwrap()],
+        neighbours: vec![id("desk")],
+    };
+    let (south_west, north_east) = (point(28.0, 121.0), point(28.2, 121.4));
+    let desk = PatrolUnit {
+        id: id("desk"),
+        name: "Duty desk".into(),
+        duty: PatrolDuty::ControlRoom,
+        cameras: Vec::new(),
+        area: Some(GeoArea::Rectangle { south_west, north_east }),
+        shifts: Vec::new(),
+        neighbours: Vec::new(),
+    };
+    store.put_unit(&PatrolUnit { name: "old".into(), ..east.clone() }).unwrap();
+    store.put_unit(&east).unwrap();
+    store.put_unit(&desk).unwrap();
+    assert_eq!(store.units().unwrap(), [desk.clone(), east.clone()]);
+    let own = PatrolUnit { neighbours: vec![id("east")], ..east.clone() };
+    assert!(matches!(store.put_unit(&own), Err(StoreError::Invalid(_))));
+    assert!(store.remove_unit(&east.id).unwrap() && !store.remove_unit(&east.id).unwrap());
+    assert_eq!(store.units().unwrap(), [desk]);
 }
 
 fn alerts_of_different_days_stand_in_the_order_of_logging(store: &dyn AnyStore) {

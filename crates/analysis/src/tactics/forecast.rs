@@ -172,6 +172,11 @@ impl Forecaster {
         Ok(())
     }
 
+    /// Whether it ever learnt of this camera.
+    pub fn knows(&self, camera: &CameraId) -> bool {
+        self.number(camera).is_some()
+    }
+
     /// The learnt travel times.
     pub fn travel(&self) -> &TravelTimes {
         &self.travel

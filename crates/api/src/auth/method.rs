@@ -7,6 +7,8 @@ use crate::error::Problem;
 enum Effect {
     Reads,
     Changes,
+    /// Only about what the caller may see: a token with a scope may do it.
+    Answers,
 }
 
 /// A line of the table.
@@ -69,6 +71,11 @@ methods! {
     DryRunWatchlistEntry: WatchlistService Reads [Analyst Supervisor];
     ListAlerts: AlertService Reads [Analyst Patrol Integrator Supervisor];
     StreamAlerts: AlertService Reads [Analyst Patrol Integrator Supervisor];
+    AcknowledgeAlert: AlertService Answers [Analyst Patrol Supervisor];
+    ListPatrolUnits: PatrolService Reads [Analyst Patrol Integrator Supervisor Admin];
+    CreatePatrolUnit: PatrolService Changes [Supervisor Admin];
+    UpdatePatrolUnit: PatrolService Changes [Supervisor Admin];
+    DeletePatrolUnit: PatrolService Changes [Supervisor Admin];
     ExportEvidence: EvidenceService Reads [Analyst Supervisor];
     ListOddPatterns: AuditService Reads [Supervisor];
     GrantRelease: ReleaseService Changes [Supervisor];
@@ -130,7 +137,7 @@ mod tests {
     use prost::Message;
 
     /// Who may make which call, once more, by another hand: A analyst, P patrol, I integrator, S supervisor,
-    /// M admin; `!` marks a change.
+    /// M admin; `!` marks a change that a token with a scope may not make.
     const EXPECTED: &str = "
         ListCameras            A P I S M
         GetCamera              A P I S M
@@ -157,6 +164,11 @@ mod tests {
         DryRunWatchlistEntry   A - - S -
         ListAlerts             A P I S -
         StreamAlerts           A P I S -
+        AcknowledgeAlert       A P - S -
+        ListPatrolUnits        A P I S M
+        CreatePatrolUnit     ! - - - S M
+        UpdatePatrolUnit     ! - - - S M
+        DeletePatrolUnit     ! - - - S M
         ExportEvidence         A - - S -
         ListOddPatterns        - - - S -
         GrantRelease         ! - - - S -

@@ -2,11 +2,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use guiji_domain::{CameraId, PlateText, Release, SightingQuery, TimeSpan, Timestamp};
+use guiji_domain::{CameraId, GeoArea, PlateText, Release, SightingQuery, TimeSpan, Timestamp};
 
 use super::{Caller, Role};
 use crate::ApiParts;
-use crate::convert::AreaShape;
 use crate::error::Problem;
 
 /// Where somebody may look.
@@ -16,7 +15,7 @@ pub(crate) enum Scope {
     /// At these cameras.
     Cameras(Arc<HashSet<CameraId>>),
     /// At registered cameras that stand here.
-    Area(AreaShape),
+    Area(GeoArea),
 }
 
 /// How old data may be for everybody: older needs a supervisor, or one's release.

@@ -24,5 +24,15 @@ pub(crate) fn alert_to_pb(alert: &Alert) -> pb::Alert {
         }),
         case_number: alert.case_number.clone(),
         probability: alert.probability,
+        forecast: None,
+        patrol_units: alert.units.iter().map(|unit| format!("patrolUnits/{unit}")).collect(),
+        acknowledgement: alert.acknowledgement.as_ref().map(|given| pb::Acknowledgement {
+            officer: given.officer.clone(),
+            patrol_unit: given
+                .unit
+                .as_ref()
+                .map_or_else(String::new, |unit| format!("patrolUnits/{unit}")),
+            note: given.note.clone(),
+        }),
     }
 }

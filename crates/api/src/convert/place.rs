@@ -1,4 +1,4 @@
-use guiji_domain::{GeoPoint, InvalidValue};
+use guiji_domain::{GeoArea, GeoPoint, InvalidValue};
 
 use crate::pb;
 use crate::violations::Violations;
@@ -8,26 +8,6 @@ const RADIUS_M_MAX: f64 = 200_000.0;
 /// Longest diagonal of a rectangle, metres.
 const DIAGONAL_M_MAX: f64 = 400_000.0;
 
-/// A part of the Earth's surface, checked.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum AreaShape {
-    Circle { centre: GeoPoint, radius_m: f64 },
-    Rectangle { south_west: GeoPoint, north_east: GeoPoint },
-}
-
-impl AreaShape {
-    /// Whether the place lies inside or on the edge.
-    pub(crate) fn contains(&self, place: &GeoPoint) -> bool {
-        match self {
-            Self::Circle { centre, radius_m } => centre.distance_m(place) <= *radius_m,
-            Self::Rectangle { south_west, north_east } => {
-                (south_west.lat_deg()..=north_east.lat_deg()).contains(&place.lat_deg())
-                    && (south_west.lon_deg()..=north_east.lon_deg()).contains(&place.lon_deg())
-            }
-        }
-    }
-}
-
 pub(crate) fn point_to_pb(point: &GeoPoint) -> pb::GeoPoint {
     pb::GeoPoint { latitude_deg: point.lat_deg(), longitude_deg: point.lon_deg() }
 }
@@ -36,11 +16,26 @@ pub(crate) fn point_from_pb(point: &pb::GeoPoint) -> Result<GeoPoint, InvalidVal
     GeoPoint::new(point.latitude_deg, point.longitude_deg)
 }
 
+pub(crate) fn area_to_pb(area: &GeoArea) -> pb::Area {
+    use pb::area::Shape;
+    let point = |point| Some(point_to_pb(point));
+    let shape = match area {
+        GeoArea::Circle { centre, radius_m } => {
+            Shape::Circle(pb::Circle { centre: point(centre), radius_m: *radius_m })
+        }
+        GeoArea::Rectangle { south_west, north_east } => Shape::Rectangle(pb::Rectangle {
+            south_west: point(south_west),
+            north_east: point(north_east),
+        }),
+    };
+    pb::Area { shape: Some(shape) }
+}
+
 pub(crate) fn area_from_pb(
     wrong: &mut Violations,
     field: &str,
     area: &pb::Area,
-) -> Option<AreaShape> {
+) -> Option<GeoArea> {
     let mut corner = |part: &str, point: &Option<pb::GeoPoint>| {
         let point = wrong.require(&format!("{field}.{part}"), point.as_ref())?;
         wrong.take(format!("{field}.{part}"), point_from_pb(point))
@@ -59,7 +54,7 @@ pub(crate) fn area_from_pb(
                 wrong.add(format!("{field}.circle.radius_m"), error.to_string());
                 return None;
             }
-            Some(AreaShape::Circle { centre: centre?, radius_m })
+            Some(GeoArea::Circle { centre: centre?, radius_m })
         }
         Some(pb::area::Shape::Rectangle(rectangle)) => {
             let south_west = corner("rectangle.south_west", &rectangle.south_west);
@@ -84,7 +79,7 @@ pub(crate) fn area_from_pb(
                 );
                 return None;
             }
-            Some(AreaShape::Rectangle { south_west, north_east })
+            Some(GeoArea::Rectangle { south_west, north_east })
         }
     }
 }

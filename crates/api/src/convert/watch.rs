@@ -38,10 +38,7 @@ pub(crate) fn entry_to_pb(entry: &WatchEntry, now: Timestamp) -> pb::WatchlistEn
             colour: optional(entry.vehicle.colour),
             heading: optional(entry.vehicle.heading),
         }),
-        hours: entry.hours.map(|hours| pb::DailyHours {
-            start_minute: hours.from().into(),
-            end_minute: hours.until().into(),
-        }),
+        hours: entry.hours.map(hours_to_pb),
         approval: entry.approval.as_ref().map(|approval| pb::Approval {
             approver: approval.by.clone(),
             approve_time: Some(timestamp_to_pb(approval.at)),
@@ -62,7 +59,11 @@ fn vehicle_from_pb(wrong: &mut Violations, vehicle: &pb::VehicleDescription) -> 
     }
 }
 
-fn hours_from_pb(hours: &pb::DailyHours) -> Result<DailyHours, InvalidValue> {
+pub(crate) fn hours_to_pb(hours: DailyHours) -> pb::DailyHours {
+    pb::DailyHours { start_minute: hours.from().into(), end_minute: hours.until().into() }
+}
+
+pub(crate) fn hours_from_pb(hours: &pb::DailyHours) -> Result<DailyHours, InvalidValue> {
     let minute = |number: i32| u16::try_from(number).unwrap_or(u16::MAX);
     DailyHours::new(minute(hours.start_minute), minute(hours.end_minute))
 }

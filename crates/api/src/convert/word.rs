@@ -1,7 +1,7 @@
 use guiji_domain::{
     AlertStage, CameraState, ClockSource, CoverageState, DecodePolicy, EvidenceKind, Heading,
-    InvalidValue, Pace, PlateColour, PlateKind, PlateRows, SightingStage, SortOrder, StatusReason,
-    Transport, VehicleClass, VehicleColour,
+    InvalidValue, Pace, PatrolDuty, PatternTactic, PlateColour, PlateKind, PlateRows,
+    SightingStage, SortOrder, StatusReason, Transport, VehicleClass, VehicleColour,
 };
 
 use crate::pb;
@@ -45,7 +45,8 @@ macro_rules! word {
     };
 }
 
-word!(AlertStage, "alert stage": Provisional Confirmed Withdrawn);
+word!(AlertStage, "alert stage": Provisional Confirmed Withdrawn Acknowledged EscalatedToNeighbours
+    EscalatedToControlRoom);
 word!(CameraState, "camera state": Connecting Live Degraded Stalled Refused Misconfigured Disabled Ended);
 word!(ClockSource, "clock source": Rtcp Stated Arrival);
 word!(CoverageState, "coverage state": Seeing Blind Unknown);
@@ -53,6 +54,8 @@ word!(DecodePolicy, "decode policy": Full KeyframeOnly);
 word!(EvidenceKind, "evidence kind": Plate Vehicle Frame);
 word!(Heading, "heading": Approaching Receding Leftward Rightward);
 word!(Pace, "pace": RealTime AsFastAsPossible);
+word!(PatternTactic, "tactic": FirstEntry NightActive Frequent);
+word!(PatrolDuty, "duty": Patrol ControlRoom);
 word!(PlateColour, "plate colour": Blue Yellow Green YellowGreen White Black);
 word!(PlateKind, "plate kind": Small Large Trailer Coach NewEnergySmall NewEnergyLarge Police Emergency
     HongKongMacau Embassy Consulate Motorcycle LowSpeed Temporary ArmedPolice Military Tractor CivilAviation);
@@ -92,6 +95,8 @@ mod tests {
         check::<EvidenceKind>(EvidenceKind::ALL.len());
         check::<Heading>(Heading::ALL.len());
         check::<Pace>(Pace::ALL.len());
+        check::<PatternTactic>(PatternTactic::ALL.len());
+        check::<PatrolDuty>(PatrolDuty::ALL.len());
         check::<PlateColour>(PlateColour::ALL.len());
         check::<PlateKind>(PlateKind::ALL.len());
         check::<PlateRows>(PlateRows::ALL.len());

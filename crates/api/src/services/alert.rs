@@ -1,9 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use guiji_domain::{Alert, InvalidValue};
+use guiji_domain::{Alert, InvalidValue, PatrolUnitId};
 use tonic::{Request, async_trait};
 
+use super::acknowledge::{check_unit, unit_of_request};
+use super::forecast::Awaited;
 use super::{Answer, Messages, Services};
 use crate::ApiParts;
 use crate::auth::{Method, Reach};
@@ -35,10 +37,19 @@ impl pb::alert_service_server::AlertService for Services {
         let mut call = Call::new(&self.core, Method::StreamAlerts, &request);
         let begun = self.begin_alerts(&mut call, request.into_inner()).await;
         let reach = call.reach();
-        call.stream(begun.map(|(cursor, heartbeat)| {
-            move |core, sink| send_alerts(core, sink, reach, cursor, heartbeat)
-        }))
+        call.stream(
+            begun.map(|following| move |core, sink| send_alerts(core, sink, reach, following)),
+        )
         .await
+    }
+
+    async fn acknowledge_alert(
+        &self,
+        request: Request<pb::AcknowledgeAlertRequest>,
+    ) -> Answer<pb::AcknowledgeAlertResponse> {
+        let mut call = Call::new(&self.core, Method::AcknowledgeAlert, &request);
+        let answer = self.acknowledge(&mut call, request.into_inner()).await;
+        call.end(answer).await
     }
 }
 
@@ -76,39 +87,59 @@ impl Services {
         })
     }
 
-    /// The cursor to begin after, and how often to send a heartbeat.
+    /// What is to be sent.
     async fn begin_alerts(
         &self,
         call: &mut Call,
         request: pb::StreamAlertsRequest,
-    ) -> Result<(u64, Option<Duration>), Problem> {
+    ) -> Result<Following, Problem> {
         call.admit(CallKind::Stream, request.authority.as_ref())?;
         let mut wrong = Violations::default();
         let heartbeat = request
             .heartbeat_interval
             .as_ref()
             .and_then(|interval| wrong.take("heartbeat_interval", heartbeat(interval)));
+        let unit = unit_of_request(&mut wrong, &request.patrol_unit);
         let Some(start) = request.start else {
             wrong.add("start", "is required: give after_cursor, from_now or from_beginning");
             return Err(wrong.done().err().unwrap_or(Problem::field("start", "is required")));
         };
         wrong.done()?;
+        let whose =
+            unit.as_ref().map_or_else(String::new, |unit| format!(" for patrolUnits/{unit}"));
         call.asks(match start {
-            Start::AfterCursor(cursor) => format!("after {cursor}"),
-            Start::FromNow(_) => "from now".into(),
-            Start::FromBeginning(_) => "from the beginning".into(),
+            Start::AfterCursor(cursor) => format!("after {cursor}{whose}"),
+            Start::FromNow(_) => format!("from now{whose}"),
+            Start::FromBeginning(_) => format!("from the beginning{whose}"),
         });
-        let end = |parts: &ApiParts| Ok(parts.alerts.last_cursor()?);
-        let end = self.core.blocking("find the end of the alert log", end).await?;
-        match start {
-            Start::AfterCursor(cursor) if cursor > end => {
-                Err(Problem::BeyondEnd { field: "after_cursor", end })
+        let wanted = unit.clone();
+        let end = move |parts: &ApiParts| {
+            if let Some(unit) = &wanted {
+                check_unit(parts, unit)?;
             }
-            Start::AfterCursor(cursor) => Ok((cursor, heartbeat)),
-            Start::FromNow(_) => Ok((end, heartbeat)),
-            Start::FromBeginning(_) => Ok((0, heartbeat)),
-        }
+            Ok(parts.alerts.last_cursor()?)
+        };
+        let end = self.core.blocking("find the end of the alert log", end).await?;
+        let cursor = match start {
+            Start::AfterCursor(cursor) if cursor > end => {
+                return Err(Problem::BeyondEnd { field: "after_cursor", end });
+            }
+            Start::AfterCursor(cursor) => cursor,
+            Start::FromNow(_) => end,
+            Start::FromBeginning(_) => 0,
+        };
+        Ok(Following { cursor, heartbeat, unit })
     }
+}
+
+/// What a stream sends.
+struct Following {
+    /// What comes after this place in the log.
+    cursor: u64,
+    /// A heartbeat whenever nothing else was sent for so long.
+    heartbeat: Option<Duration>,
+    /// Only what names this unit.
+    unit: Option<PatrolUnitId>,
 }
 
 /// The first alerts after a cursor that may be seen; blocking.
@@ -148,32 +179,51 @@ async fn send_alerts(
     core: Arc<Core>,
     sink: Sink<pb::StreamAlertsResponse>,
     reach: Reach,
-    mut cursor: u64,
-    heartbeat: Option<Duration>,
+    following: Following,
 ) -> Result<(), StreamEnd> {
     use pb::stream_alerts_response::Event;
     const BATCH: usize = 64;
+    let Following { mut cursor, heartbeat, unit } = following;
+    let mut awaited = Awaited::default();
+    core.passages.keep_learnt();
     let mut wake = core.parts.alert_wake.clone();
     sink.send(beat(&core, cursor), 0).await?;
     loop {
         // Seen before reading, so that what is logged while we read wakes us again.
         wake.borrow_and_update();
-        let (after, reach) = (cursor, reach.clone());
+        let (after, reach, unit) = (cursor, reach.clone(), unit.clone());
+        let (reading, waiting_for) = (Arc::clone(&core), std::mem::take(&mut awaited));
         let read = move |parts: &ApiParts| {
-            Ok((parts.alerts.alerts_after(after, BATCH)?, reach.view(parts)))
-        };
-        let (alerts, view) = core.blocking("read the alert log", read).await?;
-        for alert in &alerts {
-            if view.sees(&alert.camera, alert.captured.at) {
-                let event = Some(Event::Alert(alert_to_pb(alert)));
-                sink.send(pb::StreamAlertsResponse { event }, 1).await?;
+            let (view, mut awaited) = (reach.view(parts), waiting_for);
+            let alerts = parts.alerts.alerts_after(after, BATCH)?;
+            let last = alerts.last().map(|alert| alert.cursor);
+            let concerns = |a: &&Alert| unit.as_ref().is_none_or(|unit| a.units.contains(unit));
+            let seen = alerts.iter().filter(concerns);
+            let seen = seen.filter(|alert| view.sees(&alert.camera, alert.captured.at));
+            let mut events: Vec<_> = seen
+                .map(|alert| {
+                    let forecast = awaited.forecast(&reading, &view, alert);
+                    Event::Alert(pb::Alert { forecast, ..alert_to_pb(alert) })
+                })
+                .collect();
+            // Alerts first: what did not come can wait for what did.
+            if last.is_none() {
+                let redrawn = awaited.redraw(&reading, &view)?;
+                events.extend(redrawn.into_iter().map(Event::Redrawn));
             }
-            cursor = alert.cursor;
+            Ok((events, last, awaited))
+        };
+        let (events, last, left) = core.blocking("read the alert log", read).await?;
+        awaited = left;
+        for event in events {
+            sink.send(pb::StreamAlertsResponse { event: Some(event) }, 1).await?;
         }
-        if !alerts.is_empty() {
+        if let Some(last) = last {
+            cursor = last;
             continue;
         }
         tokio::select! {
+            () = pause(awaited.due().map(|due| due.since(core.parts.clock.now()))) => {}
             changed = wake.changed() => changed.map_err(|_| Problem::Draining)?,
             () = pause(heartbeat) => sink.send(beat(&core, cursor), 0).await?,
         }

@@ -1,13 +1,16 @@
 //! The services: each method checks its request, asks the parts and turns the answer into messages.
 
+mod acknowledge;
 mod alert;
 mod audit;
 mod camera;
 mod correction;
 mod evidence;
+mod forecast;
 mod import;
 mod import_context;
 mod likely;
+mod patrol;
 mod release;
 mod sighting;
 mod tactics;

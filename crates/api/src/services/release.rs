@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use guiji_domain::{Authority, Release};
+use guiji_domain::{Authority, PatternTactic, Release};
 use tonic::{Request, async_trait};
 
 use super::trajectory::whole_plate;
@@ -8,13 +8,16 @@ use super::{Answer, Services};
 use crate::ApiParts;
 use crate::auth::Method;
 use crate::call::{Call, CallKind};
-use crate::convert::{timestamp_from_pb, timestamp_to_pb};
+use crate::convert::{Word as _, optional, timestamp_from_pb, timestamp_to_pb};
 use crate::error::Problem;
 use crate::pb;
 use crate::violations::Violations;
 
-/// Longest release. The protos promise it.
-const LONGEST: Duration = Duration::from_secs(90 * 86_400);
+/// Longest release of old data, days. The protos promise it.
+const OLD_DATA_DAYS: u32 = 90;
+/// Longest release of a tactic, days. The protos promise it.
+const TACTIC_DAYS: u32 = 7;
+const DAY: Duration = Duration::from_secs(86_400);
 const TEXT_CHARS_MAX: usize = 200;
 
 #[async_trait]
@@ -58,8 +61,9 @@ impl Services {
         let release = release_from_pb(request.release.as_ref(), &authority, now)?;
         let plate =
             release.plate.as_ref().map_or("any plate".into(), |plate| format!("plate {plate}"));
+        let what = release.tactic.map_or("old data", PatternTactic::as_str);
         call.asks(format!(
-            "{plate}, old data for {} in case {} until {}",
+            "{plate}, {what} for {} in case {} until {}",
             release.officer, release.case_number, release.expires
         ));
         let granted = move |parts: &ApiParts| {
@@ -134,11 +138,16 @@ pub(crate) fn release_from_pb(
     let plate = (!given.plate.is_empty())
         .then(|| wrong.take("release.plate", whole_plate(&given.plate)))
         .flatten();
+    let tactic = wrong.take("release.tactic", PatternTactic::from_pb(given.tactic)).flatten();
+    if tactic.is_some() && plate.is_some() {
+        wrong.add("release.plate", "a tactic is released for all plates: leave the plate out");
+    }
+    let days = if tactic.is_some() { TACTIC_DAYS } else { OLD_DATA_DAYS };
     let expires = wrong
         .require("release.expire_time", given.expire_time.as_ref())
         .and_then(|time| wrong.take("release.expire_time", timestamp_from_pb(time)));
-    if expires.is_some_and(|expires| expires <= now || expires > now.plus(LONGEST)) {
-        wrong.add("release.expire_time", "must lie after now and within 90 days");
+    if expires.is_some_and(|expires| expires <= now || expires > now.plus(DAY * days)) {
+        wrong.add("release.expire_time", format!("must lie after now and within {days} days"));
     }
     wrong.done()?;
     Ok(Release {
@@ -146,6 +155,7 @@ pub(crate) fn release_from_pb(
         officer: given.officer.trim().to_owned(),
         case_number: given.case_number.trim().to_owned(),
         plate,
+        tactic,
         reason: given.reason.trim().to_owned(),
         granted_by: authority.officer().to_owned(),
         granted: now,
@@ -159,6 +169,7 @@ fn release_to_pb(release: &Release) -> pb::Release {
         officer: release.officer.clone(),
         case_number: release.case_number.clone(),
         plate: release.plate.as_ref().map(|plate| plate.as_str().to_owned()).unwrap_or_default(),
+        tactic: optional(release.tactic),
         reason: release.reason.clone(),
         granted_by: release.granted_by.clone(),
         grant_time: Some(timestamp_to_pb(release.granted)),

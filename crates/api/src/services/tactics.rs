@@ -19,21 +19,22 @@ use guiji_analysis::tactics::section_speed::{SectionLength, SectionSpeed};
 use guiji_analysis::tactics::stops::{StopSettings, stop_places};
 use guiji_analysis::tactics::travel::Roads;
 use guiji_analysis::tactics::{PassageIndex, VehicleKey};
-use guiji_domain::{Authority, PlateText, Sighting, TimeSpan, Timestamp};
+use guiji_domain::{Authority, PatternTactic, PlateText, Release, Sighting, TimeSpan, Timestamp};
 use tonic::{Request, async_trait};
 
+use super::forecast::tell;
 use super::trajectory::whole_plate;
 use super::{Answer, Messages, Services};
 use crate::ApiParts;
 use crate::auth::{Method, Reach};
 use crate::call::{Call, CallKind};
 use crate::convert::{
-    Names, camera_name, duration_to_pb, point_to_pb, span_from_pb, speed_to_pb, timestamp_from_pb,
-    timestamp_to_pb,
+    Names, Word as _, duration_to_pb, span_from_pb, speed_to_pb, timestamp_from_pb,
 };
 use crate::error::Problem;
 use crate::passages::{HORIZON, Learnt, Seen};
 use crate::pb;
+use crate::releases::released_by;
 use crate::violations::{Violations, sighting_id};
 use question::{Page, Place, duration_or, share_or};
 
@@ -107,7 +108,9 @@ fn plate_and_span(
     let plate = wrong.take("plate", whole_plate(plate));
     let span = span_from_pb(&mut wrong, "", start, end);
     wrong.done()?;
-    Ok((required(plate)?, call.reach().span("", span)?))
+    let plate = required(plate)?;
+    let span = call.reach().for_plate(Some(&plate)).span("", span)?;
+    Ok((plate, span))
 }
 
 fn required(plate: Option<PlateText>) -> Result<PlateText, Problem> {
@@ -122,7 +125,27 @@ impl Services {
         doing: &'static str,
         ask: impl FnOnce(&ApiParts, &Seen, &Reach) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let (core, reach) = (Arc::clone(&self.core), call.reach());
+        self.on_index_within(call.reach(), doing, ask).await
+    }
+
+    /// The same for a question about one vehicle, of which old data may be released.
+    async fn on_index_of<T: Send + 'static>(
+        &self,
+        call: &Call,
+        plate: &PlateText,
+        doing: &'static str,
+        ask: impl FnOnce(&ApiParts, &Seen, &Reach) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.on_index_within(call.reach().for_plate(Some(plate)), doing, ask).await
+    }
+
+    async fn on_index_within<T: Send + 'static>(
+        &self,
+        reach: Reach,
+        doing: &'static str,
+        ask: impl FnOnce(&ApiParts, &Seen, &Reach) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let core = Arc::clone(&self.core);
         let work = move |parts: &ApiParts| {
             let seen = core.passages.seen(parts, &reach)?;
             ask(parts, &seen, &reach)
@@ -134,13 +157,13 @@ impl Services {
     fn released(
         &self,
         call: &mut Call,
-        tactic: pb::PatternTactic,
+        tactic: PatternTactic,
         asks: &Authority,
         question: String,
     ) -> Result<(), Problem> {
         call.asks(question.as_str());
         let now = self.core.parts.clock.now();
-        let by = self.core.releases.released_by(tactic, asks, now)?;
+        let by = released_by(&self.core.parts.releases.releases(now), tactic, asks, now)?;
         call.asks(format!("{question}, released by {by}"));
         Ok(())
     }
@@ -295,7 +318,7 @@ impl Services {
             span.last(),
             absence.as_secs()
         );
-        self.released(call, pb::PatternTactic::FirstEntry, &authority, said)?;
+        self.released(call, PatternTactic::FirstEntry, &authority, said)?;
         let ask = move |parts: &ApiParts, seen: &Seen, reach: &Reach| {
             let cameras = place.keys(parts, seen, reach, "place")?;
             let names = Names(&seen.index);
@@ -335,7 +358,7 @@ impl Services {
         wrong.done()?;
         let span = call.reach().span("", span)?;
         let said = format!("who is night-active from {} to {}", span.first(), span.last());
-        self.released(call, pb::PatternTactic::NightActive, &authority, said)?;
+        self.released(call, PatternTactic::NightActive, &authority, said)?;
         let settings = NightSettings {
             nights_min: if request.nights_min == 0 { 3 } else { request.nights_min },
             share_min,
@@ -388,7 +411,7 @@ impl Services {
         let span = call.reach().span("", span)?;
         let times_min = request.times_min;
         let said = format!("who passed {times_min} times from {} to {}", span.first(), span.last());
-        self.released(call, pb::PatternTactic::Frequent, &authority, said)?;
+        self.released(call, PatternTactic::Frequent, &authority, said)?;
         let ask = move |parts: &ApiParts, seen: &Seen, reach: &Reach| {
             let cameras = place.keys(parts, seen, reach, "place")?;
             let names = Names(&seen.index);
@@ -422,8 +445,9 @@ impl Services {
             duration_or(&mut wrong, "dwell_min", request.dwell_min.as_ref(), usual.dwell_min);
         wrong.done()?;
         let plate = required(plate)?;
-        let span = call.reach().span("", span)?;
+        let span = call.reach().for_plate(Some(&plate)).span("", span)?;
         call.asks(format!("stops of {plate}, from {} to {}", span.first(), span.last()));
+        let asked = plate.clone();
         let ask = move |_: &ApiParts, seen: &Seen, _: &Reach| {
             let (index, names) = (&*seen.index, Names(&seen.index));
             let settings = StopSettings { dwell_min, ..usual };
@@ -436,7 +460,7 @@ impl Services {
                 coverage: Some(names.coverage()),
             })
         };
-        let answer = self.on_index(call, "list stops", ask).await?;
+        let answer = self.on_index_of(call, &asked, "list stops", ask).await?;
         call.found(answer.places.len());
         Ok(answer)
     }
@@ -451,6 +475,7 @@ impl Services {
         let (start, end) = (request.start_time.as_ref(), request.end_time.as_ref());
         let (plate, span) = plate_and_span(call, &request.plate, start, end)?;
         call.asks(format!("card of {plate}, from {} to {}", span.first(), span.last()));
+        let asked = plate.clone();
         let ask = move |_: &ApiParts, seen: &Seen, _: &Reach| {
             let (index, names) = (&*seen.index, Names(&seen.index));
             let (key, stops) = (vehicle(index, &plate)?, StopSettings::default());
@@ -459,7 +484,7 @@ impl Services {
             let (card, coverage) = (Some(names.card(&card)), Some(names.coverage()));
             Ok(pb::GetVehicleCardResponse { card, coverage })
         };
-        let answer = self.on_index(call, "make a card", ask).await?;
+        let answer = self.on_index_of(call, &asked, "make a card", ask).await?;
         call.found(1);
         Ok(answer)
     }
@@ -526,10 +551,11 @@ impl Services {
         let plate = required(plate)?;
         let as_of = as_of.unwrap_or_else(|| self.core.parts.clock.now());
         call.asks(format!("where {plate} is next, as of {as_of}"));
+        let asked = plate.clone();
         let ask = move |parts: &ApiParts, seen: &Seen, reach: &Reach| {
             forecast(parts, seen, reach, &plate, as_of)
         };
-        let answer = self.on_index(call, "forecast", ask).await?;
+        let answer = self.on_index_of(call, &asked, "forecast", ask).await?;
         call.found(answer.next.len());
         Ok(answer)
     }
@@ -574,14 +600,17 @@ impl Services {
         let authority = call.admit(CallKind::Unary, request.authority.as_ref())?;
         let mut wrong = Violations::default();
         let now = self.core.parts.clock.now();
-        let tactic = request.tactic();
-        if tactic == pb::PatternTactic::Unspecified {
+        let tactic = wrong.take("tactic", PatternTactic::from_pb(request.tactic)).flatten();
+        if tactic.is_none() {
             wrong.add("tactic", "is required");
         }
-        let officer = request.officer.trim();
-        wrong.check_text("officer", officer, 200);
+        let officer = request.officer.trim().to_owned();
+        wrong.check_text("officer", &officer, 200);
         if officer.is_empty() {
             wrong.add("officer", "is required: who may ask");
+        }
+        if officer == authority.officer() {
+            wrong.add("officer", "must be another than who releases: a release takes two people");
         }
         let until = wrong.require("expire_time", request.expire_time.as_ref());
         let until = until.and_then(|at| wrong.take("expire_time", timestamp_from_pb(at)));
@@ -589,9 +618,23 @@ impl Services {
             wrong.add("expire_time", "use a time within the next 7 days");
         }
         wrong.done()?;
-        let until = until.ok_or_else(|| Problem::field("expire_time", "is required"))?;
-        call.asks(format!("{} for {officer} until {until}", tactic.as_str_name()));
-        self.core.releases.release(tactic, officer, &authority, until, now)?;
+        let (Some(tactic), Some(expires)) = (tactic, until) else {
+            return Err(Problem::field("tactic", "is required"));
+        };
+        call.asks(format!("{tactic} for {officer} until {expires}"));
+        let release = Release {
+            number: 0,
+            officer,
+            case_number: authority.case_number().to_owned(),
+            plate: None,
+            tactic: Some(tactic),
+            reason: authority.purpose().to_owned(),
+            granted_by: authority.officer().to_owned(),
+            granted: now,
+            expires,
+        };
+        let grant = move |parts: &ApiParts| Ok(parts.releases.grant(release)?);
+        self.core.blocking("release a tactic", grant).await?;
         call.found(1);
         Ok(pb::ApproveTacticResponse {})
     }
@@ -606,8 +649,6 @@ fn forecast(
     as_of: Timestamp,
 ) -> Result<pb::ForecastVehicleResponse, Problem> {
     const CAMERAS_TOLD: usize = 20;
-    /// The share of the vehicles that a camera which runs does see.
-    const SEES: f64 = 0.97;
     let (index, learnt) = (&*seen.index, &seen.learnt);
     let key = vehicle(index, plate)?;
     let rows: Vec<_> = index.way(key).iter().take_while(|(at, _)| *at <= as_of).collect();
@@ -618,41 +659,14 @@ fn forecast(
     let before = before.map(|(_, camera)| id(*camera)).transpose()?;
     let last_seen = LastSeen { before, camera: id(camera)?, at };
     let habit = learnt.forecaster.habit(index, key, last_seen.camera, at);
-    // A camera that does not run now saw nothing of late either: its share stays.
-    let blind: Vec<_> = parts
-        .cameras
-        .list()
-        .into_iter()
-        .filter(|(camera, health)| {
-            camera.enabled && health.status.state != guiji_domain::CameraState::Live
-        })
-        .map(|(camera, _)| camera.id)
-        .collect();
-    let sees = |camera: &guiji_domain::CameraId| if blind.contains(camera) { 0.0 } else { SEES };
-    let drawn = learnt.forecaster.redraw(last_seen, &habit, as_of, sees);
     let view = reach.view(parts);
-    let mut elsewhere = drawn.elsewhere;
-    let mut next = Vec::new();
-    for outcome in &drawn.next {
-        if next.len() >= CAMERAS_TOLD || !view.sees_camera(&outcome.camera) {
-            elsewhere += outcome.probability;
-            continue;
-        }
-        next.push(pb::NextCamera {
-            camera: camera_name(&outcome.camera),
-            probability: outcome.probability,
-            window_start_time: Some(timestamp_to_pb(outcome.window.first())),
-            window_end_time: Some(timestamp_to_pb(outcome.window.last())),
-            median_time: Some(timestamp_to_pb(outcome.median)),
-            position: learnt.positions.get(&outcome.camera).map(point_to_pb),
-        });
-    }
+    let told = tell(parts, learnt, &view, (last_seen, &habit), as_of, CAMERAS_TOLD);
     Ok(pb::ForecastVehicleResponse {
         last_seen: Some(Names(index).point((at, camera))),
-        next,
-        ended: drawn.ended,
-        passed_unseen: drawn.passed_unseen,
-        elsewhere,
+        next: told.next,
+        ended: told.ended,
+        passed_unseen: told.passed_unseen,
+        elsewhere: told.elsewhere,
         unseen_for: Some(duration_to_pb(as_of.since(at))),
         coverage: Some(Names(index).coverage()),
     })

@@ -78,6 +78,7 @@ async fn a_quiet_stream_beats() {
         heard.push(match alerts.next().await.unwrap().unwrap().event.unwrap() {
             Event::Heartbeat(beat) => ("beat", beat.cursor),
             Event::Alert(alert) => ("alert", alert.cursor),
+            Event::Redrawn(anew) => panic!("{anew:?}"),
         });
     }
     assert_eq!(heard, [("beat", 1), ("alert", 2), ("beat", 2)]);

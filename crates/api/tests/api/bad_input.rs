@@ -568,6 +568,74 @@ fn cases() -> Vec<Case> {
             "",
         ),
         case(
+            "AlertService/AcknowledgeAlert",
+            pb::AcknowledgeAlertRequest {
+                authority: authority(),
+                name: "alerts/1.w1".into(),
+                patrol_unit: "east".into(),
+                ..Default::default()
+            },
+            "patrol_unit",
+            "patrolUnits/ID",
+        ),
+        case(
+            "AlertService/StreamAlerts",
+            pb::StreamAlertsRequest {
+                authority: authority(),
+                start: Some(pb::stream_alerts_request::Start::FromNow(pb::FromNow {})),
+                patrol_unit: "east".into(),
+                ..Default::default()
+            },
+            "patrol_unit",
+            "patrolUnits/ID",
+        ),
+        case(
+            "PatrolService/CreatePatrolUnit",
+            pb::CreatePatrolUnitRequest {
+                authority: authority(),
+                patrol_unit: Some(pb::PatrolUnit {
+                    name: "patrolUnits/east".into(),
+                    ..Default::default()
+                }),
+            },
+            "patrol_unit.display_name",
+            "is required",
+        ),
+        case(
+            "PatrolService/CreatePatrolUnit",
+            pb::CreatePatrolUnitRequest {
+                authority: authority(),
+                patrol_unit: Some(pb::PatrolUnit {
+                    name: "patrolUnits/east".into(),
+                    display_name: "East".into(),
+                    neighbours: vec!["patrolUnits/east".into()],
+                    ..Default::default()
+                }),
+            },
+            "patrol_unit",
+            "its own neighbour",
+        ),
+        case(
+            "PatrolService/UpdatePatrolUnit",
+            pb::UpdatePatrolUnitRequest {
+                authority: authority(),
+                patrol_unit: Some(pb::PatrolUnit {
+                    name: "patrolUnits/east".into(),
+                    display_name: "East".into(),
+                    shifts: vec![pb::DailyHours { start_minute: 5, end_minute: 5 }],
+                    ..Default::default()
+                }),
+            },
+            "patrol_unit.shifts[0]",
+            "minutes after midnight",
+        ),
+        case(
+            "PatrolService/DeletePatrolUnit",
+            pb::DeletePatrolUnitRequest { authority: authority(), name: "east".into() },
+            "name",
+            "patrolUnits/ID",
+        ),
+        case(
             "ReleaseService/RevokeRelease",
             pb::RevokeReleaseRequest { authority: authority(), name: "1".into() },
             "name",
@@ -587,6 +655,7 @@ const NOTHING_TO_GET_WRONG: &[&str] = &[
     "ImportService/ImportRoadGraph",
     "TacticsService/ListCameraGrades",
     "TacticsService/WatchClones",
+    "PatrolService/ListPatrolUnits",
 ];
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use guiji_api::convert::timestamp_to_pb;
 use guiji_api::pb::import_service_client::ImportServiceClient;
 use guiji_api::{ApiParts, ApiSettings, pb};
 use guiji_domain::*;
-use guiji_engine::{Intake, IntakeParts, WatchBook};
+use guiji_engine::{Intake, IntakeParts, PatrolBook, WatchBook};
 use guiji_store::{Audit, AuditRecords, AuditSettings, Store, StoreSettings, verify_audit};
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -18,6 +18,7 @@ pub(crate) struct Importing {
     pub(crate) server: Running,
     store: Arc<Store>,
     folder: tempfile::TempDir,
+    pub(crate) clock: Arc<SimulatedClock>,
 }
 
 impl Importing {
@@ -30,10 +31,12 @@ impl Importing {
         let store = Arc::new(Store::open(StoreSettings::new(folder.path())).unwrap());
         let clock = Arc::new(SimulatedClock::at(now()));
         let watchbook = Arc::new(WatchBook::load(store.clone()).unwrap());
+        let patrols = Arc::new(PatrolBook::load(store.clone()).unwrap());
         let intake = IntakeParts {
             store: store.clone(),
             alerts: store.clone(),
             watchbook: watchbook.clone(),
+            patrols: patrols.clone(),
             clock: clock.clone(),
             live_queue: 16,
         };
@@ -50,21 +53,23 @@ impl Importing {
             watchlist: store.clone(),
             coverage: store.clone(),
             roads: store.clone(),
+            patrols: store.clone(),
             corrections: store.clone(),
             cameras: cameras.clone(),
             sealer: cameras.clone(),
             releases: cameras.clone(),
             odd: crate::scripted::odd_of(&cameras),
-            clock,
+            clock: clock.clone(),
             alert_wake: intake.alert_wake(),
             live: intake.live(),
             intake,
+            patrols_changed: Arc::new(move || patrols.reload().unwrap()),
             watchlist_changed: Arc::new(move || watchbook.reload().unwrap()),
         };
         let wake = tokio::sync::watch::Sender::new(0);
         let server = Running::serve(cameras, parts, wake, settings).await;
         server.register([camera("k1", 29.1, 121.4)]);
-        Self { server, store, folder }
+        Self { server, store, folder, clock }
     }
 
     /// The questions of all calls of a method that are in the audit, in their order.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 mod access;
+mod alert_forecasts;
 mod alerts;
 mod bad_input;
 mod cameras;
@@ -11,6 +12,7 @@ mod imports;
 mod judged;
 mod operation;
 mod oversight;
+mod patrol;
 mod proto_lint;
 mod scripted;
 mod sightings;

@@ -227,6 +227,7 @@ async fn it_listens_to_loopback_only() {
             watchlist: scripted.clone(),
             coverage: context.clone(),
             roads: context.clone(),
+            patrols: context.clone(),
             corrections: context,
             cameras: scripted.clone(),
             sealer: scripted.clone(),
@@ -236,6 +237,7 @@ async fn it_listens_to_loopback_only() {
             alert_wake,
             live: tokio::sync::broadcast::Sender::new(1),
             watchlist_changed: Arc::new(|| ()),
+            patrols_changed: Arc::new(|| ()),
         },
         ApiSettings::default(),
     );

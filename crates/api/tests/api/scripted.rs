@@ -128,6 +128,10 @@ impl SightingIntake for Scripted {
     fn take_in(&self, _: &mut [Recorded]) -> Result<Receipt, StoreError> {
         unreachable!("imports are tested with the real intake")
     }
+
+    fn log_alert(&self, alert: Alert) -> Result<Option<Alert>, StoreError> {
+        self.append(&alert)
+    }
 }
 
 impl AlertLog for Scripted {
@@ -149,6 +153,21 @@ impl AlertLog for Scripted {
     fn alerts_of(&self, sightings: &[SightingId]) -> Result<Vec<Alert>, StoreError> {
         let alerts = self.alerts.lock().unwrap();
         Ok(alerts.iter().filter(|a| sightings.contains(&a.id.sighting)).cloned().collect())
+    }
+
+    fn alert_history(&self, id: &AlertId) -> Result<Vec<Alert>, StoreError> {
+        let alerts = self.alerts.lock().unwrap();
+        Ok(alerts.iter().filter(|a| a.id == *id).cloned().collect())
+    }
+
+    fn append(&self, alert: &Alert) -> Result<Option<Alert>, StoreError> {
+        let mut alerts = self.alerts.lock().unwrap();
+        if alerts.iter().any(|a| a.id == alert.id && a.stage == alert.stage) {
+            return Ok(None);
+        }
+        let alert = Alert { cursor: alerts.len() as u64 + 1, ..alert.clone() };
+        alerts.push(alert.clone());
+        Ok(Some(alert))
     }
 }
 
@@ -357,6 +376,8 @@ pub(crate) fn alert(cursor: u64) -> Alert {
         target: WatchTarget::Pattern(PlatePattern::parse("浙J*").unwrap()),
         case_number: "A-1".into(),
         probability: 0.97,
+        units: Vec::new(),
+        acknowledgement: None,
     }
 }
 
@@ -415,6 +436,7 @@ impl Running {
             watchlist: parts.clone(),
             coverage: context.clone(),
             roads: context.clone(),
+            patrols: context.clone(),
             corrections: context,
             cameras: parts.clone(),
             clock: Arc::new(SimulatedClock::at(now())),
@@ -423,6 +445,7 @@ impl Running {
             sealer: parts.clone(),
             releases: parts.clone(),
             odd: odd_of(&parts),
+            patrols_changed: Arc::new(|| ()),
             watchlist_changed: Arc::new(move || {
                 changes.watchlist_changes.fetch_add(1, Ordering::SeqCst);
             }),

@@ -315,3 +315,52 @@ async fn cameras_are_graded() {
     assert_eq!((page.grades.len(), rest.grades.len(), cameras.len()), (4, 2, 6));
     assert!(page.grades.iter().all(|g| g.agreement > 0.1 && g.hours.len() == 24));
 }
+
+#[tokio::test]
+async fn a_released_tactic_is_listed_ends_when_revoked_and_opens_no_old_data() {
+    let guarded = Guarded::start().await;
+    let analyst = guarded.client(&spec(Role::Analyst)).await;
+    let supervisor = guarded.client(&guarded.named("li", Role::Supervisor)).await;
+    release(&supervisor, "wang").await.unwrap();
+    let listed = supervisor.releases().await.unwrap();
+    let [given] = &listed[..] else { panic!("{listed:?}") };
+    assert_eq!((given.tactic(), given.officer.as_str()), (pb::PatternTactic::NightActive, "wang"));
+    assert_eq!(given.granted_by, "li");
+    analyst.list_night_active(night()).await.unwrap();
+    // Of any plate, as a release of old data for any plate is; but it is none.
+    let old = timestamp_to_pb(now().minus(std::time::Duration::from_secs(91 * 86_400)));
+    let stops = |plate: &str| pb::ListStopsRequest {
+        plate: plate.into(),
+        start_time: Some(old),
+        ..Default::default()
+    };
+    let refused = analyst.list_stops(stops("浙J12345")).await.unwrap_err();
+    assert_eq!(refused.reason.as_deref(), Some("DATA_TOO_OLD"));
+    supervisor.revoke_release(&given.name).await.unwrap();
+    let refused = analyst.list_night_active(night()).await.unwrap_err();
+    assert_eq!(refused.reason.as_deref(), Some("RELEASE_REQUIRED"));
+
+    // A release of old data counts for the questions about its plate, and releases no tactic.
+    let leave = pb::Release {
+        officer: "wang".into(),
+        case_number: "A-1".into(),
+        plate: "浙J12345".into(),
+        reason: "series of thefts".into(),
+        expire_time: Some(timestamp_to_pb(now().plus(std::time::Duration::from_secs(3600)))),
+        ..Default::default()
+    };
+    supervisor.grant_release(leave.clone()).await.unwrap();
+    analyst.list_stops(stops("浙J12345")).await.unwrap();
+    assert!(analyst.list_stops(stops("浙J54321")).await.is_err());
+    assert!(analyst.list_night_active(night()).await.is_err());
+    let both = pb::Release { tactic: pb::PatternTactic::Frequent.into(), ..leave };
+    let refused = supervisor.grant_release(both.clone()).await.unwrap_err();
+    assert_eq!(refused.violations[0].field, "release.plate");
+    let alone = pb::Release { plate: String::new(), ..both };
+    assert_eq!(
+        supervisor.grant_release(alone).await.unwrap().tactic(),
+        pb::PatternTactic::Frequent
+    );
+    let frequent = pb::ListFrequentRequest { times_min: 2, ..Default::default() };
+    analyst.list_frequent(frequent).await.unwrap();
+}

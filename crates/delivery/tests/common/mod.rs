@@ -59,6 +59,8 @@ impl Rig {
             target: WatchTarget::Plate(plate),
             case_number: "A-1".into(),
             probability: 0.9,
+            units: Vec::new(),
+            acknowledgement: None,
         };
         let record =
             Recorded { sighting: Arc::new(sighting), pictures: Vec::new(), alerts: vec![alert] };

@@ -138,6 +138,8 @@ pub(crate) fn alert(sighting: &Sighting, entry: &str, stage: AlertStage) -> Aler
         target: WatchTarget::Plate(read),
         case_number: "2026-0117".into(),
         probability: 0.97,
+        units: Vec::new(),
+        acknowledgement: None,
     }
 }
 

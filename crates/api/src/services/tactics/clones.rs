@@ -29,6 +29,7 @@ impl Services {
         let (start, end) = (request.start_time.as_ref(), request.end_time.as_ref());
         let (plate, span) = plate_and_span(call, &request.plate, start, end)?;
         call.asks(format!("is {plate} cloned, from {} to {}", span.first(), span.last()));
+        let asked = plate.clone();
         let ask = move |parts: &ApiParts, seen: &Seen, reach: &Reach| {
             let key = vehicle(&seen.index, &plate)?;
             let settings = SuspectSettings::default();
@@ -43,7 +44,7 @@ impl Services {
             let coverage = Some(Names(&seen.index).coverage());
             Ok(pb::JudgeCloneResponse { verdict: Some(verdict), coverage })
         };
-        let answer = self.on_index(call, "judge a plate", ask).await?;
+        let answer = self.on_index_of(call, &asked, "judge a plate", ask).await?;
         call.found(1);
         Ok(answer)
     }

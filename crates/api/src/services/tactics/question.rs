@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use guiji_analysis::tactics::{CameraKey, Findings};
-use guiji_domain::CameraId;
+use guiji_domain::{CameraId, GeoArea};
 use prost::Message;
 
 use crate::ApiParts;
 use crate::auth::Reach;
-use crate::convert::{AreaShape, area_from_pb, duration_from_pb};
+use crate::convert::{area_from_pb, duration_from_pb};
 use crate::error::Problem;
 use crate::filter::CAMERAS_MAX;
 use crate::page_token::{PageScope, garbled_place};
@@ -76,7 +76,7 @@ impl Page {
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     cameras: Vec<CameraId>,
-    area: Option<AreaShape>,
+    area: Option<GeoArea>,
 }
 
 impl Place {
