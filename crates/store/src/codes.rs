@@ -43,7 +43,7 @@ coded!(EvidenceKind: Plate = 0, Vehicle = 1, Frame = 2);
 coded!(AlertStage: Provisional = 0, Confirmed = 1, Withdrawn = 2);
 coded!(Transport: Tcp = 0, Udp = 1);
 coded!(Pace: RealTime = 0, AsFastAsPossible = 1);
-coded!(DecodePolicy: Full = 0, KeyframeOnly = 1);
+coded!(DecodePolicy: Full = 0, KeyframeOnly = 1, Referenced = 2, Motion = 3);
 coded!(
     PlateKind: Small = 0, Large = 1, Trailer = 2, Coach = 3, NewEnergySmall = 4,
     NewEnergyLarge = 5, Police = 6, Emergency = 7, HongKongMacau = 8, Embassy = 9, Consulate = 10,
