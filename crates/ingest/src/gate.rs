@@ -78,6 +78,7 @@ struct Motion {
     /// Pictures of units before this one were delivered or will never be.
     delivered: u64,
     sizes: Sizes,
+    deaf: bool,
     /// Vehicles that the engine follows.
     live_tracks: usize,
     /// Between the last two keyframes.
@@ -114,6 +115,12 @@ impl Gate {
         }
     }
 
+    /// Whether the sizes of units may wake it; they may unless said otherwise.
+    pub(crate) fn heeding_sizes(mut self, heed: bool) -> Self {
+        self.motion.deaf = !heed;
+        self
+    }
+
     /// Takes the next unit, in decoding order.
     pub(crate) fn push(&mut self, unit: Unit) {
         let (kind, bytes, running) = (unit.kind, unit.data.size(), unit.running);
@@ -138,7 +145,7 @@ impl Gate {
         {
             motion.group = running.saturating_sub(last);
         }
-        if motion.awake.is_none() && motion.sizes.alarms(kind, bytes) {
+        if motion.awake.is_none() && !motion.deaf && motion.sizes.alarms(kind, bytes) {
             self.tally.woken_by_size += 1;
             motion.awake = Some(Awake { changed: running, by_size: true, confirmed: false });
             if let Some(key) = self.ring.key_before(number) {

@@ -23,6 +23,8 @@ struct Cell {
     mean: f32,
     /// Mean absolute difference, levels of 255.
     deviation: f32,
+    /// How long it has been changed without a break.
+    changed_for: Duration,
 }
 
 const ACROSS: usize = 64;
@@ -40,8 +42,9 @@ const DEVIATION_FIRST: f32 = 1.0;
 const CELLS_MIN: usize = 3;
 /// How fast a quiet cell's average follows.
 const MEMORY_QUIET: Duration = Duration::from_secs(20);
-/// The same of a changed one: what has parked becomes part of the road, a vehicle that passes does not.
-const MEMORY_CHANGED: Duration = Duration::from_secs(90);
+/// A changed cell's average stays, so that a vehicle leaves no trace; after so long it is taken over at once: what has
+/// parked is part of the road.
+const STANDS_AFTER: Duration = Duration::from_secs(60);
 /// How fast the usual deviation follows.
 const MEMORY_DEVIATION: Duration = Duration::from_secs(120);
 
@@ -55,7 +58,11 @@ impl Glance {
         self.measure(picture);
         let size = (picture.width(), picture.height());
         if self.size != size || self.cells.len() != self.values.len() {
-            let cell = |mean: &f32| Cell { mean: *mean, deviation: DEVIATION_FIRST };
+            let cell = |mean: &f32| Cell {
+                mean: *mean,
+                deviation: DEVIATION_FIRST,
+                changed_for: Duration::ZERO,
+            };
             self.cells = self.values.iter().map(cell).collect();
             (self.size, self.last) = (size, Some(at));
             return true;
@@ -109,8 +116,12 @@ impl Cell {
     fn take(&mut self, value: f32, light: f32, passed: Duration) -> bool {
         let difference = (value - self.mean).abs();
         let changed = difference > DIFFERENCE_MIN.max(DEVIATIONS * self.deviation);
-        let memory = if changed { MEMORY_CHANGED } else { MEMORY_QUIET };
-        self.mean += (value + light - self.mean) * share(passed, memory);
+        self.changed_for = if changed { self.changed_for + passed } else { Duration::ZERO };
+        if self.changed_for > STANDS_AFTER {
+            (self.mean, self.changed_for) = (value + light, Duration::ZERO);
+        } else if !changed {
+            self.mean += (value + light - self.mean) * share(passed, MEMORY_QUIET);
+        }
         // A vehicle is not what is usual.
         let usual = difference.min(2.0 * DIFFERENCE_MIN);
         self.deviation += (usual - self.deviation) * share(passed, MEMORY_DEVIATION);

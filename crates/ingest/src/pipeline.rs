@@ -50,7 +50,8 @@ impl Pipeline {
         // What waits for a slow sink must not hold up a thread that live cameras need.
         let whole = line.camera.pace == Pace::AsFastAsPossible;
         let pool = (!whole).then(|| Arc::clone(&line.pool));
-        let gate = Gate::new(line.camera.policy, line.settings.ring());
+        let gate = Gate::new(line.camera.policy, line.settings.ring())
+            .heeding_sizes(line.settings.heed_sizes);
         let desk = Desk::new(line, progress, gate, pool);
         line.seat(&desk);
         let this = Self { pipeline, desk, origin };

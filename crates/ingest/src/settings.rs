@@ -42,6 +42,9 @@ pub struct IngestSettings {
     pub ring_bytes_max: usize,
     /// How old what waits for a decoder may become before it gives way.
     pub ring_age_max: Duration,
+    /// Whether the sizes of units may announce a vehicle between keyframes (`DecodePolicy::Motion`). Off to measure
+    /// what they are worth.
+    pub heed_sizes: bool,
 }
 
 impl IngestSettings {
@@ -64,6 +67,7 @@ impl IngestSettings {
             decoders: std::thread::available_parallelism().map_or(2, usize::from),
             ring_bytes_max: 6_000_000,
             ring_age_max: s(3),
+            heed_sizes: true,
         }
     }
 

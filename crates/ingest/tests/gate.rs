@@ -58,7 +58,7 @@ fn unreferenced_pictures_can_be_left_out() {
     }
 }
 
-/// An empty view, but for pictures 60 to 84, between two keyframes, and 130 to 169, with keyframe 150 among them.
+/// An empty view, but for pictures 160 to 184, between two keyframes, and 240 to 279, with keyframe 250 among them.
 fn make_road(path: &Path, encode_and_mux: &str) {
     let part = |pattern, pictures| {
         format!(
@@ -66,7 +66,7 @@ fn make_road(path: &Path, encode_and_mux: &str) {
              ! video/x-raw,format=I420,width=160,height=120,framerate=25/1 ! c. "
         )
     };
-    let parts = [("black", 60), ("ball", 25), ("black", 45), ("ball", 40), ("black", 80)];
+    let parts = [("black", 160), ("ball", 25), ("black", 55), ("ball", 40), ("black", 90)];
     let parts: String =
         parts.into_iter().map(|(pattern, pictures)| part(pattern, pictures)).collect();
     run_pipeline(&format!(
@@ -82,15 +82,18 @@ fn only_what_happens_is_decoded() {
     let encoder = "x264enc tune=zerolatency key-int-max=50 speed-preset=ultrafast threads=1";
     make_road(&path, &format!("{encoder} ! mp4mux"));
     let (all, _) = play(&recording(&path, DecodePolicy::Full));
-    assert_eq!(all.len(), 250);
+    assert_eq!(all.len(), 370);
     let (seen, counters) = play(&recording(&path, DecodePolicy::Motion));
     let found = numbers(&seen);
-    let missing: Vec<_> = (60..85).chain(130..170).filter(|it| !found.contains(it)).collect();
+    let missing: Vec<_> = (160..185).chain(240..280).filter(|it| !found.contains(it)).collect();
     assert!(missing.is_empty(), "{missing:?} of {found:?}, {counters:?}");
     // It sleeps before, and after the view has been calm for a while.
-    assert!(!found.iter().any(|it| (40..50).contains(it) || (231..250).contains(it)), "{found:?}");
+    assert!(
+        !found.iter().any(|it| (51..150).contains(it) && it % 50 != 0 || (320..350).contains(it)),
+        "{found:?}"
+    );
     assert!(found.windows(2).all(|pair| pair[0] < pair[1]), "{found:?}");
-    assert!(counters.decoded < 200 && counters.woken_by_size > 0, "{counters:?}");
+    assert!(counters.decoded < 250 && counters.woken_by_size > 0, "{counters:?}");
     for it in &seen {
         let same = all.iter().find(|other| other.pts == it.pts).unwrap();
         assert!(same.small == it.small, "{:?}", it.pts);
@@ -108,6 +111,7 @@ fn a_live_camera_says_how_long_it_is_blind_and_hears_what_was_seen() {
     stream.feedback(Feedback { live_tracks: 1, urgent: true });
     sink.wait_frames(90);
     // Keyframes come every 10 pictures, and nothing proves yet that sizes tell of vehicles between them.
-    assert_eq!(stream.blind_time(), Duration::from_millis(400));
+    let blind = stream.blind_time();
+    assert!(blind.abs_diff(Duration::from_millis(400)) < Duration::from_millis(50), "{blind:?}");
     assert!(stream.counters().woken_by_view + stream.counters().woken_by_size > 0);
 }
