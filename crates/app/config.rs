@@ -46,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) evidence: Vec<EvidenceLimit>,
     /// Perception threads; `None` means one a core.
     pub(crate) workers: Option<usize>,
+    /// Threads that decode for all live cameras; one a core unless said.
+    pub(crate) decoders: Option<usize>,
     /// Frames in a batch.
     pub(crate) batch_max: usize,
     /// The models' manifest.
@@ -99,6 +101,7 @@ struct Raw {
     server: RawServer,
     store: RawStore,
     audit: RawAudit,
+    ingest: RawIngest,
     analysis: RawAnalysis,
     alerts: RawAlerts,
     models: RawModels,
@@ -277,6 +280,12 @@ fn yes() -> bool {
     true
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawIngest {
+    decoders: Option<usize>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawAnalysis {
@@ -351,7 +360,10 @@ impl Config {
 
 impl Raw {
     fn checked(self, base: &Path) -> Result<Config> {
-        let Raw { server, store, audit, analysis, alerts, models, camera, receiver } = self;
+        let Raw { server, store, audit, ingest, analysis, alerts, models, camera, receiver } = self;
+        if ingest.decoders == Some(0) {
+            bail!("ingest.decoders is 0: give at least 1, or leave it out for one a core");
+        }
         if analysis.workers == Some(0) {
             bail!("analysis.workers is 0: give at least 1, or leave it out for one a core");
         }
@@ -417,6 +429,7 @@ impl Raw {
             audit_payload_days: audit.payload_days,
             sightings_days: store.sightings_days,
             evidence,
+            decoders: ingest.decoders,
             workers: analysis.workers,
             batch_max: analysis.batch_max,
             escalate_after: Duration::from_secs(alerts.escalate_after_s.into()),
@@ -608,6 +621,7 @@ mod tests {
             ("[analysis]\nwokers = 2", ["wokers", "did you mean `workers`"].as_slice()),
             ("[servr]", &["servr", "did you mean `server`"]),
             ("[analysis]\nworkers = 0", &["analysis.workers", "at least 1"]),
+            ("[ingest]\ndecoders = 0", &["ingest.decoders", "at least 1"]),
             (
                 "[store.evidence.frame]\ndays = 0\ngb_max = 1",
                 &["store.evidence.frame.days", "keep = false"],

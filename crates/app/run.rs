@@ -304,8 +304,9 @@ fn start_engine(config: &Config, store: Arc<Store>, clock: Arc<dyn Clock>) -> Re
     };
     settings.workers = config.workers.unwrap_or(settings.workers);
     let vision = Arc::new(models::load(config, settings.workers, models::Chosen::default())?);
-    let source =
-        GstSource::new(IngestSettings::new(vision.input_size(), PixelFormat::Bgr), clock.clone())?;
+    let mut ingest = IngestSettings::new(vision.input_size(), PixelFormat::Bgr);
+    ingest.decoders = config.decoders.unwrap_or(ingest.decoders);
+    let source = GstSource::new(ingest, clock.clone())?;
     let parts = EngineParts {
         source: Arc::new(source),
         detector: vision.clone(),

@@ -50,6 +50,7 @@ pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String
         ("camera_closed", perception.late),
         ("model_failed", perception.failed),
         ("rate_limit", sum(|h| h.counters.skipped)),
+        ("decoder_behind", sum(|h| h.counters.shed)),
     ] {
         page.line("guiji_frames_dropped_total", &format!("{{reason=\"{reason}\"}}"), count as f64);
     }

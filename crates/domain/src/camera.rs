@@ -144,8 +144,16 @@ pub enum DecodePolicy {
     Full,
     /// Keyframes only: about a twentieth of the cost, misses fast vehicles.
     KeyframeOnly,
+    /// Every picture that others refer to: with B-frames a third to a half of `full`, without them the same.
+    Referenced,
+    /// Keyframes while nothing changes in the view; all pictures, from the keyframe before the change on, while
+    /// something does or a vehicle is being followed.
+    Motion,
 }
-words!(DecodePolicy, "decode policy", Full => "full", KeyframeOnly => "keyframe-only");
+words!(
+    DecodePolicy, "decode policy",
+    Full => "full", KeyframeOnly => "keyframe-only", Referenced => "referenced", Motion => "motion",
+);
 
 /// What a camera is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -239,6 +247,12 @@ pub struct StreamCounters {
     pub skipped: u64,
     /// Connections opened, tries included.
     pub connects: u64,
+    /// Units that the policy wanted decoded and that were not, because decoding could not keep up.
+    pub shed: u64,
+    /// Times that a keyframe showed a change ([`DecodePolicy::Motion`]).
+    pub woken_by_view: u64,
+    /// Times that the sizes of units announced one.
+    pub woken_by_size: u64,
 }
 
 /// Everything an operator wants to see of one camera.

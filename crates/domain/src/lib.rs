@@ -66,9 +66,10 @@ pub use plate::{PlateChar, PlateColour, PlateKind, PlateRead, PlateRows, PlateTe
 pub use release::{PatternTactic, Release, ReleaseBook};
 pub use roads::{RoadEdge, RoadGraph, RoadGraphStore};
 pub use seams::{
-    AlertLog, CameraControl, CameraRegistry, Clock, ControlError, Detector, FrameSink, FrameSource,
-    Kept, Likely, LikelyQuery, LikelySearch, OpenStream, PictureEncoder, PlateReader, Receipt,
-    Registered, SightingIntake, SightingStore, SimulatedClock, StoreError, VisionError, Watchlist,
+    AlertLog, CameraControl, CameraRegistry, Clock, ControlError, Detector, Feedback, FrameSink,
+    FrameSource, Kept, Likely, LikelyQuery, LikelySearch, OpenStream, PictureEncoder, PlateReader,
+    Receipt, Registered, SightingIntake, SightingStore, SimulatedClock, StoreError, VisionError,
+    Watchlist,
 };
 pub use sighting::{
     Direction, Evidence, EvidenceKind, FusedPlate, Heading, PlateState, Recorded, Sighting,

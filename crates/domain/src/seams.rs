@@ -51,6 +51,26 @@ pub trait FrameSource: Send + Sync {
 pub trait OpenStream: Send + Sync {
     /// What it delivered so far.
     fn counters(&self) -> StreamCounters;
+
+    /// Hears what was seen in the frames, so that no more is decoded than is needed. Returns at once.
+    fn feedback(&self, feedback: Feedback) {
+        let _ = feedback;
+    }
+
+    /// For how long at a time nothing is known of the view, by what is decoded: what comes and goes in it may be
+    /// missed. Zero when every picture is decoded.
+    fn blind_time(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// What analysis tells a stream of what it saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Feedback {
+    /// Vehicles being followed.
+    pub live_tracks: usize,
+    /// Somebody waits for what this camera sees: a watch-list alert or an analyst. Its work comes before others'.
+    pub urgent: bool,
 }
 
 /// Takes what a camera delivers. Called from the media framework's threads.

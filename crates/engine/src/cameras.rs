@@ -1,7 +1,7 @@
 //! Cameras that come and go while everything else runs.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use guiji_analysis::passage::PassageSettings;
 use guiji_domain::{
     Camera, CameraControl, CameraHealth, CameraId, CameraRegistry, CameraState, CameraStatus,
-    CaptureTime, Clock, ControlError, Frame, FrameSink, FrameSource, OpenStream, Pace, Registered,
-    StatusReason, StoreError, StreamCounters, Timestamp,
+    CaptureTime, Clock, ControlError, Feedback, Frame, FrameSink, FrameSource, OpenStream, Pace,
+    Registered, StatusReason, StoreError, StreamCounters, Timestamp,
 };
 use tracing::{info, warn};
 
@@ -31,6 +31,8 @@ pub(crate) struct CameraCell {
     lane: Mutex<Lane>,
     health: Mutex<Health>,
     stream: Mutex<Option<Box<dyn OpenStream>>>,
+    /// What the stream was told last.
+    followed: AtomicUsize,
 }
 
 struct Health {
@@ -68,7 +70,8 @@ impl CameraCell {
             sampled: (Instant::now(), 0),
             units_per_s: 0.0,
         };
-        Self { camera, settings, lane, health: Mutex::new(health), stream: Mutex::new(None) }
+        let (health, stream) = (Mutex::new(health), Mutex::new(None));
+        Self { camera, settings, lane, health, stream, followed: AtomicUsize::new(0) }
     }
 
     pub(crate) fn lane(&self) -> MutexGuard<'_, Lane> {
@@ -87,6 +90,15 @@ impl CameraCell {
         let mut health = lock(&self.health);
         health.analysed += 1;
         health.last_frame = Some(captured);
+    }
+
+    /// Tells the stream how many vehicles are being followed, so that it decodes no more than is needed.
+    pub(crate) fn follows(&self, live_tracks: usize) {
+        if self.followed.swap(live_tracks, Relaxed) != live_tracks
+            && let Some(stream) = lock(&self.stream).as_ref()
+        {
+            stream.feedback(Feedback { live_tracks, urgent: false });
+        }
     }
 
     pub(crate) fn sighted(&self, captured: Timestamp) {

@@ -65,6 +65,11 @@ impl Lane {
         self.gate.look(frame.captured, frame.small.as_ref()) || self.passages.is_following()
     }
 
+    /// How many vehicles are being followed.
+    pub(crate) fn live_tracks(&self) -> usize {
+        self.passages.live_tracks()
+    }
+
     /// Whether to search the whole frame for plates: the detector looked and found no vehicle to read.
     pub(crate) fn is_worth_searching(&mut self, frame: &Frame, detections: &[Detection]) -> bool {
         self.plate_search.is_due(frame.captured.at, detections, self.passages.settings())

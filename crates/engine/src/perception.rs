@@ -193,7 +193,12 @@ impl Perception {
     fn observe(&self, job: &Job, detections: &[Detection]) -> Vec<ReadWish> {
         self.counters.analysed.fetch_add(1, Relaxed);
         job.cell.analysed(job.frame.captured);
-        self.guarded(&job.cell, |lane| lane.observe(&job.frame, detections))
+        let (wishes, live_tracks) = self.guarded(&job.cell, |lane| {
+            let (wishes, passages) = lane.observe(&job.frame, detections);
+            ((wishes, lane.live_tracks()), passages)
+        });
+        job.cell.follows(live_tracks);
+        wishes
     }
 
     fn take_reads(&self, job: &Job, wish: &ReadWish, reads: &[PlateRead]) {

@@ -3,49 +3,55 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use gstreamer as gst;
-use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 use guiji_domain::{Frame, Picture};
 
-use crate::intake::Moments;
+use crate::gate::Purpose;
+use crate::glance::Glance;
 use crate::link::{Line, Progress};
 use crate::mailbox::Event;
+use crate::moments::Moment;
 use crate::picture::MappedPicture;
 use crate::scaler::Scaler;
 use crate::tally::count;
 
-/// Takes decoded pictures from the end of the pipeline and hands frames to the sink, on the decoder's thread.
+/// Why a picture became no frame.
+#[derive(Debug)]
+pub(crate) enum Undelivered {
+    /// The media framework says so, in its words.
+    Refused(String),
+    /// The connection must end.
+    SinkPanicked,
+}
+
+/// Makes frames of decoded pictures and hands them to the sink, on the decoding thread.
 pub(crate) struct Delivery {
     line: Arc<Line>,
     progress: Arc<Progress>,
-    moments: Arc<Moments>,
     limit: RateLimit,
     format: Option<(gst::Caps, gst_video::VideoInfo)>,
     scaler: Option<Scaler>,
+    glance: Glance,
 }
 
 impl Delivery {
-    pub(crate) fn new(line: Arc<Line>, progress: Arc<Progress>, moments: Arc<Moments>) -> Self {
+    pub(crate) fn new(line: Arc<Line>, progress: Arc<Progress>) -> Self {
         let limit = RateLimit::new(line.camera.analysed_fps_max);
-        Self { line, progress, moments, limit, format: None, scaler: None }
+        Self { line, progress, limit, format: None, scaler: None, glance: Glance::default() }
     }
 
-    /// Puts it on the appsink.
-    pub(crate) fn attach(mut self, sink: &gst_app::AppSink) {
-        let line = Arc::clone(&self.line);
-        let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
-            line.guarded(Err(gst::FlowError::Error), || {
-                let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-                self.sample(&sample)
-            })
-        });
-        sink.set_callbacks(callbacks.build());
-    }
-
-    fn sample(&mut self, sample: &gst::Sample) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let (Some(buffer), Some(caps)) = (sample.buffer_owned(), sample.caps_owned()) else {
-            return Ok(gst::FlowSuccess::Ok);
-        };
+    /// Takes a decoded picture. `judge` is told whether the view has changed, where that is asked for, and says
+    /// whether to deliver it.
+    ///
+    /// # Errors
+    /// When the framework refuses the picture, or the sink panicked (which is reported).
+    pub(crate) fn picture(
+        &mut self,
+        buffer: gst::Buffer,
+        caps: gst::Caps,
+        moment: &Moment,
+        judge: impl FnOnce(bool) -> bool,
+    ) -> Result<(), Undelivered> {
         let info = self.format_of(caps)?;
         count(&self.line.tally.decoded);
         if self.progress.picture_came() {
@@ -54,17 +60,25 @@ impl Delivery {
         if buffer.flags().contains(gst::BufferFlags::CORRUPTED) {
             self.line.complain(&self.progress);
         }
-        let Some(moment) = self.moments.take(buffer.pts()) else {
-            return Ok(gst::FlowSuccess::Ok); // not one of ours: nothing was let through yet
+        // A keyframe that is only looked at comes again if it is to be delivered.
+        let in_time = match moment.purpose {
+            Purpose::Refer => return Ok(()),
+            Purpose::Check => true,
+            Purpose::Deliver | Purpose::Watch => self.limit.admits(moment.running),
         };
-        if !self.limit.admits(moment.running) {
+        if !in_time {
             count(&self.line.tally.skipped);
-            return Ok(gst::FlowSuccess::Ok);
+            return Ok(());
         }
         let Some(full) = MappedPicture::map(buffer, &info) else {
             self.line.complain(&self.progress);
-            return Ok(gst::FlowSuccess::Ok);
+            return Ok(());
         };
+        if matches!(moment.purpose, Purpose::Check | Purpose::Watch)
+            && !judge(self.glance.look(moment.running, &full))
+        {
+            return Ok(());
+        }
         let small = self.scaler_for(&info, &full)?.scale(&full).map_err(framework)?;
         let frame = Frame {
             camera: self.line.camera.id.clone(),
@@ -78,12 +92,11 @@ impl Delivery {
         self.progress.delivered();
         outcome.map_err(|panic| {
             self.line.panicked(panic);
-            gst::FlowError::Error
-        })?;
-        Ok(gst::FlowSuccess::Ok)
+            Undelivered::SinkPanicked
+        })
     }
 
-    fn format_of(&mut self, caps: gst::Caps) -> Result<gst_video::VideoInfo, gst::FlowError> {
+    fn format_of(&mut self, caps: gst::Caps) -> Result<gst_video::VideoInfo, Undelivered> {
         if let Some((known, info)) = &self.format
             && *known == caps
         {
@@ -105,20 +118,19 @@ impl Delivery {
         &mut self,
         info: &gst_video::VideoInfo,
         full: &MappedPicture,
-    ) -> Result<&mut Scaler, gst::FlowError> {
+    ) -> Result<&mut Scaler, Undelivered> {
         if !self.scaler.as_ref().is_some_and(|it| it.fits(info, full.crop())) {
             let settings = &self.line.settings;
             tracing::debug!(camera = %self.line.camera.id, width = full.width(), height = full.height(), "new picture size");
             let scaler = Scaler::new(info, full.crop(), settings.small_size, settings.small_format);
             self.scaler = Some(scaler.map_err(framework)?);
         }
-        self.scaler.as_mut().ok_or(gst::FlowError::Error)
+        self.scaler.as_mut().ok_or_else(|| Undelivered::Refused("no scaler".to_owned()))
     }
 }
 
-fn framework(error: gst::glib::BoolError) -> gst::FlowError {
-    tracing::warn!(%error, "a picture cannot be prepared");
-    gst::FlowError::NotNegotiated
+fn framework(error: gst::glib::BoolError) -> Undelivered {
+    Undelivered::Refused(format!("a picture cannot be prepared: {error}"))
 }
 
 /// At most so many pictures a second of stream time.

@@ -18,6 +18,9 @@ pub enum IngestError {
     /// Parts of GStreamer that every camera needs are not installed.
     #[error("GStreamer lacks {}", list(.0))]
     Missing(Vec<MissingElement>),
+    /// Not even one decoding thread can be started.
+    #[error("no thread can be started for decoding: {0}")]
+    Threads(std::io::Error),
     /// A setting is out of range.
     #[error(transparent)]
     Settings(#[from] InvalidValue),

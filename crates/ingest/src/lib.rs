@@ -24,25 +24,33 @@
 //! GStreamer starts. [`GstSource`] alone knows that; a shared supervisor can replace it without changing a seam.
 
 mod capture_clock;
+mod decoder;
 mod delivery;
+mod desk;
 mod elements;
 mod error;
 mod failure;
 mod gate;
+mod glance;
 mod intake;
 mod link;
 mod mailbox;
+mod moments;
 mod outlet;
 mod picture;
 mod pipeline;
+mod pool;
 mod redact;
 mod report;
+mod ring;
 mod scaler;
 mod session;
 mod settings;
+mod sizes;
 mod source;
 mod supervisor;
 mod tally;
+mod unit;
 
 pub use elements::{MissingElement, Need, missing_elements};
 pub use error::IngestError;

@@ -1,12 +1,14 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use guiji_domain::{Camera, Clock};
 
 use crate::IngestSettings;
+use crate::desk::Desk;
 use crate::mailbox::{Event, Mailbox};
 use crate::outlet::{Outlet, caught};
+use crate::pool::DecodePool;
 use crate::redact::Redactor;
 use crate::tally::{Tally, count};
 
@@ -19,9 +21,22 @@ pub(crate) struct Line {
     pub(crate) outlet: Outlet,
     pub(crate) tally: Tally,
     pub(crate) redactor: Redactor,
+    pub(crate) pool: Arc<DecodePool>,
+    /// The desk of the connection that is open just now.
+    pub(crate) desk: Mutex<Weak<Desk>>,
 }
 
 impl Line {
+    /// From now on this is the desk of the open connection.
+    pub(crate) fn seat(&self, desk: &Arc<Desk>) {
+        *self.desk.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(desk);
+    }
+
+    /// The desk of the open connection, if there is one.
+    pub(crate) fn desk(&self) -> Option<Arc<Desk>> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+    }
+
     /// Runs a callback of the media framework. A panic must not unwind into C: it is reported, and `fallback` returned.
     pub(crate) fn guarded<T>(&self, fallback: T, run: impl FnOnce() -> T) -> T {
         caught(run).unwrap_or_else(|text| {

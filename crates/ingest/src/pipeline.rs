@@ -6,16 +6,16 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_rtsp as gst_rtsp;
-use gstreamer_video as gst_video;
 use guiji_domain::{Camera, CameraState, ClockSource, Pace, StatusReason, Transport};
 
 use crate::capture_clock::{CaptureClock, LiveClock};
-use crate::delivery::Delivery;
+use crate::desk::Desk;
 use crate::failure::{Failure, Origin, classify};
 use crate::gate::Gate;
-use crate::intake::{Intake, Moments};
+use crate::intake::Intake;
 use crate::link::{Line, Progress};
 use crate::mailbox::Event;
+use crate::unit::Codec;
 
 /// Error of a start time that a person states: they say it to the second.
 const STATED_ERROR: Duration = Duration::from_secs(1);
@@ -31,13 +31,14 @@ const TEARDOWN: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 ///
 /// ```text
 /// rtspsrc ! depay                 \
-/// filesrc | souphttpsrc ! parsebin / ! parse ! (gate) ! decoder ! videoconvert ! appsink
+/// filesrc | souphttpsrc ! parsebin / ! parse ! appsink -> intake -> desk
 /// ```
 ///
-/// From `parse` on it is built when the source tells what it holds. `videoconvert` does nothing unless the decoder
-/// gives another format than I420 (10 bits, 4:2:2). One thread runs from the source's queue through to the sink.
+/// From `parse` on it is built when the source tells what it holds. It receives and nothing else: one thread runs
+/// from the source's queue through to the desk, which has the units decoded elsewhere.
 pub(crate) struct Pipeline {
     pipeline: gst::Pipeline,
+    desk: Arc<Desk>,
     origin: Origin,
 }
 
@@ -46,12 +47,20 @@ impl Pipeline {
     pub(crate) fn build(line: &Arc<Line>, progress: &Arc<Progress>) -> Result<Self, Failure> {
         let origin = origin_of(&line.camera);
         let pipeline = gst::Pipeline::new();
-        let this = Self { pipeline, origin };
+        // What waits for a slow sink must not hold up a thread that live cameras need.
+        let whole = line.camera.pace == Pace::AsFastAsPossible;
+        let pool = (!whole).then(|| Arc::clone(&line.pool));
+        let gate = Gate::new(line.camera.policy, line.settings.ring())
+            .heeding_sizes(line.settings.heed_sizes);
+        let desk = Desk::new(line, progress, gate, pool);
+        line.seat(&desk);
+        let this = Self { pipeline, desk, origin };
         this.listen(line, progress)?;
         let tail = Tail {
             pipeline: this.pipeline.downgrade(),
             line: Arc::clone(line),
             progress: Arc::clone(progress),
+            desk: Arc::clone(&this.desk),
             origin,
         };
         match origin {
@@ -178,6 +187,7 @@ impl Pipeline {
 
 impl Drop for Pipeline {
     fn drop(&mut self) {
+        self.desk.close(); // first, for a receiving thread may be waiting in it
         if let Err(error) = self.pipeline.set_state(gst::State::Null) {
             tracing::warn!(%error, "pipeline does not stop");
         }
@@ -192,6 +202,7 @@ struct Tail {
     pipeline: gst::glib::WeakRef<gst::Pipeline>,
     line: Arc<Line>,
     progress: Arc<Progress>,
+    desk: Arc<Desk>,
     origin: Origin,
 }
 
@@ -238,28 +249,14 @@ impl Tail {
         let depay = depay.map(make).transpose()?;
         let parse = make(codec.parser())?;
         parse.set_property("config-interval", -1i32); // parameter sets with every keyframe
-        let units = make("capsfilter")?;
-        units.set_property("caps", codec.units());
-        let decoder = make(codec.decoder())?;
-        decoder.set_property("max-threads", 1i32);
-        let convert = make("videoconvert")?;
-        let sink = self.sink();
+        let sink = self.sink(codec);
 
         let elements: Vec<&gst::Element> =
-            depay.iter().chain([&parse, &units, &decoder, &convert, sink.upcast_ref()]).collect();
+            depay.iter().chain([&parse, sink.upcast_ref()]).collect();
         add_all(&pipeline, &elements)?;
         gst::Element::link_many(elements.iter().copied()).map_err(internal)?;
-
-        let moments = Arc::new(Moments::default());
-        let gate = Gate::new(self.line.camera.policy);
-        let into_decoder = static_pad(&decoder, "sink")?;
-        Intake::new(gate, self.capture_clock(), Arc::clone(&moments)).attach(
-            &into_decoder,
-            &self.line,
-            &self.progress,
-        );
-        allow_strides(&static_pad(sink.upcast_ref(), "sink")?, &self.line);
-        Delivery::new(Arc::clone(&self.line), Arc::clone(&self.progress), moments).attach(&sink);
+        Intake::new(&self.line, &self.progress, &self.desk, codec, self.capture_clock())
+            .attach(&sink);
 
         for element in elements.iter().rev() {
             element.sync_state_with_parent().map_err(internal)?;
@@ -269,16 +266,17 @@ impl Tail {
         Ok(())
     }
 
-    fn sink(&self) -> gst_app::AppSink {
+    /// Where the units leave the framework. A recording is played at its own speed here, unless it is wanted as fast
+    /// as possible.
+    fn sink(&self, codec: Codec) -> gst_app::AppSink {
         let whole = self.line.camera.pace == Pace::AsFastAsPossible;
         let sink = gst_app::AppSink::builder()
-            .caps(&gst::Caps::builder("video/x-raw").field("format", "I420").build())
+            .caps(&codec.units())
             .sync(self.origin != Origin::Rtsp && !whole)
             .max_buffers(1)
-            .drop(self.origin == Origin::Rtsp || !whole)
             .build();
-        sink.set_property("qos", false); // the decoder must not leave out pictures by itself
-        sink.set_property("enable-last-sample", false); // it would pin a picture
+        sink.set_property("qos", false); // nothing before it is to leave out units by itself
+        sink.set_property("enable-last-sample", false); // it would pin a unit
         sink
     }
 
@@ -301,13 +299,6 @@ impl Tail {
             },
         }
     }
-}
-
-/// The codecs we decode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Codec {
-    H264,
-    H265,
 }
 
 impl Codec {
@@ -339,25 +330,6 @@ impl Codec {
             Self::H264 => "h264parse",
             Self::H265 => "h265parse",
         }
-    }
-
-    fn decoder(self) -> &'static str {
-        match self {
-            Self::H264 => "avdec_h264",
-            Self::H265 => "avdec_h265",
-        }
-    }
-
-    /// One access unit a buffer, parameter sets inside.
-    fn units(self) -> gst::Caps {
-        let name = match self {
-            Self::H264 => "video/x-h264",
-            Self::H265 => "video/x-h265",
-        };
-        gst::Caps::builder(name)
-            .field("stream-format", "byte-stream")
-            .field("alignment", "au")
-            .build()
     }
 }
 
@@ -396,23 +368,6 @@ fn select(values: &[gst::glib::Value], progress: &Progress) -> bool {
         progress.found_foreign_codec(structure.get::<&str>("encoding-name").unwrap_or("unknown"));
     }
     known && !progress.selected.swap(true, Relaxed)
-}
-
-/// Says upstream that pictures with strides and offsets of their own are welcome, so that the decoder's memory comes
-/// to us as it is and not copied.
-fn allow_strides(pad: &gst::Pad, line: &Arc<Line>) {
-    let line = Arc::clone(line);
-    pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, move |_, info| {
-        line.guarded(gst::PadProbeReturn::Ok, || {
-            if let Some(gst::PadProbeData::Query(query)) = &mut info.data
-                && let gst::QueryViewMut::Allocation(query) = query.view_mut()
-            {
-                query.add_allocation_meta::<gst_video::VideoMeta>(None);
-                return gst::PadProbeReturn::Handled;
-            }
-            gst::PadProbeReturn::Ok
-        })
-    });
 }
 
 fn origin_of(camera: &Camera) -> Origin {

@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use guiji_domain::{BackOff, InvalidValue, PixelFormat};
 
+use crate::ring::RingLimits;
+
 /// What holds for all cameras. Start from [`IngestSettings::new`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct IngestSettings {
@@ -33,6 +35,16 @@ pub struct IngestSettings {
     /// How far a camera's own clock (RTCP) may be off ours. Beyond it the arrival time is used. Catches years like 1900 or 1970 and
     /// cameras that send local time as UTC; below it, the difference goes into the uncertainty.
     pub clock_disagreement_max: Duration,
+    /// Threads that decode for all live cameras together.
+    pub decoders: usize,
+    /// Encoded bytes that are kept of each camera: what waits for a decoder, and the group of pictures before, in case
+    /// the next keyframe shows a vehicle. 6 MB are 12 s at 4 Mb/s.
+    pub ring_bytes_max: usize,
+    /// How old what waits for a decoder may become before it gives way.
+    pub ring_age_max: Duration,
+    /// Whether the sizes of units may announce a vehicle between keyframes (`DecodePolicy::Motion`). Off to measure
+    /// what they are worth.
+    pub heed_sizes: bool,
 }
 
 impl IngestSettings {
@@ -52,7 +64,15 @@ impl IngestSettings {
             stable_after: s(30),
             degraded_for: s(10),
             clock_disagreement_max: s(10),
+            decoders: std::thread::available_parallelism().map_or(2, usize::from),
+            ring_bytes_max: 6_000_000,
+            ring_age_max: s(3),
+            heed_sizes: true,
         }
+    }
+
+    pub(crate) fn ring(&self) -> RingLimits {
+        RingLimits { bytes: self.ring_bytes_max, age: self.ring_age_max }
     }
 
     pub(crate) fn check(&self) -> Result<(), InvalidValue> {
@@ -63,6 +83,13 @@ impl IngestSettings {
         }
         if self.small_format == PixelFormat::I420 {
             return Err(InvalidValue::new("detector picture format", "I420", "use RGB or BGR"));
+        }
+        if !(1..=1024).contains(&self.decoders) {
+            return Err(InvalidValue::new("decoders", self.decoders, "use 1 to 1024 threads"));
+        }
+        if !(100_000..=1_000_000_000).contains(&self.ring_bytes_max) {
+            let bytes = self.ring_bytes_max;
+            return Err(InvalidValue::new("ring size", bytes, "use 100 kB to 1 GB a camera"));
         }
         let durations = [
             ("answer timeout", self.answer_timeout),
@@ -93,6 +120,8 @@ mod tests {
         let wrong = [
             IngestSettings { small_size: (0, 256), ..right.clone() },
             IngestSettings { small_format: PixelFormat::I420, ..right.clone() },
+            IngestSettings { decoders: 0, ..right.clone() },
+            IngestSettings { ring_bytes_max: 10, ..right.clone() },
             IngestSettings { silence_timeout: Duration::ZERO, ..right.clone() },
         ];
         for settings in wrong {

@@ -1,14 +1,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use guiji_domain::{
-    Camera, CameraState, Clock, FrameSink, FrameSource, OpenStream, StatusReason, StreamCounters,
+    Camera, CameraState, Clock, Feedback, FrameSink, FrameSource, OpenStream, StatusReason,
+    StreamCounters,
 };
 
 use crate::elements::require_elements;
 use crate::link::Line;
 use crate::mailbox::Mailbox;
 use crate::outlet::{Outlet, caught};
+use crate::pool::DecodePool;
 use crate::redact::Redactor;
 use crate::report::Reporter;
 use crate::supervisor::supervise;
@@ -19,6 +22,7 @@ use crate::{IngestError, IngestSettings};
 pub struct GstSource {
     settings: Arc<IngestSettings>,
     clock: Arc<dyn Clock>,
+    pool: Arc<DecodePool>,
 }
 
 impl GstSource {
@@ -30,7 +34,8 @@ impl GstSource {
     pub fn new(settings: IngestSettings, clock: Arc<dyn Clock>) -> Result<Self, IngestError> {
         settings.check()?;
         require_elements()?;
-        Ok(Self { settings: Arc::new(settings), clock })
+        let pool = DecodePool::start(settings.decoders).map_err(IngestError::Threads)?;
+        Ok(Self { settings: Arc::new(settings), clock, pool: Arc::new(pool) })
     }
 }
 
@@ -44,6 +49,8 @@ impl FrameSource for GstSource {
             outlet: Outlet::new(sink),
             tally: Tally::default(),
             redactor: Redactor::new(camera.credentials.as_ref()),
+            pool: Arc::clone(&self.pool),
+            desk: Mutex::default(),
         });
         let supervisor = start_supervisor(&line);
         Box::new(GstStream { line, supervisor: Mutex::new(supervisor) })
@@ -80,6 +87,16 @@ struct GstStream {
 impl OpenStream for GstStream {
     fn counters(&self) -> StreamCounters {
         self.line.tally.counters()
+    }
+
+    fn feedback(&self, feedback: Feedback) {
+        if let Some(desk) = self.line.desk() {
+            desk.follows(feedback);
+        }
+    }
+
+    fn blind_time(&self) -> Duration {
+        self.line.desk().map_or(Duration::ZERO, |desk| desk.blind())
     }
 }
 

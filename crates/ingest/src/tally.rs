@@ -2,6 +2,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use guiji_domain::StreamCounters;
 
+use crate::gate::GateTally;
+
 /// [`StreamCounters`] that many threads may raise. Lives as long as the camera is open, over all its connections.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -12,6 +14,9 @@ pub(crate) struct Tally {
     pub(crate) skipped: AtomicU64,
     pub(crate) connects: AtomicU64,
     pub(crate) panics: AtomicU64,
+    pub(crate) shed: AtomicU64,
+    pub(crate) woken_by_view: AtomicU64,
+    pub(crate) woken_by_size: AtomicU64,
 }
 
 impl Tally {
@@ -23,7 +28,18 @@ impl Tally {
             decoded: self.decoded.load(Relaxed),
             skipped: self.skipped.load(Relaxed),
             connects: self.connects.load(Relaxed),
+            shed: self.shed.load(Relaxed),
+            woken_by_view: self.woken_by_view.load(Relaxed),
+            woken_by_size: self.woken_by_size.load(Relaxed),
         }
+    }
+
+    /// Adds what happened at the gate of the open connection.
+    pub(crate) fn gate(&self, gate: GateTally) {
+        let GateTally { shed, woken_by_view, woken_by_size } = gate;
+        self.shed.fetch_add(shed, Relaxed);
+        self.woken_by_view.fetch_add(woken_by_view, Relaxed);
+        self.woken_by_size.fetch_add(woken_by_size, Relaxed);
     }
 }
 

@@ -47,7 +47,7 @@ coded!(
 coded!(PatrolDuty: Patrol = 0, ControlRoom = 1);
 coded!(Transport: Tcp = 0, Udp = 1);
 coded!(Pace: RealTime = 0, AsFastAsPossible = 1);
-coded!(DecodePolicy: Full = 0, KeyframeOnly = 1);
+coded!(DecodePolicy: Full = 0, KeyframeOnly = 1, Referenced = 2, Motion = 3);
 coded!(
     PlateKind: Small = 0, Large = 1, Trailer = 2, Coach = 3, NewEnergySmall = 4,
     NewEnergyLarge = 5, Police = 6, Emergency = 7, HongKongMacau = 8, Embassy = 9, Consulate = 10,

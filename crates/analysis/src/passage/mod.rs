@@ -182,7 +182,12 @@ impl Passages {
 
     /// Whether a vehicle is being followed: its next frames must be looked at even if nothing else changes.
     pub fn is_following(&self) -> bool {
-        self.tracker.live() > 0
+        self.live_tracks() > 0
+    }
+
+    /// How many vehicles are being followed.
+    pub fn live_tracks(&self) -> usize {
+        self.tracker.live()
     }
 
     /// Takes the detections of one frame.

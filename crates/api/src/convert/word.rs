@@ -50,7 +50,7 @@ word!(AlertStage, "alert stage": Provisional Confirmed Withdrawn Acknowledged Es
 word!(CameraState, "camera state": Connecting Live Degraded Stalled Refused Misconfigured Disabled Ended);
 word!(ClockSource, "clock source": Rtcp Stated Arrival);
 word!(CoverageState, "coverage state": Seeing Blind Unknown);
-word!(DecodePolicy, "decode policy": Full KeyframeOnly);
+word!(DecodePolicy, "decode policy": Full KeyframeOnly Referenced Motion);
 word!(EvidenceKind, "evidence kind": Plate Vehicle Frame);
 word!(Heading, "heading": Approaching Receding Leftward Rightward);
 word!(Pace, "pace": RealTime AsFastAsPossible);

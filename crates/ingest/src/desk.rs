@@ -1,0 +1,251 @@
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gstreamer as gst;
+use guiji_domain::{CameraState, Feedback, StatusReason};
+
+use crate::decoder::{Decoded, Decoder};
+use crate::delivery::{Delivery, Undelivered};
+use crate::failure::Failure;
+use crate::gate::{Gate, Order, Step};
+use crate::link::{Line, Progress};
+use crate::mailbox::Event;
+use crate::moments::{Moment, Moments};
+use crate::outlet::caught;
+use crate::pool::{DecodePool, Shelf, Turns};
+
+/// Where the units of one connection become frames: the receiver brings units, the gate says which are decoded, and
+/// whoever has a turn decodes them.
+///
+/// Live cameras take turns in the shared [`DecodePool`]: their receiver never waits, and what is too much gives way
+/// in the gate's ring. A recording played as fast as possible is decoded by the thread that brings its units, so that
+/// a slow sink slows the recording and neither loses a picture nor holds up a thread of the pool.
+pub(crate) struct Desk {
+    line: Arc<Line>,
+    progress: Arc<Progress>,
+    state: Mutex<State>,
+    idle: Condvar,
+    work: Mutex<Work>,
+    /// `None`: decoded by the thread that brings the units.
+    pool: Option<Arc<DecodePool>>,
+    urgent: AtomicBool,
+}
+
+struct State {
+    gate: Gate,
+    /// In the pool's queue or having a turn.
+    queued: bool,
+    /// Having a turn.
+    running: bool,
+    closed: bool,
+}
+
+/// What the one who has the turn needs.
+struct Work {
+    decoder: Option<Decoder>,
+    moments: Moments,
+    delivery: Delivery,
+}
+
+/// The connection is being closed or has failed: no more units are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Closed;
+
+/// Units decoded in one turn: about 50 ms at 1080p, so that no camera waits long for others.
+const TURN: usize = 8;
+
+impl Desk {
+    pub(crate) fn new(
+        line: &Arc<Line>,
+        progress: &Arc<Progress>,
+        gate: Gate,
+        pool: Option<Arc<DecodePool>>,
+    ) -> Arc<Self> {
+        let delivery = Delivery::new(Arc::clone(line), Arc::clone(progress));
+        let work = Work { decoder: None, moments: Moments::default(), delivery };
+        let state = State { gate, queued: false, running: false, closed: false };
+        Arc::new(Self {
+            line: Arc::clone(line),
+            progress: Arc::clone(progress),
+            state: Mutex::new(state),
+            idle: Condvar::new(),
+            work: Mutex::new(work),
+            pool,
+            urgent: AtomicBool::new(false),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the next unit, in decoding order. Blocks only for recordings played as fast as possible.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub(crate) fn put(self: &Arc<Self>, unit: crate::unit::Unit) -> Result<(), Closed> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Closed);
+        }
+        state.gate.push(unit);
+        self.go(state);
+        Ok(())
+    }
+
+    /// No more units come: waits until those that came are decoded and delivered, or it is closed.
+    pub(crate) fn finish(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.gate.finish();
+        self.go(state);
+        let mut state = self.lock();
+        while state.queued && !state.closed {
+            state = self.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Sees to it that waiting work is done: here and now, or in the pool.
+    fn go(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        if state.queued || state.closed || !state.gate.has_work() {
+            return;
+        }
+        state.queued = true;
+        drop(state);
+        match &self.pool {
+            Some(pool) => {
+                let turns: Arc<dyn Turns> = Arc::clone(self) as _;
+                pool.queue(&turns);
+            }
+            None => {
+                let shelf = Shelf::default();
+                while self.turn(&shelf) {}
+            }
+        }
+    }
+
+    /// What the engine saw.
+    pub(crate) fn follows(&self, feedback: Feedback) {
+        self.urgent.store(feedback.urgent, Relaxed);
+        self.lock().gate.follows(feedback.live_tracks);
+    }
+
+    /// For how long at a time nothing is known of the view, as [`Gate::blind`] says.
+    pub(crate) fn blind(&self) -> Duration {
+        self.lock().gate.blind()
+    }
+
+    /// Forgets what waits, and returns when nobody decodes for this connection any more, unless the caller is the one
+    /// who does.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        self.idle.notify_all();
+        while state.running && !self.line.outlet.is_calling_here() {
+            state = self.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The next step, or the end of the turn.
+    fn next(&self) -> Option<Step> {
+        let mut state = self.lock();
+        let step = if state.closed { None } else { state.gate.next() };
+        state.running = step.is_some();
+        self.line.tally.gate(state.gate.take_tally());
+        if step.is_none() {
+            state.queued = false;
+            self.idle.notify_all();
+        }
+        step
+    }
+
+    fn carry_out(&self, step: Step, shelf: &Shelf) {
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = match step {
+            Step::Decode(order) => self.decode(&mut work, order, shelf),
+            Step::Drain => self.drain(&mut work, shelf),
+        };
+        if let Err(what) = outcome {
+            tracing::debug!(camera = %self.line.camera.id, what, "a decoder gave up");
+            work.decoder = None;
+            self.line.complain(&self.progress);
+            self.lock().gate.broken();
+        }
+    }
+
+    fn decode(&self, work: &mut Work, order: Order, shelf: &Shelf) -> Result<(), String> {
+        let Order { unit, begin, purpose } = order;
+        let lent = work.decoder.take().filter(|it| it.codec() == unit.codec);
+        let mut decoder = match lent {
+            Some(decoder) => decoder,
+            None => shelf.lend(unit.codec).inspect_err(|what| {
+                let state = CameraState::Misconfigured;
+                let failure = Failure::new(state, StatusReason::Other, what.as_str());
+                self.line.mailbox.post(Event::Failed(failure));
+            })?,
+        };
+        if begin {
+            decoder.begin();
+            work.moments = Moments::default();
+        }
+        let stamp = gst::ClockTime::try_from(unit.running).unwrap_or(gst::ClockTime::ZERO);
+        let moment = Moment { running: unit.running, captured: unit.captured, purpose };
+        work.moments.keep(stamp, moment);
+        let mut data = unit.data;
+        // The ring has the same buffer: this copies its header, not its memory.
+        let header = data.make_mut();
+        header.set_pts(stamp);
+        header.set_dts(None);
+        let pictures = decoder.decode(data)?;
+        if decoder.complained() {
+            self.line.complain(&self.progress);
+        }
+        work.decoder = Some(decoder);
+        self.deliver(work, pictures)
+    }
+
+    fn drain(&self, work: &mut Work, shelf: &Shelf) -> Result<(), String> {
+        let Some(mut decoder) = work.decoder.take() else { return Ok(()) };
+        let pictures = decoder.drain();
+        shelf.give_back(decoder);
+        self.deliver(work, pictures)
+    }
+
+    fn deliver(&self, work: &mut Work, pictures: Vec<Decoded>) -> Result<(), String> {
+        for (picture, caps) in pictures {
+            let Some(moment) = work.moments.take(picture.pts()) else { continue };
+            let judge = |changed| self.lock().gate.looked(moment.purpose, moment.running, changed);
+            match work.delivery.picture(picture, caps, &moment, judge) {
+                Ok(()) => {}
+                Err(Undelivered::Refused(what)) => return Err(what),
+                // The supervisor ends this connection, and only this one.
+                Err(Undelivered::SinkPanicked) => self.lock().closed = true,
+            }
+            if self.lock().closed {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Turns for Desk {
+    fn turn(&self, shelf: &Shelf) -> bool {
+        for _ in 0..TURN {
+            let Some(step) = self.next() else { return false };
+            if let Err(panic) = caught(|| self.carry_out(step, shelf)) {
+                self.line.panicked(panic);
+                self.lock().closed = true; // the supervisor ends this connection, and only this one
+            }
+        }
+        let mut state = self.lock();
+        state.running = false;
+        self.idle.notify_all();
+        // The queue is left by `next`, so that nothing that comes now is forgotten.
+        true
+    }
+
+    fn is_urgent(&self) -> bool {
+        self.urgent.load(Relaxed)
+    }
+}

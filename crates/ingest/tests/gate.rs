@@ -1,0 +1,117 @@
+//! What the gate lets through, with real decoders.
+#![allow(clippy::unwrap_used)] // clippy.toml allows it in tests, and does not know that this is one
+
+mod common;
+
+use std::path::Path;
+use std::time::Duration;
+
+use common::*;
+use guiji_domain::{Camera, CameraState, DecodePolicy, Feedback, Pace, StatusReason};
+
+fn recording(path: &Path, policy: DecodePolicy) -> Camera {
+    Camera { pace: Pace::AsFastAsPossible, policy, ..camera(path.to_str().unwrap()) }
+}
+
+fn play(camera: &Camera) -> (Vec<Seen>, guiji_domain::StreamCounters) {
+    let sink = Recorder::new();
+    let stream = open(camera, &sink);
+    sink.wait_status(CameraState::Ended, Some(StatusReason::EndOfStream));
+    (sink.frames(), stream.counters())
+}
+
+fn numbers(frames: &[Seen]) -> Vec<u64> {
+    frames.iter().map(|it| (it.pts.as_millis() as u64 + 20) / 40).collect()
+}
+
+const B_FRAMES: &str =
+    "x264enc bframes=2 b-adapt=false key-int-max=20 speed-preset=veryfast threads=1";
+
+#[test]
+fn pictures_from_the_pool_are_those_of_a_recording_decoded_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("clip.mp4");
+    make_clip(&path, 50, &format!("{B_FRAMES} ! mp4mux"));
+    let whole = recording(&path, DecodePolicy::Full);
+    let (alone, counters) = play(&whole);
+    assert_eq!(numbers(&alone), (0..50).collect::<Vec<_>>());
+    assert_eq!((counters.decoded, counters.shed), (50, 0));
+    let (pooled, _) = play(&Camera { pace: Pace::RealTime, ..whole });
+    let pictures = |frames: &[Seen]| -> Vec<_> {
+        frames.iter().map(|it| (it.pts, it.luma.to_bits(), it.small.clone())).collect()
+    };
+    assert!(pictures(&pooled) == pictures(&alone));
+}
+
+#[test]
+fn unreferenced_pictures_can_be_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("clip.mp4");
+    make_clip(&path, 40, &format!("{B_FRAMES} b-pyramid=false ! mp4mux"));
+    let (all, _) = play(&recording(&path, DecodePolicy::Full));
+    let (fewer, counters) = play(&recording(&path, DecodePolicy::Referenced));
+    assert!((10..=20).contains(&fewer.len()), "{} of {}", fewer.len(), all.len());
+    assert_eq!(counters.decoded, fewer.len() as u64);
+    for it in &fewer {
+        let same = all.iter().find(|other| other.pts == it.pts).unwrap();
+        assert!(same.small == it.small, "{:?}", it.pts);
+    }
+}
+
+/// An empty view, but for pictures 160 to 184, between two keyframes, and 240 to 279, with keyframe 250 among them.
+fn make_road(path: &Path, encode_and_mux: &str) {
+    let part = |pattern, pictures| {
+        format!(
+            "videotestsrc num-buffers={pictures} pattern={pattern} \
+             ! video/x-raw,format=I420,width=160,height=120,framerate=25/1 ! c. "
+        )
+    };
+    let parts = [("black", 160), ("ball", 25), ("black", 55), ("ball", 40), ("black", 90)];
+    let parts: String =
+        parts.into_iter().map(|(pattern, pictures)| part(pattern, pictures)).collect();
+    run_pipeline(&format!(
+        "concat name=c ! {encode_and_mux} ! filesink location={} {parts}",
+        path.display()
+    ));
+}
+
+#[test]
+fn only_what_happens_is_decoded() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("clip.mp4");
+    let encoder = "x264enc tune=zerolatency key-int-max=50 speed-preset=ultrafast threads=1";
+    make_road(&path, &format!("{encoder} ! mp4mux"));
+    let (all, _) = play(&recording(&path, DecodePolicy::Full));
+    assert_eq!(all.len(), 370);
+    let (seen, counters) = play(&recording(&path, DecodePolicy::Motion));
+    let found = numbers(&seen);
+    let missing: Vec<_> = (160..185).chain(240..280).filter(|it| !found.contains(it)).collect();
+    assert!(missing.is_empty(), "{missing:?} of {found:?}, {counters:?}");
+    // It sleeps before, and after the view has been calm for a while.
+    assert!(
+        !found.iter().any(|it| (51..150).contains(it) && it % 50 != 0 || (320..350).contains(it)),
+        "{found:?}"
+    );
+    assert!(found.windows(2).all(|pair| pair[0] < pair[1]), "{found:?}");
+    assert!(counters.decoded < 250 && counters.woken_by_size > 0, "{counters:?}");
+    for it in &seen {
+        let same = all.iter().find(|other| other.pts == it.pts).unwrap();
+        assert!(same.small == it.small, "{:?}", it.pts);
+    }
+}
+
+#[test]
+fn a_live_camera_says_how_long_it_is_blind_and_hears_what_was_seen() {
+    let server = Serving::of(live_h264()).start();
+    let sink = Recorder::new();
+    let policy = DecodePolicy::Motion;
+    let stream = open(&Camera { policy, ..camera(&server.address()) }, &sink);
+    // The ball moves all the time.
+    sink.wait_frames(60);
+    stream.feedback(Feedback { live_tracks: 1, urgent: true });
+    sink.wait_frames(90);
+    // Keyframes come every 10 pictures, and nothing proves yet that sizes tell of vehicles between them.
+    let blind = stream.blind_time();
+    assert!(blind.abs_diff(Duration::from_millis(400)) < Duration::from_millis(50), "{blind:?}");
+    assert!(stream.counters().woken_by_view + stream.counters().woken_by_size > 0);
+}
