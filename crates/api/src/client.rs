@@ -1,5 +1,6 @@
 //! A client of the API for programs that do not know gRPC: the messages of [`pb`] in, the messages of [`pb`] out.
 
+mod cameras;
 mod oversight;
 mod tactics;
 
@@ -268,7 +269,8 @@ impl Client {
         &self,
         cameras: Vec<pb::Camera>,
     ) -> Result<pb::ImportCamerasResponse, ClientError> {
-        let request = pb::ImportCamerasRequest { authority: self.authority(), cameras };
+        let request =
+            pb::ImportCamerasRequest { authority: self.authority(), cameras, validate_only: false };
         let mut client = ImportServiceClient::new(self.channel.clone());
         Ok(client.import_cameras(request).await?.into_inner())
     }

@@ -26,7 +26,10 @@ const CLOSERS: usize = 16;
 
 /// A camera with everything that belongs to it alone.
 pub(crate) struct CameraCell {
+    /// As its stream was opened.
     pub(crate) camera: Camera,
+    /// As it is registered: edits that leave the stream alone are here only.
+    registered: Mutex<Camera>,
     settings: PassageSettings,
     lane: Mutex<Lane>,
     health: Mutex<Health>,
@@ -68,7 +71,14 @@ impl CameraCell {
             sampled: (Instant::now(), 0),
             units_per_s: 0.0,
         };
-        Self { camera, settings, lane, health: Mutex::new(health), stream: Mutex::new(None) }
+        let registered = Mutex::new(camera.clone());
+        let (health, stream) = (Mutex::new(health), Mutex::new(None));
+        Self { camera, registered, settings, lane, health, stream }
+    }
+
+    /// As it is registered.
+    fn registered(&self) -> Camera {
+        lock(&self.registered).clone()
     }
 
     pub(crate) fn lane(&self) -> MutexGuard<'_, Lane> {
@@ -291,8 +301,8 @@ impl Cameras {
         camera: &Camera,
         chosen: &BTreeMap<CameraId, Camera>,
     ) -> Result<Registered, ControlError> {
-        let cell = self.cells.get(&camera.id);
-        match cell.as_ref().map(|cell| &cell.camera).or(chosen.get(&camera.id)) {
+        let known = self.cells.get(&camera.id).map(|cell| cell.registered());
+        match known.as_ref().or(chosen.get(&camera.id)) {
             Some(known) if known == camera => Ok(Registered::Present),
             Some(_) => Err(ControlError::Exists(camera.id.clone())),
             None if self.cells.len() + chosen.len() >= self.cameras_max => {
@@ -323,6 +333,18 @@ impl Cameras {
         self.coverage.noted(&cell.camera, &lock(&cell.health).status);
         let stream = self.source.open(&cell.camera, Arc::new(sink));
         *lock(&cell.stream) = Some(stream);
+    }
+
+    /// Closes the stream of one camera and lets the tracks in view end.
+    fn stop(&self, cell: &CameraCell) {
+        let id = &cell.camera.id;
+        cell.close_stream();
+        self.coverage.closed(id);
+        self.slots.flush(id);
+        if !self.slots.wait_idle(id, REMOVAL_PATIENCE) {
+            warn!(camera = %id, "camera closed while a frame was still in work");
+        }
+        self.slots.close(id);
     }
 
     /// Closes every stream and lets the tracks in view end. The cameras stay registered.
@@ -381,23 +403,39 @@ impl CameraControl for Cameras {
         Ok(outcomes)
     }
 
+    fn update(&self, before: &Camera, after: Camera) -> Result<(), ControlError> {
+        let _changing = lock(&self.changing);
+        let id = after.id.clone();
+        let cell = self.cells.get(&id).ok_or_else(|| ControlError::NotFound(id.clone()))?;
+        if cell.registered() != *before {
+            return Err(ControlError::Changed(id));
+        }
+        if after == *before {
+            return Ok(());
+        }
+        self.registry.put_camera(&after)?;
+        let reopened = after.streams_otherwise(before);
+        if reopened {
+            self.stop(&cell);
+            self.start(after); // takes the place of the old cell
+        } else {
+            *lock(&cell.registered) = after;
+        }
+        info!(camera = %id, reopened, "camera changed");
+        Ok(())
+    }
+
     fn remove(&self, id: &CameraId) -> Result<(), ControlError> {
         let _changing = lock(&self.changing);
         let cell = self.cells.get(id).ok_or_else(|| ControlError::NotFound(id.clone()))?;
         self.registry.remove_camera(id)?;
-        cell.close_stream();
-        self.coverage.closed(id);
-        self.slots.flush(id);
-        if !self.slots.wait_idle(id, REMOVAL_PATIENCE) {
-            warn!(camera = %id, "camera removed while a frame was still in work");
-        }
-        self.slots.close(id);
+        self.stop(&cell);
         self.cells.remove(id);
         info!(camera = %id, "camera removed");
         Ok(())
     }
 
     fn list(&self) -> Vec<(Camera, CameraHealth)> {
-        self.cells.all().iter().map(|cell| (cell.camera.clone(), cell.health())).collect()
+        self.cells.all().iter().map(|cell| (cell.registered(), cell.health())).collect()
     }
 }

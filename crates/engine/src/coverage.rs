@@ -177,6 +177,8 @@ mod tests {
             policy: DecodePolicy::Full,
             analysed_fps_max: 25.0,
             recorded_at: None,
+            lanes: None,
+            substream: None,
             enabled: true,
         }
     }

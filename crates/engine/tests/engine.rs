@@ -218,6 +218,8 @@ fn camera(id: &str) -> Camera {
         policy: DecodePolicy::Full,
         analysed_fps_max: 10.0,
         recorded_at: None,
+        lanes: None,
+        substream: None,
         enabled: true,
     }
 }
@@ -409,6 +411,39 @@ fn removing_a_camera_ends_what_is_in_view_and_leaves_the_others() {
     let analysed = left[0].1.analysed;
     wait_until("more frames of k2", || cameras.list()[0].1.analysed > analysed);
     assert_eq!(store.cameras().unwrap().len(), 1);
+    assert!(engine.drain(Duration::from_secs(10)).in_time);
+}
+
+#[test]
+fn an_edit_reopens_only_its_own_stream_and_only_when_it_must() {
+    let Rig { store, mut parts } = rig();
+    parts.source = Arc::new(ScriptedSource { endless: true });
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    let cameras = engine.cameras();
+    cameras.register(camera("k1")).unwrap();
+    cameras.register(camera("k2")).unwrap();
+    let analysed = |place: usize| cameras.list()[place].1.analysed;
+    wait_until("frames of both", || analysed(0) > 20 && analysed(1) > 20);
+    // A new name: the stream goes on, and so do its counters.
+    let named = Camera { name: "路口".into(), lanes: Some(3), ..camera("k1") };
+    let before = analysed(0);
+    cameras.update(&camera("k1"), named.clone()).unwrap();
+    assert!(analysed(0) >= before && cameras.list()[0].0 == named);
+    assert!(matches!(cameras.update(&camera("k1"), named.clone()), Err(ControlError::Changed(_))));
+    // Another address: what was in view ends, and the stream begins anew; that of the other does not.
+    let moved = Camera { address: StreamAddress::new("other.mp4").unwrap(), ..named.clone() };
+    let (before, other) = (analysed(0), analysed(1));
+    cameras.update(&named, moved.clone()).unwrap();
+    assert!(analysed(0) < before, "counts from its beginning");
+    assert!(analysed(1) >= other);
+    wait_until("frames of the new stream", || analysed(0) > 0);
+    let off = Camera { enabled: false, ..moved.clone() };
+    cameras.update(&moved, off.clone()).unwrap();
+    assert_eq!(cameras.list()[0].1.status.state, CameraState::Disabled);
+    cameras.update(&off, moved.clone()).unwrap();
+    wait_until("frames again", || analysed(0) > 0);
+    assert_eq!(store.cameras().unwrap(), [moved, camera("k2")]);
+    assert!(matches!(cameras.update(&camera("k9"), camera("k9")), Err(ControlError::NotFound(_))));
     assert!(engine.drain(Duration::from_secs(10)).in_time);
 }
 

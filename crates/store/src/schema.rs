@@ -34,7 +34,7 @@ impl FileKind {
     /// that was ever released lie in `testdata/` and must open.
     fn migrations(self) -> &'static [&'static str] {
         match self {
-            Self::Registry => &[REGISTRY_V1, REGISTRY_V2, REGISTRY_V3],
+            Self::Registry => &[REGISTRY_V1, REGISTRY_V2, REGISTRY_V3, REGISTRY_V4],
             Self::Partition => &[PARTITION_V1, PARTITION_V2],
             Self::Context => &[CONTEXT_V1],
             Self::Deliveries => &[DELIVERIES_V1],
@@ -77,6 +77,12 @@ ALTER TABLE watch_entry ADD COLUMN hours_from INTEGER;
 ALTER TABLE watch_entry ADD COLUMN hours_until INTEGER;
 ALTER TABLE watch_entry ADD COLUMN approved_by TEXT;
 ALTER TABLE watch_entry ADD COLUMN approved INTEGER;
+";
+
+// lanes: how many are in view. substream: where the view comes in low resolution.
+const REGISTRY_V4: &str = "
+ALTER TABLE camera ADD COLUMN lanes INTEGER;
+ALTER TABLE camera ADD COLUMN substream TEXT;
 ";
 
 const DELIVERIES_V1: &str = "

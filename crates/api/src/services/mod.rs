@@ -4,6 +4,7 @@ mod alert;
 mod audit;
 mod camera;
 mod correction;
+mod coverage;
 mod evidence;
 mod import;
 mod import_context;
