@@ -707,6 +707,8 @@ pub enum ErrorCode {
     NotFound,
     /// The name is taken.
     AlreadyExists,
+    /// Somebody else changed the thing meanwhile: look at it again.
+    Aborted,
     /// A cursor lies beyond the end of the log.
     OutOfRange,
     /// A limit is reached, or the server is busy.
@@ -732,6 +734,7 @@ impl ErrorCode {
             Self::InvalidArgument => "INVALID_ARGUMENT",
             Self::NotFound => "NOT_FOUND",
             Self::AlreadyExists => "ALREADY_EXISTS",
+            Self::Aborted => "ABORTED",
             Self::OutOfRange => "OUT_OF_RANGE",
             Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
             Self::Unauthenticated => "UNAUTHENTICATED",
@@ -778,6 +781,7 @@ impl From<Status> for ClientError {
             Code::InvalidArgument => ErrorCode::InvalidArgument,
             Code::NotFound => ErrorCode::NotFound,
             Code::AlreadyExists => ErrorCode::AlreadyExists,
+            Code::Aborted => ErrorCode::Aborted,
             Code::OutOfRange => ErrorCode::OutOfRange,
             Code::ResourceExhausted => ErrorCode::ResourceExhausted,
             Code::Unauthenticated => ErrorCode::Unauthenticated,

@@ -218,6 +218,16 @@ pub enum StatusReason {
     ResolutionChanged,
     /// A programming error in this camera's work; it was ended and counted.
     Panicked,
+    /// Pictures come, all black.
+    Black,
+    /// Pictures come, all of one shade: something hangs before the lens, or fog.
+    Covered,
+    /// The same picture comes again and again.
+    Frozen,
+    /// Pictures come out of focus.
+    Blurred,
+    /// The camera was turned.
+    Moved,
     /// Anything else the media framework reported.
     Other,
 }
@@ -227,6 +237,7 @@ words!(
     BadAddress => "bad-address", UnsupportedCodec => "unsupported-codec", NoKeyframe => "no-keyframe",
     Silence => "silence", EndOfStream => "end-of-stream", DecodeErrors => "decode-errors",
     ResolutionChanged => "resolution-changed", Panicked => "panicked", Other => "other",
+    Black => "black", Covered => "covered", Frozen => "frozen", Blurred => "blurred", Moved => "moved",
 );
 
 /// A camera's state with its history's last word.

@@ -14,10 +14,11 @@ use guiji_domain::{
 };
 use tracing::{info, warn};
 
-use crate::coverage::CoverageKeeper;
+use crate::coverage::{CoverageKeeper, is_live};
 use crate::lane::Lane;
 use crate::perception::PerceptionCounters;
 use crate::slots::{Put, Slots, WhenFull};
+use crate::view::{Viewed, seeing};
 
 /// How long a camera that is taken off may take to finish the frame in work.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
@@ -185,10 +186,40 @@ struct CameraSink {
     counters: Arc<PerceptionCounters>,
     coverage: Arc<CoverageKeeper>,
     when_full: WhenFull,
+    clock: Arc<dyn Clock>,
+    /// The watchdog of the view; recordings have none.
+    viewed: Option<Mutex<Viewed>>,
+}
+
+impl CameraSink {
+    /// Takes note of the camera's status and tells whoever needs to know.
+    fn tell(&self, status: CameraStatus) {
+        let camera = &self.cell.camera.id;
+        let before = std::mem::replace(&mut lock(&self.cell.health).status, status.clone());
+        self.coverage.noted(&self.cell.camera, &status);
+        if before.state != status.state || before.reason != status.reason {
+            let reason = status.reason.map_or("", StatusReason::as_str);
+            if matches!(status.state, CameraState::Live | CameraState::Ended) {
+                info!(%camera, state = %status.state, reason, detail = status.detail, "camera state");
+            } else {
+                warn!(%camera, state = %status.state, reason, detail = status.detail, "camera state");
+            }
+        }
+        if seeing(before.state) && !seeing(status.state) {
+            // No more frames of use for now: what was in view has passed.
+            self.slots.flush(camera);
+        }
+    }
 }
 
 impl FrameSink for CameraSink {
     fn frame(&self, frame: Frame) {
+        if let Some(viewed) = &self.viewed {
+            let mut viewed = lock(viewed);
+            if let Some(status) = viewed.shown(&frame, self.clock.now()) {
+                self.tell(status);
+            }
+        }
         match self.slots.put(frame, self.when_full) {
             Put::Waiting => {}
             Put::Replaced => {
@@ -201,21 +232,14 @@ impl FrameSink for CameraSink {
         }
     }
 
-    fn status(&self, camera: &CameraId, status: CameraStatus) {
-        let seeing = |state| matches!(state, CameraState::Live | CameraState::Degraded);
-        let before = std::mem::replace(&mut lock(&self.cell.health).status, status.clone());
-        self.coverage.noted(&self.cell.camera, &status);
-        if before.state != status.state {
-            let reason = status.reason.map_or("", StatusReason::as_str);
-            if seeing(status.state) || status.state == CameraState::Ended {
-                info!(%camera, state = %status.state, reason, detail = status.detail, "camera state");
-            } else {
-                warn!(%camera, state = %status.state, reason, detail = status.detail, "camera state");
+    fn status(&self, _: &CameraId, status: CameraStatus) {
+        match &self.viewed {
+            // Held while telling, so that what the stream and the pictures say is told in its order.
+            Some(viewed) => {
+                let mut viewed = lock(viewed);
+                self.tell(viewed.stream_says(status));
             }
-        }
-        if seeing(before.state) && !seeing(status.state) {
-            // No more frames for now: what was in view has passed.
-            self.slots.flush(camera);
+            None => self.tell(status),
         }
     }
 }
@@ -329,6 +353,8 @@ impl Cameras {
             counters: self.counters.clone(),
             coverage: self.coverage.clone(),
             when_full,
+            clock: self.clock.clone(),
+            viewed: is_live(&cell.camera).then(|| Mutex::new(Viewed::new())),
         };
         self.coverage.noted(&cell.camera, &lock(&cell.health).status);
         let stream = self.source.open(&cell.camera, Arc::new(sink));

@@ -22,6 +22,7 @@ mod lane;
 mod perception;
 mod recorder;
 mod slots;
+mod view;
 mod watchbook;
 
 pub use cameras::Cameras;

@@ -113,7 +113,7 @@ async fn only_the_fields_of_the_mask_change_and_credentials_stay() {
     assert_eq!((named.display_name.as_str(), named.site.as_str()), ("路口", "s1"));
     assert_eq!((named.stream_address.as_str(), named.credentials), ("rtsp://h/p", None));
     assert_ne!(named.etag, first.etag);
-    let kept = server.world.cameras.lock().unwrap().values().next().unwrap().clone();
+    let kept = server.parts.cameras.lock().unwrap().values().next().unwrap().clone();
     assert_eq!(kept.credentials.unwrap().password, "hunter2");
     // With one, that alone, empty or not.
     let lanes = change(&|c| (c.lane_count, c.site) = (Some(3), "s9".into()));
