@@ -6,7 +6,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    audit, bench, demo, doctor, eval, evidence, query, release, run, simulate, store, token, watch,
+    audit, bench, cameras, demo, doctor, eval, evidence, query, release, run, simulate, store,
+    token, watch,
 };
 
 /// 轨迹: vehicles from camera streams to trajectories and alerts.
@@ -25,6 +26,8 @@ enum Command {
     Query(Box<query::QueryArguments>),
     /// Show a live table of the cameras of a running server.
     Watch(watch::WatchArguments),
+    /// Register cameras from a table, list them, write them out.
+    Cameras(cameras::CamerasArguments),
     /// Measure perception on labelled photos and clips, and the search for misread plates.
     Eval(eval::EvalArguments),
     /// Check that everything needed is here, and say what to do where it is not.
@@ -55,6 +58,7 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Command::Run(arguments) => run::run(arguments),
         Command::Query(arguments) => query::run(*arguments),
         Command::Watch(arguments) => watch::run(arguments),
+        Command::Cameras(arguments) => cameras::run(arguments),
         Command::Eval(arguments) => eval::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),

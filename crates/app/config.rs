@@ -331,6 +331,8 @@ struct RawCamera {
     policy: Option<String>,
     analysed_fps_max: Option<f64>,
     recorded_at: Option<String>,
+    lanes: Option<u8>,
+    substream: Option<String>,
     #[serde(default = "yes")]
     enabled: bool,
 }
@@ -468,12 +470,16 @@ impl RawCamera {
             bail!("bearing_deg is {bearing}: give degrees clockwise from north, 0 to 360");
         }
         let credentials = credentials(base, self.username, self.password_file, self.password_env)?;
-        let address = StreamAddress::new(&self.address)?;
-        // A plain path is relative to the file, like every other path in it.
-        let address = match address.file_path() {
-            Some(path) => StreamAddress::new(&base.join(path).to_string_lossy())?,
-            None => address,
-        };
+        if let Some(lanes) = self.lanes
+            && !(1..=32).contains(&lanes)
+        {
+            bail!("lanes is {lanes}: give 1 to 32, or leave it out");
+        }
+        let address = address(base, &self.address)?;
+        let substream = self
+            .substream
+            .map(|text| self::address(base, &text).context("substream"))
+            .transpose()?;
         Ok(Camera {
             name: self.name.unwrap_or_else(|| self.id.clone()),
             id,
@@ -490,9 +496,20 @@ impl RawCamera {
                 .recorded_at
                 .map(|text| crate::clock::parse_time(&text))
                 .transpose()?,
+            lanes: self.lanes,
+            substream,
             enabled: self.enabled,
         })
     }
+}
+
+/// A plain path is relative to the file, like every other path in it.
+fn address(base: &Path, text: &str) -> Result<StreamAddress> {
+    let address = StreamAddress::new(text)?;
+    Ok(match address.file_path() {
+        Some(path) => StreamAddress::new(&base.join(path).to_string_lossy())?,
+        None => address,
+    })
 }
 
 fn word<T: Default + std::str::FromStr<Err = guiji_domain::InvalidValue>>(
@@ -571,6 +588,8 @@ pub(crate) fn source_camera(
         policy: Default::default(),
         analysed_fps_max: 12.5,
         recorded_at,
+        lanes: None,
+        substream: None,
         enabled: true,
     })
 }

@@ -6,6 +6,7 @@
 mod access;
 mod audit;
 mod bench;
+mod cameras;
 mod child;
 mod cli;
 mod clock;
@@ -18,6 +19,7 @@ mod models;
 mod query;
 mod receivers;
 mod release;
+mod reload;
 mod run;
 mod simulate;
 mod store;

@@ -3,6 +3,7 @@
 //! `--json` prints the messages of `proto/guiji/v1` in the canonical JSON form of protocol buffers: one object for a
 //! single answer, one a line for lists and streams.
 
+mod coverage;
 mod export;
 mod likely;
 mod trajectory;
@@ -100,6 +101,8 @@ enum Question {
     Live,
     /// The cameras and how they are.
     Cameras,
+    /// What a camera could see, and when.
+    Coverage(coverage::Asked),
     /// The pictures of a sighting, written to files.
     Evidence {
         /// The sighting, as an answer named it.
@@ -179,7 +182,8 @@ async fn ask(arguments: QueryArguments) -> Result<ExitCode> {
         }
         Question::Alerts { after, follow } => alerts(&client, json, after, follow).await,
         Question::Live => live(&client, json).await,
-        Question::Cameras => cameras(&client, json).await,
+        Question::Cameras => crate::cameras::list(&client, json).await,
+        Question::Coverage(asked) => asked.run(&client, json).await,
         Question::Evidence { sighting, out } => evidence(&client, json, &sighting, &out).await,
         Question::Watchlist(command) => watchlist::run(&client, json, command).await,
         Question::Tactic(tactic) => crate::tactics::run(&client, json, tactic).await,
@@ -390,14 +394,6 @@ async fn live(client: &Client, json: bool) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-async fn cameras(client: &Client, json: bool) -> Result<ExitCode> {
-    let cameras = client.cameras().await?;
-    for camera in &cameras {
-        if json { json_line(camera)? } else { line(crate::watch::camera_row(camera))? }
-    }
-    Ok(found(!cameras.is_empty()))
 }
 
 async fn evidence(client: &Client, json: bool, sighting: &str, out: &Path) -> Result<ExitCode> {

@@ -29,7 +29,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::SystemClock;
 use crate::config::{Config, DRAIN_PATIENCE, source_camera};
-use crate::{access, audit, evidence, models, query, receivers, telemetry};
+use crate::{access, audit, evidence, models, query, receivers, reload, telemetry};
 
 /// Arguments of `guiji run`.
 #[derive(Debug, Args)]
@@ -219,6 +219,14 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
         tasks
             .push(tokio::spawn(print_sightings(engine.live().subscribe(), until(stopped.clone()))));
     }
+    let hangup = reload::listen()?;
+    tasks.push(tokio::spawn(reload::follow(
+        hangup,
+        arguments.config.clone(),
+        config.cameras,
+        cameras.clone(),
+        until(stopped.clone()),
+    )));
     let running = Running { engine, store, audit: audit_log, couriers, stop, tasks };
 
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;

@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 
 use guiji_delivery::ReceiverHealth;
-use guiji_domain::{CameraControl as _, CameraState};
+use guiji_domain::{CameraControl as _, CameraState, StatusReason};
 use guiji_engine::{Cameras, EngineCounts};
 use tracing_subscriber::EnvFilter;
 
@@ -28,6 +28,11 @@ pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String
     for state in CameraState::ALL {
         let count = cameras.iter().filter(|(_, health)| health.status.state == *state).count();
         page.line("guiji_cameras", &format!("{{state=\"{state}\"}}"), count as f64);
+    }
+    page.head("guiji_camera_reasons", "gauge", "Cameras by the reason of their state.");
+    for reason in StatusReason::ALL {
+        let count = cameras.iter().filter(|(_, h)| h.status.reason == Some(*reason)).count();
+        page.line("guiji_camera_reasons", &format!("{{reason=\"{reason}\"}}"), count as f64);
     }
     let sum = |get: fn(&guiji_domain::CameraHealth) -> u64| {
         cameras.iter().map(|(_, health)| get(health)).sum::<u64>()

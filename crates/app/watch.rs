@@ -67,19 +67,58 @@ fn is_blind(state: String) -> bool {
     !["live", "degraded", "ended", "disabled"].contains(&state.as_str())
 }
 
-fn table(cameras: &[pb::Camera]) -> String {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for camera in cameras {
-        *counts.entry(state(camera)).or_default() += 1;
+/// The worst come first: the lower, the worse.
+fn rank(state: &str) -> u8 {
+    match state {
+        state if is_blind(state.to_owned()) => 0,
+        "degraded" => 1,
+        _ => 2,
     }
-    let counts: Vec<_> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    // The blind ones first: with a thousand cameras nobody scrolls.
+}
+
+/// How many are in each state, and of those that do not see well, why.
+fn summary(cameras: &[pb::Camera]) -> String {
+    let mut counts: BTreeMap<(u8, String), (usize, BTreeMap<String, usize>)> = BTreeMap::new();
+    for camera in cameras {
+        let state = state(camera);
+        let (count, reasons) = counts.entry((rank(&state), state)).or_default();
+        *count += 1;
+        let reason = camera.health.as_ref().map(|health| word::<StatusReason>(health.reason));
+        if let Some(reason) = reason.filter(|reason| !reason.is_empty()) {
+            *reasons.entry(reason).or_default() += 1;
+        }
+    }
+    let blind = cameras.iter().filter(|camera| is_blind(state(camera))).count();
+    let counts: Vec<_> = counts
+        .iter()
+        .map(|((_, state), (count, reasons))| {
+            let reasons: Vec<_> = reasons.iter().map(|(why, n)| format!("{n} {why}")).collect();
+            let why = if reasons.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", reasons.join(", "))
+            };
+            format!("{count} {state}{why}")
+        })
+        .collect();
+    format!("{} cameras, {blind} blind: {}", cameras.len(), counts.join(", "))
+}
+
+fn table(cameras: &[pb::Camera]) -> String {
+    // The blind ones first, those for the longest time before the others: with a thousand cameras nobody scrolls.
     let mut rows: Vec<_> = cameras.iter().collect();
-    rows.sort_by_key(|camera| (!is_blind(state(camera)), camera.name.clone()));
+    let since = |camera: &pb::Camera| {
+        camera.health.as_ref().and_then(|health| health.state_time).map(|t| (t.seconds, t.nanos))
+    };
+    rows.sort_by_cached_key(|camera| {
+        let rank = rank(&state(camera));
+        (rank, if rank < 2 { since(camera) } else { None }, camera.name.clone())
+    });
     let head = format!(
-        "{:<14} {:<13} {:>6} {:>9} {:>9} {:>8} {:>7} {:>9}  {}",
+        "{:<14} {:<13} {:>7} {:>6} {:>9} {:>9} {:>8} {:>7} {:>9}  {}",
         "camera",
         "state",
+        "since",
         "fps in",
         "decoded",
         "analysed",
@@ -89,7 +128,7 @@ fn table(cameras: &[pb::Camera]) -> String {
         "reason"
     );
     let rows: Vec<_> = rows.into_iter().map(camera_row).collect();
-    format!("{} cameras: {}\n{head}\n{}", cameras.len(), counts.join(", "), rows.join("\n"))
+    format!("{}\n{head}\n{}", summary(cameras), rows.join("\n"))
 }
 
 /// One line about a camera.
@@ -106,10 +145,13 @@ pub(crate) fn camera_row(camera: &pb::Camera) -> String {
     }
     let last = time(&health.last_sighting_time)
         .map_or_else(|| "-".to_owned(), |at: Timestamp| short(now.since(at)));
+    let since = time(&health.state_time)
+        .map_or_else(|| "-".to_owned(), |at: Timestamp| short(now.since(at)));
     format!(
-        "{:<14} {:<13} {:>6.1} {:>9} {:>9} {:>8} {:>7} {:>9}  {}",
+        "{:<14} {:<13} {:>7} {:>6.1} {:>9} {:>9} {:>8} {:>7} {:>9}  {}",
         bare(&camera.name),
         word::<CameraState>(health.state),
+        since,
         health.units_per_s,
         health.decoded_count,
         health.analysed_count,
@@ -125,5 +167,49 @@ fn short(duration: Duration) -> String {
         s @ 0..120 => format!("{s} s"),
         s @ 120..7200 => format!("{} min", s / 60),
         s => format!("{} h", s / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use guiji_api::convert::Word as _;
+
+    fn camera(
+        id: &str,
+        state: CameraState,
+        reason: Option<StatusReason>,
+        since: i64,
+    ) -> pb::Camera {
+        pb::Camera {
+            name: format!("cameras/{id}"),
+            health: Some(pb::CameraHealth {
+                state: state.to_pb(),
+                reason: reason.map_or(0, StatusReason::to_pb),
+                state_time: Some(pb::Timestamp { seconds: since, nanos: 0 }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn the_worst_come_first_and_are_counted_with_their_reasons() {
+        use CameraState::{Connecting, Degraded, Live, Stalled};
+        let cameras = [
+            camera("a", Live, None, 1),
+            camera("b", Degraded, Some(StatusReason::Blurred), 2),
+            camera("c", Stalled, Some(StatusReason::Black), 9),
+            camera("d", Stalled, Some(StatusReason::Frozen), 5),
+            camera("e", Connecting, Some(StatusReason::Unreachable), 7),
+            camera("f", Stalled, Some(StatusReason::Black), 8),
+        ];
+        let table = table(&cameras);
+        let order: String = table.lines().skip(2).filter_map(|row| row.chars().next()).collect();
+        assert_eq!(order, "defcba", "{table}");
+        let first = table.lines().next().unwrap();
+        let expected = "6 cameras, 4 blind: 1 connecting (1 unreachable), 3 stalled (2 black, 1 frozen), \
+                        1 degraded (1 blurred), 1 live";
+        assert_eq!(first, expected);
     }
 }

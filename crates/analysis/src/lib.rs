@@ -5,6 +5,7 @@
 //! | module | from | to |
 //! |---|---|---|
 //! | [`motion`] | small pictures of one camera | whether anything has changed |
+//! | [`view`] | small pictures of one camera | whether it can see: black, covered, frozen, blurred, moved |
 //! | [`tracker`] | detections of one camera, frame by frame | which detections are the same vehicle |
 //! | [`passage`] | tracks and plate reads of one camera | what to read next; provisional and final sightings |
 //! | [`fusion`] | plate reads of one vehicle | one lattice, one text, one calibrated confidence |
@@ -38,6 +39,7 @@ pub mod roads;
 pub mod tactics;
 pub mod tracker;
 pub mod trajectory;
+pub mod view;
 pub mod watch;
 
 #[cfg(test)]

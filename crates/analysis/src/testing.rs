@@ -124,6 +124,8 @@ pub(crate) fn camera_at(id: &str, lat_deg: f64, lon_deg: f64) -> Camera {
         policy: DecodePolicy::Full,
         analysed_fps_max: 25.0,
         recorded_at: None,
+        lanes: None,
+        substream: None,
         enabled: true,
     }
 }

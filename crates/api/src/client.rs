@@ -1,5 +1,6 @@
 //! A client of the API for programs that do not know gRPC: the messages of [`pb`] in, the messages of [`pb`] out.
 
+mod cameras;
 mod oversight;
 mod patrol;
 mod tactics;
@@ -269,7 +270,8 @@ impl Client {
         &self,
         cameras: Vec<pb::Camera>,
     ) -> Result<pb::ImportCamerasResponse, ClientError> {
-        let request = pb::ImportCamerasRequest { authority: self.authority(), cameras };
+        let request =
+            pb::ImportCamerasRequest { authority: self.authority(), cameras, validate_only: false };
         let mut client = ImportServiceClient::new(self.channel.clone());
         Ok(client.import_cameras(request).await?.into_inner())
     }
@@ -720,6 +722,8 @@ pub enum ErrorCode {
     NotFound,
     /// The name is taken.
     AlreadyExists,
+    /// Somebody else changed the thing meanwhile: look at it again.
+    Aborted,
     /// A cursor lies beyond the end of the log.
     OutOfRange,
     /// A limit is reached, or the server is busy.
@@ -745,6 +749,7 @@ impl ErrorCode {
             Self::InvalidArgument => "INVALID_ARGUMENT",
             Self::NotFound => "NOT_FOUND",
             Self::AlreadyExists => "ALREADY_EXISTS",
+            Self::Aborted => "ABORTED",
             Self::OutOfRange => "OUT_OF_RANGE",
             Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
             Self::Unauthenticated => "UNAUTHENTICATED",
@@ -791,6 +796,7 @@ impl From<Status> for ClientError {
             Code::InvalidArgument => ErrorCode::InvalidArgument,
             Code::NotFound => ErrorCode::NotFound,
             Code::AlreadyExists => ErrorCode::AlreadyExists,
+            Code::Aborted => ErrorCode::Aborted,
             Code::OutOfRange => ErrorCode::OutOfRange,
             Code::ResourceExhausted => ErrorCode::ResourceExhausted,
             Code::Unauthenticated => ErrorCode::Unauthenticated,

@@ -57,6 +57,8 @@ pub(crate) enum Problem {
     NotFound { kind: &'static str, name: String },
     /// The name is taken.
     Exists { kind: &'static str, name: String },
+    /// The resource is not any more as the caller last saw it.
+    Changed { name: String },
     /// A limit on what may be registered is reached.
     LimitReached { what: &'static str, limit: usize },
     /// The caller did not show who they are.
@@ -118,6 +120,7 @@ impl From<ControlError> for Problem {
             ControlError::NotFound(id) => {
                 Self::NotFound { kind: "guiji.v1.Camera", name: format!("cameras/{id}") }
             }
+            ControlError::Changed(id) => Self::Changed { name: format!("cameras/{id}") },
             ControlError::TooMany { limit } => Self::LimitReached { what: "cameras", limit },
             ControlError::Store(error) => error.into(),
         }
@@ -162,6 +165,11 @@ impl From<Problem> for Status {
                 let message =
                     format!("{name} exists already: delete it first, or choose another id");
                 (Code::AlreadyExists, "RESOURCE_EXISTS", message)
+            }
+            Problem::Changed { name } => {
+                let message =
+                    format!("{name} was changed meanwhile: get it again, then give its new etag");
+                (Code::Aborted, "RESOURCE_CHANGED", message)
             }
             Problem::LimitReached { what, limit } => {
                 let message =
@@ -231,6 +239,7 @@ mod tests {
             ),
             (Problem::NotFound { kind, name: name() }, Code::NotFound, "RESOURCE_NOT_FOUND"),
             (Problem::Exists { kind, name: name() }, Code::AlreadyExists, "RESOURCE_EXISTS"),
+            (Problem::Changed { name: name() }, Code::Aborted, "RESOURCE_CHANGED"),
             (
                 Problem::LimitReached { what: "cameras", limit: 3 },
                 Code::ResourceExhausted,

@@ -169,6 +169,8 @@ impl Cameras {
             policy: DecodePolicy::Full,
             analysed_fps_max: 25.0,
             recorded_at: None,
+            lanes: None,
+            substream: None,
             enabled: false,
         });
         // Below CAMERAS, so it fits.

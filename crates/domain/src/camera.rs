@@ -31,8 +31,28 @@ pub struct Camera {
     pub analysed_fps_max: f64,
     /// When the recording began, for files whose start a person knows.
     pub recorded_at: Option<Timestamp>,
+    /// How many lanes are in view.
+    pub lanes: Option<u8>,
+    /// Where the same view comes in low resolution, where the camera has such a stream. Same login as `address`.
+    pub substream: Option<StreamAddress>,
     /// Whether it is to be opened at all.
     pub enabled: bool,
+}
+
+impl Camera {
+    /// Whether the stream must be opened anew when this registration takes the place of the other: everything but
+    /// what people call the camera and where they say that it stands. (Directions of travel rest on the bearing: what
+    /// is in view ends before it changes.)
+    pub fn streams_otherwise(&self, other: &Self) -> bool {
+        let described_alike = Self {
+            site: self.site.clone(),
+            name: self.name.clone(),
+            position: self.position,
+            lanes: self.lanes,
+            ..other.clone()
+        };
+        *self != described_alike
+    }
 }
 
 /// Where a stream is: `rtsp://`, `rtsps://`, `http://`, `https://` or a file. Never carries credentials.
@@ -206,6 +226,16 @@ pub enum StatusReason {
     ResolutionChanged,
     /// A programming error in this camera's work; it was ended and counted.
     Panicked,
+    /// Pictures come, all black.
+    Black,
+    /// Pictures come, all of one shade: something hangs before the lens, or fog.
+    Covered,
+    /// The same picture comes again and again.
+    Frozen,
+    /// Pictures come out of focus.
+    Blurred,
+    /// The camera was turned.
+    Moved,
     /// Anything else the media framework reported.
     Other,
 }
@@ -215,6 +245,7 @@ words!(
     BadAddress => "bad-address", UnsupportedCodec => "unsupported-codec", NoKeyframe => "no-keyframe",
     Silence => "silence", EndOfStream => "end-of-stream", DecodeErrors => "decode-errors",
     ResolutionChanged => "resolution-changed", Panicked => "panicked", Other => "other",
+    Black => "black", Covered => "covered", Frozen => "frozen", Blurred => "blurred", Moved => "moved",
 );
 
 /// A camera's state with its history's last word.

@@ -425,6 +425,14 @@ pub trait CameraControl: Send + Sync {
         cameras: Vec<Camera>,
     ) -> Result<Vec<Result<Registered, ControlError>>, StoreError>;
 
+    /// Puts another registration in the place of one. Durable when it returns. The stream is opened anew only when
+    /// [`Camera::streams_otherwise`] says so; the other cameras do not notice.
+    ///
+    /// # Errors
+    /// When there is no such camera, it is not registered as `before` has it any more, or the registry fails. Nothing
+    /// is changed then.
+    fn update(&self, before: &Camera, after: Camera) -> Result<(), ControlError>;
+
     /// Closes a camera and takes it off the registry.
     ///
     /// # Errors
@@ -444,7 +452,7 @@ pub enum Registered {
     Present,
 }
 
-/// Why a camera could not be registered or removed.
+/// Why a camera could not be registered, changed or removed.
 #[derive(Debug, Error)]
 pub enum ControlError {
     /// There is a camera of that id already.
@@ -453,6 +461,9 @@ pub enum ControlError {
     /// There is no camera of that id.
     #[error("there is no camera {0}")]
     NotFound(CameraId),
+    /// Somebody else changed the camera in the meantime.
+    #[error("camera {0} was changed meanwhile: look at it again, then decide")]
+    Changed(CameraId),
     /// No more cameras can be opened.
     #[error("{limit} cameras are registered, which is this server's limit")]
     TooMany {

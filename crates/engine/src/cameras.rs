@@ -14,10 +14,11 @@ use guiji_domain::{
 };
 use tracing::{info, warn};
 
-use crate::coverage::CoverageKeeper;
+use crate::coverage::{CoverageKeeper, is_live};
 use crate::lane::Lane;
 use crate::perception::PerceptionCounters;
 use crate::slots::{Put, Slots, WhenFull};
+use crate::view::{Viewed, seeing};
 
 /// How long a camera that is taken off may take to finish the frame in work.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
@@ -26,7 +27,10 @@ const CLOSERS: usize = 16;
 
 /// A camera with everything that belongs to it alone.
 pub(crate) struct CameraCell {
+    /// As its stream was opened.
     pub(crate) camera: Camera,
+    /// As it is registered: edits that leave the stream alone are here only.
+    registered: Mutex<Camera>,
     settings: PassageSettings,
     lane: Mutex<Lane>,
     health: Mutex<Health>,
@@ -70,8 +74,15 @@ impl CameraCell {
             sampled: (Instant::now(), 0),
             units_per_s: 0.0,
         };
+        let registered = Mutex::new(camera.clone());
         let (health, stream) = (Mutex::new(health), Mutex::new(None));
-        Self { camera, settings, lane, health, stream, followed: AtomicUsize::new(0) }
+        let followed = AtomicUsize::new(0);
+        Self { camera, registered, settings, lane, health, stream, followed }
+    }
+
+    /// As it is registered.
+    fn registered(&self) -> Camera {
+        lock(&self.registered).clone()
     }
 
     pub(crate) fn lane(&self) -> MutexGuard<'_, Lane> {
@@ -187,10 +198,40 @@ struct CameraSink {
     counters: Arc<PerceptionCounters>,
     coverage: Arc<CoverageKeeper>,
     when_full: WhenFull,
+    clock: Arc<dyn Clock>,
+    /// The watchdog of the view; recordings have none.
+    viewed: Option<Mutex<Viewed>>,
+}
+
+impl CameraSink {
+    /// Takes note of the camera's status and tells whoever needs to know.
+    fn tell(&self, status: CameraStatus) {
+        let camera = &self.cell.camera.id;
+        let before = std::mem::replace(&mut lock(&self.cell.health).status, status.clone());
+        self.coverage.noted(&self.cell.camera, &status);
+        if before.state != status.state || before.reason != status.reason {
+            let reason = status.reason.map_or("", StatusReason::as_str);
+            if matches!(status.state, CameraState::Live | CameraState::Ended) {
+                info!(%camera, state = %status.state, reason, detail = status.detail, "camera state");
+            } else {
+                warn!(%camera, state = %status.state, reason, detail = status.detail, "camera state");
+            }
+        }
+        if seeing(before.state) && !seeing(status.state) {
+            // No more frames of use for now: what was in view has passed.
+            self.slots.flush(camera);
+        }
+    }
 }
 
 impl FrameSink for CameraSink {
     fn frame(&self, frame: Frame) {
+        if let Some(viewed) = &self.viewed {
+            let mut viewed = lock(viewed);
+            if let Some(status) = viewed.shown(&frame, self.clock.now()) {
+                self.tell(status);
+            }
+        }
         match self.slots.put(frame, self.when_full) {
             Put::Waiting => {}
             Put::Replaced => {
@@ -203,21 +244,14 @@ impl FrameSink for CameraSink {
         }
     }
 
-    fn status(&self, camera: &CameraId, status: CameraStatus) {
-        let seeing = |state| matches!(state, CameraState::Live | CameraState::Degraded);
-        let before = std::mem::replace(&mut lock(&self.cell.health).status, status.clone());
-        self.coverage.noted(&self.cell.camera, &status);
-        if before.state != status.state {
-            let reason = status.reason.map_or("", StatusReason::as_str);
-            if seeing(status.state) || status.state == CameraState::Ended {
-                info!(%camera, state = %status.state, reason, detail = status.detail, "camera state");
-            } else {
-                warn!(%camera, state = %status.state, reason, detail = status.detail, "camera state");
+    fn status(&self, _: &CameraId, status: CameraStatus) {
+        match &self.viewed {
+            // Held while telling, so that what the stream and the pictures say is told in its order.
+            Some(viewed) => {
+                let mut viewed = lock(viewed);
+                self.tell(viewed.stream_says(status));
             }
-        }
-        if seeing(before.state) && !seeing(status.state) {
-            // No more frames for now: what was in view has passed.
-            self.slots.flush(camera);
+            None => self.tell(status),
         }
     }
 }
@@ -303,8 +337,8 @@ impl Cameras {
         camera: &Camera,
         chosen: &BTreeMap<CameraId, Camera>,
     ) -> Result<Registered, ControlError> {
-        let cell = self.cells.get(&camera.id);
-        match cell.as_ref().map(|cell| &cell.camera).or(chosen.get(&camera.id)) {
+        let known = self.cells.get(&camera.id).map(|cell| cell.registered());
+        match known.as_ref().or(chosen.get(&camera.id)) {
             Some(known) if known == camera => Ok(Registered::Present),
             Some(_) => Err(ControlError::Exists(camera.id.clone())),
             None if self.cells.len() + chosen.len() >= self.cameras_max => {
@@ -331,10 +365,24 @@ impl Cameras {
             counters: self.counters.clone(),
             coverage: self.coverage.clone(),
             when_full,
+            clock: self.clock.clone(),
+            viewed: is_live(&cell.camera).then(|| Mutex::new(Viewed::new())),
         };
         self.coverage.noted(&cell.camera, &lock(&cell.health).status);
         let stream = self.source.open(&cell.camera, Arc::new(sink));
         *lock(&cell.stream) = Some(stream);
+    }
+
+    /// Closes the stream of one camera and lets the tracks in view end.
+    fn stop(&self, cell: &CameraCell) {
+        let id = &cell.camera.id;
+        cell.close_stream();
+        self.coverage.closed(id);
+        self.slots.flush(id);
+        if !self.slots.wait_idle(id, REMOVAL_PATIENCE) {
+            warn!(camera = %id, "camera closed while a frame was still in work");
+        }
+        self.slots.close(id);
     }
 
     /// Closes every stream and lets the tracks in view end. The cameras stay registered.
@@ -393,23 +441,39 @@ impl CameraControl for Cameras {
         Ok(outcomes)
     }
 
+    fn update(&self, before: &Camera, after: Camera) -> Result<(), ControlError> {
+        let _changing = lock(&self.changing);
+        let id = after.id.clone();
+        let cell = self.cells.get(&id).ok_or_else(|| ControlError::NotFound(id.clone()))?;
+        if cell.registered() != *before {
+            return Err(ControlError::Changed(id));
+        }
+        if after == *before {
+            return Ok(());
+        }
+        self.registry.put_camera(&after)?;
+        let reopened = after.streams_otherwise(before);
+        if reopened {
+            self.stop(&cell);
+            self.start(after); // takes the place of the old cell
+        } else {
+            *lock(&cell.registered) = after;
+        }
+        info!(camera = %id, reopened, "camera changed");
+        Ok(())
+    }
+
     fn remove(&self, id: &CameraId) -> Result<(), ControlError> {
         let _changing = lock(&self.changing);
         let cell = self.cells.get(id).ok_or_else(|| ControlError::NotFound(id.clone()))?;
         self.registry.remove_camera(id)?;
-        cell.close_stream();
-        self.coverage.closed(id);
-        self.slots.flush(id);
-        if !self.slots.wait_idle(id, REMOVAL_PATIENCE) {
-            warn!(camera = %id, "camera removed while a frame was still in work");
-        }
-        self.slots.close(id);
+        self.stop(&cell);
         self.cells.remove(id);
         info!(camera = %id, "camera removed");
         Ok(())
     }
 
     fn list(&self) -> Vec<(Camera, CameraHealth)> {
-        self.cells.all().iter().map(|cell| (cell.camera.clone(), cell.health())).collect()
+        self.cells.all().iter().map(|cell| (cell.registered(), cell.health())).collect()
     }
 }

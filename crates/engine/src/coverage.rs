@@ -37,7 +37,7 @@ struct Intervals {
 }
 
 /// Whether the times at which a camera's pictures were taken are those at which they come.
-fn is_live(camera: &Camera) -> bool {
+pub(crate) fn is_live(camera: &Camera) -> bool {
     camera.pace == Pace::RealTime && camera.recorded_at.is_none()
 }
 
@@ -177,6 +177,8 @@ mod tests {
             policy: DecodePolicy::Full,
             analysed_fps_max: 25.0,
             recorded_at: None,
+            lanes: None,
+            substream: None,
             enabled: true,
         }
     }

@@ -19,6 +19,8 @@ const FRAMES: u64 = 40;
 struct ScriptedSource {
     /// Cameras whose stream stays open with the vehicle in view until it is closed.
     endless: bool,
+    /// The picture from which on the camera sees nothing.
+    dark_after: Option<u64>,
 }
 
 struct ScriptedStream {
@@ -49,19 +51,30 @@ fn status(state: CameraState) -> CameraStatus {
     }
 }
 
+/// A view with structure and a little noise, as a sensor has it; or none.
+fn small_picture(number: u64, dark: bool) -> OwnedPicture {
+    let pixel = |i: usize| {
+        let (x, y) = (i % 64, i / 64);
+        let shade = ((x / 4) * 53 + (y / 4) * 97) % 180 + (x % 2) * 30 + number as usize % 3;
+        [if dark { 2 } else { shade as u8 }; 3]
+    };
+    OwnedPicture::rgb(64, 36, (0..64 * 36).flat_map(pixel).collect()).unwrap()
+}
+
 impl FrameSource for ScriptedSource {
     fn open(&self, camera: &Camera, sink: Arc<dyn FrameSink>) -> Box<dyn OpenStream> {
         let stop = Arc::new(AtomicBool::new(false));
         let (id, endless, stopped) = (camera.id.clone(), self.endless, stop.clone());
+        let dark_after = self.dark_after;
         let thread = thread::spawn(move || {
             sink.status(&id, status(CameraState::Live));
             let full = Arc::new(OwnedPicture::rgb(640, 360, vec![90; 640 * 360 * 3]).unwrap());
-            let small = Arc::new(OwnedPicture::rgb(64, 36, vec![90; 64 * 36 * 3]).unwrap());
             for i in 0.. {
                 if stopped.load(SeqCst) || (!endless && i == FRAMES) {
                     break;
                 }
                 let pts = Duration::from_millis(i * FRAME_MS);
+                let small = Arc::new(small_picture(i, dark_after.is_some_and(|after| i >= after)));
                 sink.frame(Frame {
                     camera: id.clone(),
                     captured: CaptureTime {
@@ -71,7 +84,7 @@ impl FrameSource for ScriptedSource {
                     },
                     pts,
                     full: full.clone(),
-                    small: small.clone(),
+                    small,
                 });
             }
             if !endless {
@@ -219,6 +232,8 @@ fn camera(id: &str) -> Camera {
         policy: DecodePolicy::Full,
         analysed_fps_max: 10.0,
         recorded_at: None,
+        lanes: None,
+        substream: None,
         enabled: true,
     }
 }
@@ -387,7 +402,7 @@ fn a_store_that_never_works_is_given_up_at_the_deadline_and_said() {
 #[test]
 fn removing_a_camera_ends_what_is_in_view_and_leaves_the_others() {
     let Rig { store, mut parts } = rig();
-    parts.source = Arc::new(ScriptedSource { endless: true });
+    parts.source = Arc::new(ScriptedSource { endless: true, ..ScriptedSource::default() });
     let engine = Engine::start(parts, EngineSettings::default()).unwrap();
     let cameras = engine.cameras();
     cameras.register(camera("k1")).unwrap();
@@ -414,11 +429,44 @@ fn removing_a_camera_ends_what_is_in_view_and_leaves_the_others() {
 }
 
 #[test]
+fn an_edit_reopens_only_its_own_stream_and_only_when_it_must() {
+    let Rig { store, mut parts } = rig();
+    parts.source = Arc::new(ScriptedSource { endless: true, ..ScriptedSource::default() });
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    let cameras = engine.cameras();
+    cameras.register(camera("k1")).unwrap();
+    cameras.register(camera("k2")).unwrap();
+    let analysed = |place: usize| cameras.list()[place].1.analysed;
+    wait_until("frames of both", || analysed(0) > 20 && analysed(1) > 20);
+    // A new name: the stream goes on, and so do its counters.
+    let named = Camera { name: "路口".into(), lanes: Some(3), ..camera("k1") };
+    let before = analysed(0);
+    cameras.update(&camera("k1"), named.clone()).unwrap();
+    assert!(analysed(0) >= before && cameras.list()[0].0 == named);
+    assert!(matches!(cameras.update(&camera("k1"), named.clone()), Err(ControlError::Changed(_))));
+    // Another address: what was in view ends, and the stream begins anew; that of the other does not.
+    let moved = Camera { address: StreamAddress::new("other.mp4").unwrap(), ..named.clone() };
+    let (before, other) = (analysed(0), analysed(1));
+    cameras.update(&named, moved.clone()).unwrap();
+    assert!(analysed(0) < before, "counts from its beginning");
+    assert!(analysed(1) >= other);
+    wait_until("frames of the new stream", || analysed(0) > 0);
+    let off = Camera { enabled: false, ..moved.clone() };
+    cameras.update(&moved, off.clone()).unwrap();
+    assert_eq!(cameras.list()[0].1.status.state, CameraState::Disabled);
+    cameras.update(&off, moved.clone()).unwrap();
+    wait_until("frames again", || analysed(0) > 0);
+    assert_eq!(store.cameras().unwrap(), [moved, camera("k2")]);
+    assert!(matches!(cameras.update(&camera("k9"), camera("k9")), Err(ControlError::NotFound(_))));
+    assert!(engine.drain(Duration::from_secs(10)).in_time);
+}
+
+#[test]
 fn what_the_cameras_could_see_is_written_down() {
     let Rig { store, mut parts } = rig();
     let clock = Arc::new(SimulatedClock::at(Timestamp::from_secs(1_795_000_100)));
     parts.clock = clock.clone();
-    parts.source = Arc::new(ScriptedSource { endless: true });
+    parts.source = Arc::new(ScriptedSource { endless: true, ..ScriptedSource::default() });
     let engine = Engine::start(parts, EngineSettings::default()).unwrap();
     let cameras = engine.cameras();
     let live = |id| Camera { pace: Pace::RealTime, ..camera(id) };
@@ -442,9 +490,39 @@ fn what_the_cameras_could_see_is_written_down() {
 }
 
 #[test]
+fn a_camera_that_sees_nothing_is_said_to_be_blind_though_pictures_come() {
+    let Rig { store, mut parts } = rig();
+    let seconds = |secs: u64| secs * 1000 / FRAME_MS;
+    parts.source = Arc::new(ScriptedSource { endless: true, dark_after: Some(seconds(20)) });
+    let clock = Arc::new(SimulatedClock::at(Timestamp::from_secs(1_795_000_100)));
+    parts.clock = clock.clone();
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    let cameras = engine.cameras();
+    cameras.register(Camera { pace: Pace::RealTime, ..camera("k1") }).unwrap();
+    // Not by its pictures' shade alone: a recording is what it is.
+    cameras.register(camera("recording")).unwrap();
+    let status = |place: usize| cameras.list()[place].1.status.clone();
+    wait_until("the alarm", || {
+        clock.advance(Duration::from_secs(1));
+        status(0).reason == Some(StatusReason::Black)
+    });
+    assert_eq!(status(0).state, CameraState::Stalled);
+    assert!(status(0).detail.contains("black"));
+    wait_until("much of the recording", || {
+        let last = cameras.list()[1].1.last_frame;
+        last.is_some_and(|at| at > Timestamp::from_secs(1_795_000_060))
+    });
+    assert_eq!(status(1).state, CameraState::Live);
+    assert!(engine.drain(Duration::from_secs(10)).in_time);
+    let history = store.coverage(&[CameraId::new("k1").unwrap()], TimeSpan::ALL).unwrap();
+    let blind = history.iter().any(|c| c.state == CoverageState::Blind && c.cause == "black");
+    assert!(blind, "{history:?}");
+}
+
+#[test]
 fn a_watch_list_change_is_in_force_at_once() {
     let Rig { store, mut parts } = rig();
-    parts.source = Arc::new(ScriptedSource { endless: true });
+    parts.source = Arc::new(ScriptedSource { endless: true, ..ScriptedSource::default() });
     let engine = Engine::start(parts, EngineSettings::default()).unwrap();
     store.put_entry(&watch_entry("浙J12345")).unwrap();
     engine.watchbook().reload().unwrap();

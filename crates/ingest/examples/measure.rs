@@ -200,6 +200,8 @@ fn camera(address: &str) -> Outcome<Camera> {
         policy: DecodePolicy::Full,
         analysed_fps_max: 1000.0,
         recorded_at: None,
+        lanes: None,
+        substream: None,
         enabled: true,
     })
 }

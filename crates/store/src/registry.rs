@@ -72,8 +72,8 @@ impl Registry {
         self.connection
             .execute(
                 "INSERT OR REPLACE INTO camera (id, site, name, lat_deg, lon_deg, bearing_deg, address, username,
-                 sealed, transport, pace, policy, analysed_fps_max, recorded_at, enabled)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                 sealed, transport, pace, policy, analysed_fps_max, recorded_at, enabled, lanes, substream)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
                 params![
                     camera.id.as_str(),
                     camera.site.as_str(),
@@ -90,6 +90,8 @@ impl Registry {
                     camera.analysed_fps_max,
                     camera.recorded_at.map(Timestamp::as_nanos),
                     camera.enabled,
+                    camera.lanes,
+                    camera.substream.as_ref().map(StreamAddress::as_str),
                 ],
             )
             .map_err(sql("register a camera"))?;
@@ -106,7 +108,7 @@ impl Registry {
     pub(crate) fn cameras(&self) -> Result<Vec<Camera>, StoreError> {
         self.all(
             "SELECT id, site, name, lat_deg, lon_deg, bearing_deg, address, username, sealed,
-             transport, pace, policy, analysed_fps_max, recorded_at, enabled FROM camera ORDER BY id",
+             transport, pace, policy, analysed_fps_max, recorded_at, enabled, lanes, substream FROM camera ORDER BY id",
             "camera",
             |row| camera_of(row, &self.key),
         )
@@ -243,6 +245,7 @@ fn camera_of(row: &Row<'_>, key: &SealKey) -> rusqlite::Result<Result<Camera, In
     let (transport, pace, policy) = (row.get(9)?, row.get(10)?, row.get(11)?);
     let (analysed_fps_max, recorded_at, enabled) =
         (row.get(12)?, row.get::<_, Option<i64>>(13)?, row.get(14)?);
+    let (lanes, substream): (_, Option<Text>) = (row.get(15)?, row.get(16)?);
     let make = move || {
         Ok(Camera {
             id: CameraId::new(&id)?,
@@ -267,6 +270,8 @@ fn camera_of(row: &Row<'_>, key: &SealKey) -> rusqlite::Result<Result<Camera, In
             analysed_fps_max,
             recorded_at: recorded_at.map(Timestamp::from_nanos),
             enabled,
+            lanes,
+            substream: substream.as_deref().map(StreamAddress::new).transpose()?,
         })
     };
     Ok(make())

@@ -34,7 +34,7 @@ impl FileKind {
     /// that was ever released lie in `testdata/` and must open.
     fn migrations(self) -> &'static [&'static str] {
         match self {
-            Self::Registry => &[REGISTRY_V1, REGISTRY_V2, REGISTRY_V3, REGISTRY_V4],
+            Self::Registry => &[REGISTRY_V1, REGISTRY_V2, REGISTRY_V3, REGISTRY_V4, REGISTRY_V5],
             Self::Partition => &[PARTITION_V1, PARTITION_V2],
             Self::Context => &[CONTEXT_V1],
             Self::Deliveries => &[DELIVERIES_V1],
@@ -82,6 +82,12 @@ ALTER TABLE watch_entry ADD COLUMN approved INTEGER;
 // record: see `patrol.rs`. checksum: CRC-32 of id and record.
 const REGISTRY_V4: &str = "
 CREATE TABLE patrol_unit (id TEXT PRIMARY KEY, record BLOB NOT NULL, checksum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+// lanes: how many are in view. substream: where the view comes in low resolution.
+const REGISTRY_V5: &str = "
+ALTER TABLE camera ADD COLUMN lanes INTEGER;
+ALTER TABLE camera ADD COLUMN substream TEXT;
 ";
 
 const DELIVERIES_V1: &str = "

@@ -49,7 +49,9 @@ methods! {
     ListCameras: CameraService Reads [Analyst Patrol Integrator Supervisor Admin];
     GetCamera: CameraService Reads [Analyst Patrol Integrator Supervisor Admin];
     CreateCamera: CameraService Changes [Admin];
+    UpdateCamera: CameraService Changes [Admin];
     DeleteCamera: CameraService Changes [Admin];
+    ListCoverage: CameraService Reads [Analyst Supervisor Admin];
     ImportSightings: ImportService Changes [Integrator];
     ImportCameras: ImportService Changes [Integrator Admin];
     ImportCoverage: ImportService Changes [Integrator Admin];
@@ -142,7 +144,9 @@ mod tests {
         ListCameras            A P I S M
         GetCamera              A P I S M
         CreateCamera         ! - - - - M
+        UpdateCamera         ! - - - - M
         DeleteCamera         ! - - - - M
+        ListCoverage           A - - S M
         ImportSightings      ! - - I - -
         ImportCameras        ! - - I - M
         ImportCoverage       ! - - I - M

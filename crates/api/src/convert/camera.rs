@@ -2,6 +2,9 @@ use guiji_domain::{
     Camera, CameraHealth, CameraId, Credentials, InvalidValue, Pace, SiteId, StreamAddress,
 };
 
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+
 use super::word::optional;
 use super::{Word, duration_to_pb, point_from_pb, point_to_pb, timestamp_from_pb, timestamp_to_pb};
 use crate::FileCameras;
@@ -13,12 +16,21 @@ use crate::violations::Violations;
 const ANALYSED_FPS_DEFAULT: f64 = 25.0;
 /// Most pictures analysed a second that a registration may ask for.
 const ANALYSED_FPS_MAX: f64 = 120.0;
+/// Most lanes that a view may have.
+const LANES_MAX: u8 = 32;
 /// Longest free text, characters.
 const TEXT_CHARS_MAX: usize = 200;
 
 /// A camera without its credentials: nobody gets them back.
 pub(crate) fn camera_to_pb(camera: &Camera, health: &CameraHealth) -> pb::Camera {
-    pb::Camera { credentials: None, health: Some(health_to_pb(health)), ..camera.into() }
+    let camera = pb::Camera { credentials: None, ..camera.into() };
+    pb::Camera { etag: etag(&camera), health: Some(health_to_pb(health)), ..camera }
+}
+
+/// What changes when the registration changes, its credentials excepted: their hash would help to guess them.
+fn etag(registration: &pb::Camera) -> String {
+    let hash = Sha256::digest(registration.encode_to_vec());
+    hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A registration, credentials included.
@@ -43,6 +55,13 @@ impl From<&Camera> for pb::Camera {
             record_time: camera.recorded_at.map(timestamp_to_pb),
             disabled: !camera.enabled,
             health: None,
+            lane_count: camera.lanes.map(i32::from),
+            substream_address: camera
+                .substream
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            etag: String::new(),
         }
     }
 }
@@ -112,6 +131,16 @@ pub(crate) fn registration_from_pb(
             "files are not taken by this server: use rtsp://, rtsps://, http:// or https://",
         );
     }
+    let lanes = camera.lane_count.and_then(|count| wrong.take(field("lane_count"), lanes(count)));
+    let substream = Some(camera.substream_address.as_str()).filter(|given| !given.is_empty());
+    let substream = substream.and_then(|given| {
+        let substream = wrong.take(field("substream_address"), StreamAddress::new(given))?;
+        if substream.file_path().is_some() != is_file {
+            let fix = "must be of the same kind as stream_address: both streams or both files";
+            wrong.add(field("substream_address"), fix);
+        }
+        Some(substream)
+    });
     let credentials = camera.credentials.as_ref().map(|given| {
         wrong.check_text(&field("credentials.username"), &given.username, TEXT_CHARS_MAX);
         wrong.check_text(&field("credentials.password"), &given.password, TEXT_CHARS_MAX);
@@ -147,8 +176,84 @@ pub(crate) fn registration_from_pb(
         policy: policy.unwrap_or_default(),
         analysed_fps_max: analysed_fps_max.unwrap_or(ANALYSED_FPS_DEFAULT),
         recorded_at,
+        lanes,
+        substream,
         enabled: !camera.disabled,
     })
+}
+
+fn lanes(count: i32) -> Result<u8, InvalidValue> {
+    let lanes = u8::try_from(count).ok().filter(|lanes| (1..=LANES_MAX).contains(lanes));
+    let fix = format!("use 1 to {LANES_MAX}, or leave it out");
+    lanes.ok_or_else(|| InvalidValue::new("lane count", count, fix))
+}
+
+/// How a field of a registration is changed.
+struct Change {
+    field: &'static str,
+    given: fn(&pb::Camera) -> bool,
+    take: fn(&mut pb::Camera, pb::Camera),
+}
+
+macro_rules! changes {
+    ($($field:ident: $given:expr;)+) => {
+        &[$(Change {
+            field: stringify!($field),
+            given: |camera| { let given: fn(&pb::Camera) -> bool = $given; given(camera) },
+            take: |to, from| to.$field = from.$field,
+        }),+]
+    };
+}
+
+/// The fields that UpdateCamera changes, and whether one is given where no mask says so.
+const CHANGES: &[Change] = changes! {
+    site: |c| !c.site.is_empty();
+    display_name: |c| !c.display_name.is_empty();
+    position: |c| c.position.is_some();
+    bearing_deg: |c| c.bearing_deg.is_some();
+    stream_address: |c| !c.stream_address.is_empty();
+    credentials: |c| c.credentials.is_some();
+    transport: |c| c.transport != 0;
+    pace: |c| c.pace != 0;
+    decode_policy: |c| c.decode_policy != 0;
+    analysed_fps_max: |c| c.analysed_fps_max != 0.0;
+    record_time: |c| c.record_time.is_some();
+    disabled: |c| c.disabled;
+    lane_count: |c| c.lane_count.is_some();
+    substream_address: |c| !c.substream_address.is_empty();
+};
+
+/// The registration that UpdateCamera asks for.
+pub(crate) fn changed_camera(
+    known: &Camera,
+    given: &pb::Camera,
+    mask: Option<&prost_types::FieldMask>,
+    files: FileCameras,
+) -> Result<Camera, Problem> {
+    let mut wrong = Violations::default();
+    let paths: &[String] = mask.map_or(&[], |mask| &mask.paths);
+    let all = paths.iter().any(|path| path == "*");
+    for path in paths.iter().filter(|path| *path != "*") {
+        if !CHANGES.iter().any(|change| change.field == path) {
+            let fields: Vec<_> = CHANGES.iter().map(|change| change.field).collect();
+            let fix = format!("has {path:?}: use *, or some of {}", fields.join(", "));
+            wrong.add("update_mask", fix);
+        }
+    }
+    let chosen = CHANGES.iter().filter(|change| match paths {
+        [] => (change.given)(given),
+        paths => all || paths.iter().any(|path| path == change.field),
+    });
+    let before = pb::Camera::from(known);
+    let mut after = before.clone();
+    chosen.for_each(|change| (change.take)(&mut after, given.clone()));
+    // A file that the operator's configuration named may stay.
+    let same = after.stream_address == before.stream_address
+        && after.substream_address == before.substream_address;
+    let files = if same { FileCameras::Allowed } else { files };
+    let taken = registration_from_pb(&mut wrong, "camera.", Some(known.id.clone()), &after, files);
+    wrong.done()?;
+    taken.ok_or_else(|| Problem::field("camera", "is incomplete"))
 }
 
 fn fps(asked: f64) -> Result<f64, InvalidValue> {
@@ -180,6 +285,8 @@ mod tests {
             analysed_fps_max: 12.5,
             record_time: Some(prost_types::Timestamp { seconds: 5, nanos: 7 }),
             disabled: true,
+            lane_count: Some(3),
+            substream_address: "rtsp://10.0.0.1/ch2".into(),
             ..Default::default()
         }
     }
@@ -257,6 +364,13 @@ mod tests {
                 with(|c| c.pace = pb::Pace::AsFastAsPossible.into()),
                 "camera.pace",
                 "recordings",
+            ),
+            ("k1", with(|c| c.lane_count = Some(0)), "camera.lane_count", "1 to 32"),
+            (
+                "k1",
+                with(|c| c.substream_address = "a.mp4".into()),
+                "camera.substream_address",
+                "same kind",
             ),
             ("k1", with(|c| c.transport = 9), "camera.transport", "Tcp"),
             ("k1", with(|c| c.analysed_fps_max = -1.0), "camera.analysed_fps_max", "above 0"),

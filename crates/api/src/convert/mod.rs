@@ -16,7 +16,7 @@ mod watch;
 mod word;
 
 pub(crate) use alert::alert_to_pb;
-pub(crate) use camera::{camera_from_pb, camera_to_pb, registration_from_pb};
+pub(crate) use camera::{camera_from_pb, camera_to_pb, changed_camera, registration_from_pb};
 pub(crate) use correction::correction_to_pb;
 pub(crate) use coverage::coverage_from_pb;
 pub(crate) use geojson::roads_from_geojson;

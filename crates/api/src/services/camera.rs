@@ -5,7 +5,7 @@ use super::{Answer, Services};
 use crate::ApiParts;
 use crate::auth::Method;
 use crate::call::{Call, CallKind};
-use crate::convert::{camera_from_pb, camera_to_pb};
+use crate::convert::{camera_from_pb, camera_to_pb, changed_camera};
 use crate::error::Problem;
 use crate::page_token::{PageScope, garbled_place};
 use crate::pb;
@@ -37,6 +37,24 @@ impl pb::camera_service_server::CameraService for Services {
     ) -> Answer<pb::CreateCameraResponse> {
         let mut call = Call::new(&self.core, Method::CreateCamera, &request);
         let answer = self.create_camera(&mut call, request.into_inner()).await;
+        call.end(answer).await
+    }
+
+    async fn update_camera(
+        &self,
+        request: Request<pb::UpdateCameraRequest>,
+    ) -> Answer<pb::UpdateCameraResponse> {
+        let mut call = Call::new(&self.core, Method::UpdateCamera, &request);
+        let answer = self.update_camera(&mut call, request.into_inner()).await;
+        call.end(answer).await
+    }
+
+    async fn list_coverage(
+        &self,
+        request: Request<pb::ListCoverageRequest>,
+    ) -> Answer<pb::ListCoverageResponse> {
+        let mut call = Call::new(&self.core, Method::ListCoverage, &request);
+        let answer = self.list_coverage(&mut call, request.into_inner()).await;
         call.end(answer).await
     }
 
@@ -124,6 +142,31 @@ impl Services {
         Ok(pb::CreateCameraResponse { camera: Some(camera_to_pb(&camera, &health)) })
     }
 
+    async fn update_camera(
+        &self,
+        call: &mut Call,
+        request: pb::UpdateCameraRequest,
+    ) -> Result<pb::UpdateCameraResponse, Problem> {
+        call.admit(CallKind::Unary, request.authority.as_ref())?;
+        let given = request.camera.ok_or_else(|| Problem::field("camera", "is required"))?;
+        let id = camera_id(&given.name)
+            .map_err(|error| Problem::field("camera.name", error.to_string()))?;
+        call.asks(id.as_str());
+        let files = self.core.settings.file_cameras;
+        let changed = move |parts: &ApiParts| {
+            let (known, health) = find(parts, &id)?;
+            if !given.etag.is_empty() && given.etag != camera_to_pb(&known, &health).etag {
+                return Err(Problem::Changed { name: given.name });
+            }
+            let after = changed_camera(&known, &given, request.update_mask.as_ref(), files)?;
+            parts.cameras.update(&known, after)?;
+            find(parts, &id)
+        };
+        let (camera, health) = self.core.blocking("change a camera", changed).await?;
+        call.found(1);
+        Ok(pb::UpdateCameraResponse { camera: Some(camera_to_pb(&camera, &health)) })
+    }
+
     async fn delete_camera(
         &self,
         call: &mut Call,
@@ -143,7 +186,7 @@ fn name_of_camera(name: &str) -> Result<CameraId, Problem> {
     camera_id(name).map_err(|error| Problem::field("name", error.to_string()))
 }
 
-fn find(parts: &ApiParts, id: &CameraId) -> Result<(Camera, CameraHealth), Problem> {
+pub(super) fn find(parts: &ApiParts, id: &CameraId) -> Result<(Camera, CameraHealth), Problem> {
     parts
         .cameras
         .list()

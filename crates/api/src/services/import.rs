@@ -1,8 +1,11 @@
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use guiji_domain::{CameraId, ControlError, InvalidValue, Kept, Recorded, Registered, Timestamp};
+use guiji_domain::{
+    Camera, CameraId, ControlError, InvalidValue, Kept, Recorded, Registered, Timestamp,
+};
 use tonic::{Request, Status, Streaming, async_trait};
 
 use super::{Answer, Services};
@@ -141,7 +144,11 @@ impl Services {
                     None => refusals.push(refusal(index, &given.name, wrong)),
                 }
             }
-            let outcomes = parts.cameras.register_all(cameras)?;
+            let outcomes = if request.validate_only {
+                would_register(parts, cameras)
+            } else {
+                parts.cameras.register_all(cameras)?
+            };
             let mut answer = pb::ImportCamerasResponse::default();
             for ((index, name), outcome) in places.into_iter().zip(outcomes) {
                 match outcome {
@@ -166,6 +173,21 @@ impl Services {
     }
 }
 
+/// What would become of cameras, their number aside.
+fn would_register(parts: &ApiParts, cameras: Vec<Camera>) -> Vec<Result<Registered, ControlError>> {
+    let registered = parts.cameras.list().into_iter();
+    let mut known: HashMap<_, _> = registered.map(|(c, _)| (c.id.clone(), c)).collect();
+    let outcome = |camera: Camera| match known.entry(camera.id.clone()) {
+        Entry::Occupied(known) if *known.get() == camera => Ok(Registered::Present),
+        Entry::Occupied(_) => Err(ControlError::Exists(camera.id)),
+        Entry::Vacant(place) => {
+            place.insert(camera);
+            Ok(Registered::New)
+        }
+    };
+    cameras.into_iter().map(outcome).collect()
+}
+
 /// Why one camera of many was not registered; what concerns them all is a problem of the call.
 fn not_registered(error: ControlError) -> Result<String, Problem> {
     match error {
@@ -173,7 +195,9 @@ fn not_registered(error: ControlError) -> Result<String, Problem> {
             Ok("is registered differently: give it as it is registered, or delete it first".into())
         }
         error @ ControlError::TooMany { .. } => Ok(error.to_string()),
-        error @ (ControlError::NotFound(_) | ControlError::Store(_)) => Err(error.into()),
+        error @ (ControlError::NotFound(_) | ControlError::Changed(_) | ControlError::Store(_)) => {
+            Err(error.into())
+        }
     }
 }
 

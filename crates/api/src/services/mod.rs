@@ -5,6 +5,7 @@ mod alert;
 mod audit;
 mod camera;
 mod correction;
+mod coverage;
 mod evidence;
 mod forecast;
 mod import;

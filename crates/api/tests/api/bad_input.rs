@@ -282,6 +282,44 @@ fn cases() -> Vec<Case> {
             "1 to 64",
         ),
         case(
+            "CameraService/UpdateCamera",
+            pb::UpdateCameraRequest { authority: authority(), ..Default::default() },
+            "camera",
+            "required",
+        ),
+        case(
+            "CameraService/UpdateCamera",
+            pb::UpdateCameraRequest {
+                authority: authority(),
+                camera: Some(pb::Camera { name: "k1".into(), ..Default::default() }),
+                update_mask: None,
+            },
+            "camera.name",
+            "cameras/ID",
+        ),
+        case(
+            "CameraService/UpdateCamera",
+            pb::UpdateCameraRequest {
+                authority: authority(),
+                camera: Some(pb::Camera { name: "cameras/k1".into(), ..Default::default() }),
+                update_mask: Some(prost_types::FieldMask { paths: vec!["health".into()] }),
+            },
+            "update_mask",
+            "display_name",
+        ),
+        case(
+            "CameraService/ListCoverage",
+            pb::ListCoverageRequest {
+                authority: authority(),
+                camera: "cameras/k1".into(),
+                start_time: time(0),
+                end_time: time(401 * 86_400),
+                ..Default::default()
+            },
+            "end_time",
+            "400 days",
+        ),
+        case(
             "CameraService/ListCameras",
             pb::ListCamerasRequest {
                 authority: authority(),
@@ -327,6 +365,7 @@ fn cases() -> Vec<Case> {
             pb::ImportCamerasRequest {
                 authority: authority(),
                 cameras: vec![pb::Camera::default(); 2001],
+                ..Default::default()
             },
             "cameras",
             "at most 2000",

@@ -96,3 +96,93 @@ async fn one_camera_is_found_by_its_name_only() {
     assert_eq!(resource.resource_name, "cameras/k2");
     assert_eq!(get("k1").await.unwrap_err().code(), tonic::Code::InvalidArgument);
 }
+
+#[tokio::test]
+async fn only_the_fields_of_the_mask_change_and_credentials_stay() {
+    let server = Running::start().await;
+    let client = server.client().await;
+    let first = client.create_camera("k1", request("rtsp://h/p")).await.unwrap();
+    let change = |change: &dyn Fn(&mut pb::Camera)| {
+        let mut camera = pb::Camera { name: "cameras/k1".into(), ..Default::default() };
+        change(&mut camera);
+        camera
+    };
+    // Without a mask, what is not empty.
+    let named = change(&|c| c.display_name = "路口".into());
+    let named = client.update_camera(named, &[]).await.unwrap();
+    assert_eq!((named.display_name.as_str(), named.site.as_str()), ("路口", "s1"));
+    assert_eq!((named.stream_address.as_str(), named.credentials), ("rtsp://h/p", None));
+    assert_ne!(named.etag, first.etag);
+    let kept = server.parts.cameras.lock().unwrap().values().next().unwrap().clone();
+    assert_eq!(kept.credentials.unwrap().password, "hunter2");
+    // With one, that alone, empty or not.
+    let lanes = change(&|c| (c.lane_count, c.site) = (Some(3), "s9".into()));
+    let lanes = client.update_camera(lanes, &["lane_count", "display_name"]).await.unwrap();
+    assert_eq!((lanes.lane_count, lanes.display_name.as_str()), (Some(3), ""));
+    assert_eq!(lanes.site, "s1");
+    // Somebody who saw it before that must look again.
+    let stale = change(&|c| (c.etag, c.disabled) = (named.etag.clone(), true));
+    let stale = client.update_camera(stale, &["disabled"]).await.unwrap_err();
+    assert_eq!(
+        (stale.code, stale.reason.as_deref()),
+        (ErrorCode::Aborted, Some("RESOURCE_CHANGED"))
+    );
+    let fresh = change(&|c| (c.etag, c.disabled) = (lanes.etag.clone(), true));
+    assert!(client.update_camera(fresh, &["disabled"]).await.unwrap().disabled);
+    // All of it is checked as at registration, and a wrong change is none.
+    let wrong = change(&|c| c.stream_address = "ftp://h".into());
+    let wrong = client.update_camera(wrong, &["*"]).await.unwrap_err();
+    let fields: Vec<_> = wrong.violations.iter().map(|v| v.field.as_str()).collect();
+    assert_eq!(fields, ["camera.site", "camera.position", "camera.stream_address"]);
+    let absent = pb::Camera { name: "cameras/k2".into(), ..Default::default() };
+    let absent = client.update_camera(absent, &[]).await.unwrap_err();
+    assert_eq!(absent.code, ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn the_history_of_what_a_camera_saw_is_paged() {
+    let server = Running::start().await;
+    server.register([camera("k1", 28.0, 121.0)]);
+    let client = server.client().await;
+    let time = |secs: i64| Some(pb::Timestamp { seconds: 1_790_000_000 + secs, nanos: 0 });
+    let interval = |from: i64, to: i64, state: pb::CoverageState, cause: &str| pb::Coverage {
+        camera: "cameras/k1".into(),
+        start_time: time(from),
+        end_time: time(to),
+        state: state.into(),
+        cause: cause.into(),
+    };
+    let history = vec![
+        interval(0, 50, pb::CoverageState::Seeing, "live"),
+        interval(50, 75, pb::CoverageState::Blind, "silence"),
+        interval(75, 90, pb::CoverageState::Seeing, "live"),
+    ];
+    client.import_coverage(history.clone()).await.unwrap();
+    let mut request = pb::ListCoverageRequest {
+        camera: "cameras/k1".into(),
+        start_time: time(0),
+        end_time: time(100),
+        page_size: 2,
+        ..Default::default()
+    };
+    let first = client.coverage(request.clone()).await.unwrap();
+    assert_eq!(first.coverage, history[..2]);
+    let ratios = [first.seeing_ratio, first.blind_ratio, first.unknown_ratio];
+    for (ratio, expected) in ratios.into_iter().zip([0.65, 0.25, 0.10]) {
+        assert!((ratio - expected).abs() < 1e-9, "{ratios:?}");
+    }
+    request.page_token = first.next_page_token;
+    let second = client.coverage(request.clone()).await.unwrap();
+    assert_eq!((&second.coverage[..], second.next_page_token.as_str()), (&history[2..], ""));
+    // A token belongs to its question.
+    request.end_time = time(99);
+    let other = client.coverage(request).await.unwrap_err();
+    assert_eq!(other.violations[0].field, "page_token");
+    let absent = pb::ListCoverageRequest {
+        camera: "cameras/k2".into(),
+        start_time: time(0),
+        end_time: time(1),
+        ..Default::default()
+    };
+    assert_eq!(client.coverage(absent).await.unwrap_err().code, ErrorCode::NotFound);
+}

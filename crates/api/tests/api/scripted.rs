@@ -276,6 +276,17 @@ impl CameraControl for Scripted {
         Ok(cameras.into_iter().map(outcome).collect())
     }
 
+    fn update(&self, before: &Camera, after: Camera) -> Result<(), ControlError> {
+        let mut cameras = self.cameras.lock().unwrap();
+        let id = after.id.clone();
+        let known = cameras.get_mut(&id).ok_or_else(|| ControlError::NotFound(id.clone()))?;
+        if known != before {
+            return Err(ControlError::Changed(id));
+        }
+        *known = after;
+        Ok(())
+    }
+
     fn remove(&self, id: &CameraId) -> Result<(), ControlError> {
         let removed = self.cameras.lock().unwrap().remove(id);
         removed.map(drop).ok_or_else(|| ControlError::NotFound(id.clone()))
@@ -321,6 +332,8 @@ pub(crate) fn camera(id: &str, lat_deg: f64, lon_deg: f64) -> Camera {
         policy: DecodePolicy::Full,
         analysed_fps_max: 25.0,
         recorded_at: None,
+        lanes: None,
+        substream: None,
         enabled: true,
     }
 }

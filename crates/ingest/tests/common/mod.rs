@@ -59,6 +59,8 @@ pub fn camera(address: &str) -> Camera {
         policy: DecodePolicy::Full,
         analysed_fps_max: 1000.0,
         recorded_at: None,
+        lanes: None,
+        substream: None,
         enabled: true,
     }
 }

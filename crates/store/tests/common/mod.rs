@@ -174,6 +174,8 @@ pub(crate) fn camera(id: &str) -> Camera {
         policy: DecodePolicy::Full,
         analysed_fps_max: 12.5,
         recorded_at: None,
+        lanes: None,
+        substream: None,
         enabled: true,
     }
 }
