@@ -105,8 +105,8 @@ pub struct ReadyClip {
     pub idle_delta_share: Option<f64>,
 }
 
-/// Metres of road in view, from the near edge of the picture to where vehicles vanish.
-const VIEW_M: f64 = 133.0;
+/// Metres of road in view, as composed clips show it: a vehicle counts from its first to its last pixel in the picture.
+const VIEW_M: f64 = 48.0;
 
 impl CapacitySet {
     /// The built-in set.
