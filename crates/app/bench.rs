@@ -1,6 +1,7 @@
 //! `guiji bench`: figures of this machine, from the parts that run in the field.
 
 mod alerts;
+mod capacity;
 mod postgres;
 mod questions;
 mod store;
@@ -29,6 +30,8 @@ enum Benched {
     Store(store::StoreArguments),
     /// Import watched vehicles into a server, and follow its alerts.
     Alerts(alerts::AlertsArguments),
+    /// How many live cameras one core bears: streams from another process, truth known.
+    Capacity(capacity::CapacityArguments),
     /// What the tactics cost, and how good they are where the truth is known.
     Tactics(tactics::TacticsArguments),
 }
@@ -41,6 +44,7 @@ pub(crate) fn run(arguments: BenchArguments) -> Result<ExitCode> {
     match arguments.what {
         Benched::Store(arguments) => store::run(&arguments),
         Benched::Alerts(arguments) => alerts::run(&arguments),
+        Benched::Capacity(arguments) => capacity::run(&arguments),
         Benched::Tactics(arguments) => tactics::run(&arguments),
     }
 }

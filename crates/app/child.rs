@@ -52,6 +52,11 @@ impl Process {
         Ok(())
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to end, and insists after a while.
     pub(crate) fn stop(&mut self) {
         let pid = self.child.id().to_string();

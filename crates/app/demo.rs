@@ -187,7 +187,7 @@ fn headline(text: &str) {
 }
 
 /// A program that was built beside this one.
-fn sibling(name: &str) -> Result<PathBuf> {
+pub(crate) fn sibling(name: &str) -> Result<PathBuf> {
     let path = std::env::current_exe().context("find this program")?.with_file_name(name);
     if !path.is_file() {
         bail!("{} is missing: run ./x demo, or cargo build -p {name}", path.display());

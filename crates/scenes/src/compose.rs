@@ -144,7 +144,8 @@ impl Composer {
         let spec = &self.spec;
         let (clip, truth) = self.files(camera);
         let file = folder.join(clip);
-        let mut encoder = Encoder::open(&file, spec.width, spec.height, spec.fps, &spec.encoder)?;
+        let how = spec.encoder_of(camera);
+        let mut encoder = Encoder::open(&file, spec.width, spec.height, spec.fps, how)?;
         let mut scene = self.scene(camera);
         for frame in 0..spec.frames() {
             encoder.push(scene.paint(frame)?)?;
@@ -160,7 +161,7 @@ impl Composer {
             fps: spec.fps,
             frames: spec.frames(),
             light: spec.cameras[camera].light,
-            codec: spec.encoder.codec.as_str().to_owned(),
+            codec: how.codec.as_str().to_owned(),
             passages: scene.truth(),
         };
         write_json(&folder.join(truth), &truth_of_clip)

@@ -45,7 +45,7 @@ pub(crate) struct ServeArgs {
     password: Option<String>,
 }
 
-struct SystemClock;
+pub(crate) struct SystemClock;
 
 impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods)] // a program of its own: here its time enters

@@ -52,6 +52,18 @@ pub enum Rate {
         /// Quantiser, 1 (best) to 50.
         quantiser: u32,
     },
+    /// Quality, but never more bits than a camera's limit: what cameras call VBR.
+    Vbr {
+        /// Quantiser that is held where the limit allows, 1 (best) to 50.
+        quantiser: u32,
+        /// Most 1000 bits a second, over a second.
+        kbit_s: u32,
+    },
+    /// The same bits every second, filled up where the picture does not need them: what cameras call CBR.
+    Cbr {
+        /// 1000 bits a second, over a second.
+        kbit_s: u32,
+    },
 }
 
 impl Default for EncoderSpec {
@@ -97,12 +109,13 @@ impl EncoderSpec {
         if !(0.1..=60.0).contains(&self.gop_s) || self.b_frames > 4 {
             return Err("use 0.1 to 60 seconds between keyframes and 0 to 4 B-frames".to_owned());
         }
-        let (value, most) = match self.rate {
-            Rate::Bitrate { kbit_s } => (kbit_s, 100_000),
-            Rate::Quality { quantiser } => (quantiser, 50),
+        let (kbit_s, quantiser) = match self.rate {
+            Rate::Bitrate { kbit_s } | Rate::Cbr { kbit_s } => (kbit_s, 1),
+            Rate::Quality { quantiser } => (1, quantiser),
+            Rate::Vbr { quantiser, kbit_s } => (kbit_s, quantiser),
         };
-        if !(1..=most).contains(&value) {
-            return Err(format!("the encoder's rate must be 1 to {most}"));
+        if !(1..=100_000).contains(&kbit_s) || !(1..=50).contains(&quantiser) {
+            return Err("use a rate of 1 to 100000 kbit/s and a quantiser of 1 to 50".to_owned());
         }
         Ok(())
     }
@@ -117,20 +130,39 @@ impl EncoderSpec {
                 let rate = match self.rate {
                     Rate::Bitrate { kbit_s } => format!("pass=cbr bitrate={kbit_s}"),
                     Rate::Quality { quantiser } => format!("pass=qual quantizer={quantiser}"),
+                    Rate::Vbr { quantiser, kbit_s } => format!(
+                        "pass=qual quantizer={quantiser} bitrate={kbit_s} vbv-buf-capacity=1000"
+                    ),
+                    Rate::Cbr { kbit_s } => {
+                        format!("pass=cbr bitrate={kbit_s} vbv-buf-capacity=1000")
+                    }
                 };
+                let filled =
+                    if matches!(self.rate, Rate::Cbr { .. }) { ":nal-hrd=cbr" } else { "" };
                 format!(
                     "x264enc threads=1 key-int-max={gop} bframes={b} speed-preset={preset} {tune} {rate} \
-                     option-string=scenecut=0 ! video/x-h264,profile=high ! h264parse"
+                     option-string=scenecut=0{filled} ! video/x-h264,profile=high ! h264parse"
                 )
             }
             Codec::H265 => {
                 let rate = match self.rate {
-                    Rate::Bitrate { kbit_s } => format!("bitrate={kbit_s}"),
+                    Rate::Bitrate { kbit_s } | Rate::Cbr { kbit_s } => format!("bitrate={kbit_s}"),
                     Rate::Quality { quantiser } => format!("qp={quantiser}"),
+                    Rate::Vbr { .. } => String::new(),
+                };
+                let limits = match self.rate {
+                    Rate::Vbr { quantiser, kbit_s } => {
+                        format!(":crf={quantiser}:vbv-maxrate={kbit_s}:vbv-bufsize={kbit_s}")
+                    }
+                    // x265 leaves filler data out here; noise alone fills the rate.
+                    Rate::Cbr { kbit_s } => {
+                        format!(":vbv-maxrate={kbit_s}:vbv-bufsize={kbit_s}:strict-cbr=1")
+                    }
+                    Rate::Bitrate { .. } | Rate::Quality { .. } => String::new(),
                 };
                 format!(
                     "x265enc key-int-max={gop} speed-preset={preset} {tune} {rate} \
-                     option-string=\"bframes={b}:pools=1:frame-threads=1:scenecut=0:log-level=none\" \
+                     option-string=\"bframes={b}:pools=1:frame-threads=1:scenecut=0:log-level=none{limits}\" \
                      ! h265parse"
                 )
             }

@@ -20,10 +20,13 @@
 
 mod background;
 mod canvas;
+mod capacity;
 mod compose;
 mod encode;
 mod error;
 mod font;
+mod gauge;
+mod load;
 mod outline;
 mod plate;
 mod random;
@@ -38,10 +41,13 @@ mod truth;
 mod vehicle;
 mod view;
 
+pub use capacity::{CapacityClip, CapacitySet, RateKind, ReadyClip};
 pub use compose::{Composed, Composer, Progress, default_photo};
 pub use encode::{Codec, EncoderSpec, Rate};
 pub use error::SceneError;
 pub use font::PlateFonts;
+pub use gauge::{BitShares, DecodeCost, bit_shares, decode_cost};
+pub use load::{LoadStream, LoadTimes, save_times, serve_load};
 pub use plate::{PX_PER_MM, Plate};
 pub use score::{RingScore, Score, Seen, Tally, score, score_rings};
 pub use serve::{AtEnd, Fault, SceneServer, ServeOptions, ServedClip, StartRule};

@@ -1,5 +1,6 @@
 //! `guiji-scenes`: composes stories, shows samples of them and serves them as RTSP cameras.
 
+mod burden;
 mod control;
 mod judge;
 
@@ -48,6 +49,12 @@ enum Command {
         #[arg(long, default_value_t = 480)]
         tile_width: u32,
     },
+    /// Makes the clips of `guiji bench capacity` that are not there yet, and lists them in capacity.json
+    Capacity(burden::CapacityArgs),
+    /// Plays clips in loops as many live cameras, until its standard input says `quit`
+    Load(burden::LoadArgs),
+    /// Decodes clips in one thread and prints what it cost, one JSON object a clip
+    Decode(burden::DecodeArgs),
     /// Serves a composed story, or any clips, as live RTSP cameras until its standard input says `quit`
     ///
     /// Commands on standard input, one a line: `down ID`, `freeze ID`, `up ID`, `quit`.
@@ -118,6 +125,9 @@ fn main() -> Result<ExitCode> {
             let sheet = story.composer()?.contact_sheet(columns, tile_width)?;
             sheet.save(&out).with_context(|| format!("write {}", out.display()))?;
         }
+        Command::Capacity(args) => burden::capacity(&args)?,
+        Command::Load(args) => burden::load(&args)?,
+        Command::Decode(args) => burden::decode(&args)?,
         Command::Serve(args) => control::serve(&args)?,
         Command::Score(args) => return judge::run(&args),
     }

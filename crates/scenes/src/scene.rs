@@ -57,7 +57,7 @@ impl<'a> Scene<'a> {
         let mut random = Random::for_part(spec.seed, &format!("scene {}", camera_spec.id));
         let background = background::draw(&view, &mut random);
         let (luma, chroma) = view.light.noise();
-        let grain = Grain::new(&mut random, luma, chroma);
+        let grain = Grain::new(&mut random, luma * camera_spec.noise, chroma * camera_spec.noise);
         let rain = camera_spec.rain.then(|| Rain::new(&mut random, 420));
         let mut passages: Vec<_> = plan
             .iter()

@@ -90,8 +90,8 @@ pub struct SceneServer {
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Shared {
-    cameras: Vec<Arc<Channel>>,
+pub(crate) struct Shared {
+    pub(crate) cameras: Vec<Arc<Channel>>,
     clock: gst::Clock,
     start: Mutex<Option<Start>>,
     started: Condvar,
@@ -109,7 +109,7 @@ struct Start {
 }
 
 /// One camera: what it plays and to whom.
-struct Channel {
+pub(crate) struct Channel {
     clip: ServedClip,
     codec: Codec,
     live: Mutex<Option<Live>>,
@@ -138,21 +138,25 @@ impl SceneServer {
         options: &ServeOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, SceneError> {
-        let fail = |problem: &dyn std::fmt::Display| SceneError::media("rtsp server")(problem);
-        gst::init().map_err(|e| fail(&e))?;
         let mut cameras = Vec::new();
         let mut readers = Vec::new();
         for clip in clips {
             let reader = UnitReader::open(&clip.file)?;
-            cameras.push(Arc::new(Channel {
-                codec: reader.codec,
-                clip,
-                live: Mutex::new(None),
-                fault: AtomicU8::new(Fault::None as u8),
-                ended: AtomicBool::new(false),
-            }));
+            cameras.push(Arc::new(Channel::new(clip, reader.codec)));
             readers.push(reader);
         }
+        let mut this = Self::listen(cameras, options)?;
+        this.spawn_threads(readers, options, clock)?;
+        Ok(this)
+    }
+
+    /// A server that answers clients, and sends nothing yet.
+    pub(crate) fn listen(
+        cameras: Vec<Arc<Channel>>,
+        options: &ServeOptions,
+    ) -> Result<Self, SceneError> {
+        let fail = |problem: &dyn std::fmt::Display| SceneError::media("rtsp server")(problem);
+        gst::init().map_err(|e| fail(&e))?;
         let shared = Arc::new(Shared {
             cameras,
             clock: gst::SystemClock::obtain(),
@@ -182,8 +186,31 @@ impl SceneServer {
         let port = u16::try_from(server.bound_port()).map_err(|_| fail(&"has no port"))?;
         let mut this =
             Self { port, shared, server, mounts, context, main_loop, threads: Vec::new() };
-        this.spawn_threads(readers, options, clock)?;
+        let (context, main_loop) = (this.context.clone(), this.main_loop.clone());
+        this.spawn("rtsp", move || {
+            if context.with_thread_default(|| main_loop.run()).is_err() {
+                tracing::error!("rtsp main loop could not take its context");
+            }
+        })?;
         Ok(this)
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
+    /// Starts a thread that ends when the server does.
+    pub(crate) fn spawn(
+        &mut self,
+        name: &str,
+        work: impl FnOnce() + Send + 'static,
+    ) -> Result<(), SceneError> {
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(work)
+            .map_err(SceneError::file("start thread", name))?;
+        self.threads.push(thread);
+        Ok(())
     }
 
     fn spawn_threads(
@@ -192,32 +219,16 @@ impl SceneServer {
         options: &ServeOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<(), SceneError> {
-        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new()
-                .name(name.to_owned())
-                .spawn(work)
-                .map_err(SceneError::file("start thread", name))
-        };
-        let (context, main_loop) = (self.context.clone(), self.main_loop.clone());
-        self.threads.push(spawn(
-            "rtsp",
-            Box::new(move || {
-                if context.with_thread_default(|| main_loop.run()).is_err() {
-                    tracing::error!("rtsp main loop could not take its context");
-                }
-            }),
-        )?);
         let (shared, rule) = (self.shared.clone(), options.start);
-        self.threads.push(spawn("start", Box::new(move || shared.await_start(rule, &*clock)))?);
+        self.spawn("start", move || shared.await_start(rule, &*clock))?;
         for (camera, reader) in self.shared.cameras.clone().into_iter().zip(readers) {
             let (shared, at_end) = (self.shared.clone(), options.at_end);
-            let work = move || {
+            self.spawn("camera", move || {
                 if let Err(error) = play(&shared, &camera, reader, at_end) {
                     tracing::warn!(camera = %camera.clip.id, %error, "clip ended early");
                 }
                 camera.ended.store(true, Ordering::Release);
-            };
-            self.threads.push(spawn("camera", Box::new(work))?);
+            })?;
         }
         Ok(())
     }
@@ -378,12 +389,22 @@ fn factory(camera: &Arc<Channel>, shared: &Arc<Shared>) -> rtsp::RTSPMediaFactor
 }
 
 impl Channel {
+    pub(crate) fn new(clip: ServedClip, codec: Codec) -> Self {
+        Self {
+            codec,
+            clip,
+            live: Mutex::new(None),
+            fault: AtomicU8::new(Fault::None as u8),
+            ended: AtomicBool::new(false),
+        }
+    }
+
     fn path(&self) -> String {
         format!("/{}", self.clip.id)
     }
 
     /// Hands a picture that was captured at `due` (clock ticks) to whoever is watching.
-    fn send(&self, unit: &Unit, due: u64) {
+    pub(crate) fn send(&self, unit: &Unit, due: u64) {
         if self.fault.load(Ordering::Acquire) != Fault::None as u8 {
             return;
         }
@@ -418,7 +439,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(20);
 
 impl Shared {
-    fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         self.clock.time().nseconds()
     }
 
@@ -454,7 +475,7 @@ impl Shared {
     }
 
     /// Sleeps until an instant of the clock. `false` when the server is stopping.
-    fn sleep_until(&self, due: u64) -> bool {
+    pub(crate) fn sleep_until(&self, due: u64) -> bool {
         loop {
             if self.is_stopping() {
                 return false;

@@ -99,6 +99,16 @@ pub struct CameraSpec {
     /// Whether the trees move.
     #[serde(default)]
     pub trees_sway: bool,
+    /// How many times the usual noise of such light its sensor has, 0 to 8.
+    #[serde(default = "usual")]
+    pub noise: f64,
+    /// How its clip is encoded, if not as the story's others.
+    #[serde(default)]
+    pub encoder: Option<EncoderSpec>,
+}
+
+fn usual() -> f64 {
+    1.0
 }
 
 /// A side of the road.
@@ -181,7 +191,7 @@ impl StorySpec {
         SceneError::Story { story: self.name.clone(), problem: problem.into() }
     }
 
-    fn check(&self) -> Result<(), SceneError> {
+    pub(crate) fn check(&self) -> Result<(), SceneError> {
         let bounded = [
             ("duration_s", self.duration_s, 4.0, 3600.0),
             ("width", self.width as f64, 320.0, 3840.0),
@@ -204,6 +214,10 @@ impl StorySpec {
         for (i, camera) in self.cameras.iter().enumerate() {
             CameraId::new(&camera.id)?;
             self.position(i)?;
+            if !(0.0..=8.0).contains(&camera.noise) {
+                return Err(self.problem(format!("camera {}: use a noise of 0 to 8", camera.id)));
+            }
+            self.encoder_of(i).check().map_err(|problem| self.problem(problem))?;
             if self.cameras.iter().take(i).any(|c| c.id == camera.id) {
                 return Err(self.problem(format!("camera {} is there twice", camera.id)));
             }
@@ -229,6 +243,11 @@ impl StorySpec {
     /// Number of frames of a clip.
     pub fn frames(&self) -> u32 {
         (self.duration_s * self.fps).round() as u32
+    }
+
+    /// How a camera's clip is encoded.
+    pub(crate) fn encoder_of(&self, camera: usize) -> &EncoderSpec {
+        self.cameras.get(camera).and_then(|c| c.encoder.as_ref()).unwrap_or(&self.encoder)
     }
 
     /// Where a camera stands.

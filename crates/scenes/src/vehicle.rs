@@ -20,6 +20,7 @@ pub(crate) const DETAIL: f32 = 3.0;
 const NOMINAL_WIDTH: f32 = 404.0;
 
 /// A vehicle's picture and what is known of it. Coordinates are units: pixels of the photograph.
+#[derive(Clone)]
 pub struct VehicleModel {
     name: String,
     /// Top left corner of the canvas that the masks and the picture cover.
@@ -36,6 +37,7 @@ pub struct VehicleModel {
     extent: [f32; 4],
 }
 
+#[derive(Clone)]
 enum Seat {
     /// A place of known direction, that plates of any size are centred on.
     Centred { centre: Point, across: Point, down: Point },
