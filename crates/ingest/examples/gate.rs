@@ -112,6 +112,8 @@ fn play(
         name: "clip".into(),
         position: GeoPoint::new(0.0, 0.0)?,
         bearing_deg: None,
+        lanes: None,
+        substream: None,
         address: StreamAddress::new(&clip.to_string_lossy())?,
         credentials: None,
         transport: Transport::Tcp,
