@@ -100,7 +100,7 @@ pub(crate) fn load(args: &LoadArgs) -> Result<()> {
     }
     // No one steers: a service in the background.
     loop {
-        std::thread::park();
+        std::thread::sleep(std::time::Duration::from_secs(60));
     }
 }
 
