@@ -47,7 +47,7 @@ impl FrameSink for Times {
     fn status(&self, _: &CameraId, status: CameraStatus) {
         if !matches!(status.state, CameraState::Connecting | CameraState::Live) {
             // Nobody listens any more after the first.
-            let _ = self.ended.try_send(());
+            self.ended.try_send(()).unwrap_or_default();
         }
     }
 }

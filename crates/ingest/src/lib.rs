@@ -2,13 +2,17 @@
 //!
 //! Owns: the way from a registered [`guiji_domain::Camera`] to [`guiji_domain::Frame`]s: opening RTSP, HTTP and
 //! file sources with GStreamer, finding the H.264 or H.265 stream in them, the gate on encoded units
-//! (`gate`), decoding, the capture time of every picture (`capture_clock`), the detector-sized copy
+//! (`gate`, over the `ring` of the last groups of pictures), decoding (`pool`, `decoder`), the capture time of every picture (`capture_clock`), the detector-sized copy
 //! (`scaler`), and the supervision that turns every trouble into a named state, a reason and a retry
 //! (`supervisor`, `failure`).
 //!
-//! Never does: looking at pixels, knowing what a vehicle is, keeping frames, ending the process. It holds no queue
-//! of decoded pictures: the sink is called from the decoder's own thread, so what a slow sink may cost is the
-//! sink's decision ([`guiji_domain::FrameSink`]).
+//! Never does: knowing what a vehicle is, keeping frames, ending the process. Of pixels it knows only whether a view
+//! has changed (`glance`). It holds no queue of decoded pictures: the sink is called from the decoding thread, so
+//! what a slow sink may cost is the sink's decision ([`guiji_domain::FrameSink`]).
+//!
+//! The way: a receiver (`pipeline`, `intake`) brings units to the connection's `desk`; the desk's gate says which of
+//! them are decoded; whoever has the turn decodes them and hands frames to the sink (`delivery`). Nothing behind the
+//! desk knows where a unit came from.
 //!
 //! Invariants:
 //! * Opening never fails and never blocks; from then on trouble is a status.
@@ -20,8 +24,8 @@
 //! * Encoded units are the last place where a stream can be made cheaper: everything between the source and the
 //!   gate costs microseconds a unit, everything behind it milliseconds.
 //!
-//! Threads: one supervisor thread a camera, asleep on a condition variable but for its watchdog, plus those that
-//! GStreamer starts. [`GstSource`] alone knows that; a shared supervisor can replace it without changing a seam.
+//! Threads: one supervisor thread a camera, asleep on a condition variable but for its watchdog, those that
+//! GStreamer starts for receiving, and the decode pool's, shared by all live cameras. [`GstSource`] alone knows that; a shared supervisor can replace it without changing a seam.
 
 mod capture_clock;
 mod decoder;

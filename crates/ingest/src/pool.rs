@@ -78,11 +78,11 @@ impl Queue {
 
     fn pop(&mut self) -> Option<Weak<dyn Turns>> {
         let others_wait = !self.common.is_empty();
-        if self.urgent_in_a_row < URGENT_IN_A_ROW || !others_wait {
-            if let Some(next) = self.urgent.pop_front() {
-                self.urgent_in_a_row = if others_wait { self.urgent_in_a_row + 1 } else { 0 };
-                return Some(next);
-            }
+        if (self.urgent_in_a_row < URGENT_IN_A_ROW || !others_wait)
+            && let Some(next) = self.urgent.pop_front()
+        {
+            self.urgent_in_a_row = if others_wait { self.urgent_in_a_row + 1 } else { 0 };
+            return Some(next);
         }
         self.urgent_in_a_row = 0;
         self.common.pop_front()
@@ -158,14 +158,14 @@ impl Drop for DecodePool {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-    use std::sync::mpsc::{Sender, channel};
+    use std::sync::mpsc::{SyncSender, sync_channel};
     use std::time::Duration;
 
     struct Camera {
         name: &'static str,
         urgent: bool,
         left: AtomicUsize,
-        told: Mutex<Sender<&'static str>>,
+        told: Mutex<SyncSender<&'static str>>,
     }
 
     impl Turns for Camera {
@@ -179,8 +179,8 @@ mod tests {
     }
 
     fn order(cameras: &[(&'static str, bool, usize)]) -> String {
-        let (told, heard) = channel();
-        let (gate, held) = channel();
+        let (told, heard) = sync_channel(100);
+        let (gate, held) = sync_channel(1);
         struct Hold(Mutex<std::sync::mpsc::Receiver<()>>);
         impl Turns for Hold {
             fn turn(&self, _: &Shelf) -> bool {

@@ -181,7 +181,7 @@ pub(crate) mod tests {
             let kind = if number % 25 == 0 { UnitKind::Key } else { UnitKind::Delta };
             assert!(ring.push(unit(number, kind, 10)));
         }
-        assert!(ring.first() >= 100 && ring.first() % 25 == 0, "{}", ring.first());
+        assert!(ring.first() >= 100 && ring.first().is_multiple_of(25), "{}", ring.first());
         ring.release_before(190);
         assert_eq!((ring.first(), ring.end(), ring.bytes), (190, 200, 100));
         assert_eq!((ring.key_before(200), ring.key_from(190)), (None, None));
