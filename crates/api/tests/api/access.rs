@@ -191,7 +191,7 @@ async fn no_method_answers_without_a_token_or_to_the_wrong_role() {
         }
     }
     // The table itself is tested beside it; here, that it is asked for every method.
-    assert_eq!((taken, refused), (94, 126));
+    assert_eq!((taken, refused), (98, 132));
 }
 
 #[tokio::test]
