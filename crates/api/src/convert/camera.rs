@@ -387,7 +387,10 @@ mod tests {
             assert!(status.message().contains(field), "{field}: {status}");
             assert!(status.message().contains(fix), "{fix}: {status}");
         }
-        let file = with(|c| c.stream_address = "clips/a.mp4".into());
+        let file = with(|c| {
+            c.stream_address = "clips/a.mp4".into();
+            c.substream_address.clear();
+        });
         assert!(camera_from_pb("k1", file.as_ref(), FileCameras::Allowed).is_ok());
     }
 }
