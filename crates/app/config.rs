@@ -58,6 +58,8 @@ pub(crate) struct Config {
     pub(crate) cameras: Vec<Camera>,
     /// Webhooks and brokers that are told of alerts.
     pub(crate) receivers: Vec<ReceiverSettings>,
+    /// The same plate at the same camera within this time repeats an alert.
+    pub(crate) repeat_within: Duration,
     /// How long an alert waits for an acknowledgement on each level.
     pub(crate) escalate_after: Duration,
 }
@@ -120,11 +122,12 @@ struct RawAudit {
 #[serde(deny_unknown_fields, default)]
 struct RawAlerts {
     escalate_after_s: u32,
+    repeat_within_s: u32,
 }
 
 impl Default for RawAlerts {
     fn default() -> Self {
-        Self { escalate_after_s: 60 }
+        Self { escalate_after_s: 60, repeat_within_s: 30 }
     }
 }
 
@@ -434,6 +437,7 @@ impl Raw {
             decoders: ingest.decoders,
             workers: analysis.workers,
             batch_max: analysis.batch_max,
+            repeat_within: Duration::from_secs(alerts.repeat_within_s.into()),
             escalate_after: Duration::from_secs(alerts.escalate_after_s.into()),
             manifest: base.join(models.manifest),
             models_cache: base.join(models.cache),

@@ -305,6 +305,7 @@ fn open_releases(config: &Config) -> Result<ReleaseFile> {
 fn start_engine(config: &Config, store: Arc<Store>, clock: Arc<dyn Clock>) -> Result<Engine> {
     let mut settings = EngineSettings {
         batch_max: config.batch_max,
+        repeat_within: config.repeat_within,
         evidence: EvidenceSettings {
             kinds: config.evidence.iter().map(|limit| limit.kind).collect(),
         },

@@ -165,7 +165,7 @@ fn an_alert_that_nobody_answers_goes_up_once_a_level_whenever_the_server_is_kill
     fs::write(dir.path().join("secret"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
         .expect("written");
     let rest = format!(
-        "[alerts]\nescalate_after_s = 3\n\
+        "[alerts]\nescalate_after_s = 3\nrepeat_within_s = 0\n\
          [[receiver]]\nid = \"desk\"\nwebhook = \"http://127.0.0.1:{port}/\"\nsecret_file = \"secret\"\n"
     );
     fs::write(&config, header(&api) + &rest).expect("written");

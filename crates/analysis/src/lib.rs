@@ -12,6 +12,7 @@
 //! | [`watch`] | a sighting and the watch-list | matches with probabilities; the alerts to log |
 //! | [`trajectory`] | sightings of one vehicle | ordered points, legs, speeds with error bars, gaps |
 //! | [`patrol`] | an alert and the patrol units | who is told of it, and who next when nobody answers |
+//! | [`repeats`] | alerts of one entry | which of them say nothing new about where the vehicle is |
 //! | [`odd`] | the calls of the audit | what a supervisor should ask about |
 //! | [`tactics`] | sightings of many vehicles | companions, collisions, habits, forecasts, clones: early warning |
 //!
@@ -35,6 +36,7 @@ pub mod motion;
 pub mod odd;
 pub mod passage;
 pub mod patrol;
+pub mod repeats;
 pub mod roads;
 pub mod tactics;
 pub mod tracker;

@@ -37,7 +37,7 @@ pub fn is_waited_for(stage: AlertStage) -> bool {
 ///
 /// First those neighbours of the units that were told which are on duty and were not told yet; then, or when there are
 /// none, the control rooms that are on duty for the place. Nobody, when the alert is acknowledged or withdrawn, when the
-/// time runs from another stage (a confirmation does not start it anew), and in a county without patrol units.
+/// time runs from another stage (a confirmation does not start it anew), when the alert repeats another one, and in a county without patrol units.
 pub fn next_level(
     units: &[PatrolUnit],
     history: &[Alert],
@@ -52,6 +52,7 @@ pub fn next_level(
     if units.is_empty()
         || over.into_iter().any(|stage| logged(stage).is_some())
         || waited_for.cursor != stage.cursor
+        || waited_for.repeat.is_some()
     {
         return None;
     }
@@ -128,6 +129,7 @@ mod tests {
             probability: 0.9,
             units: units.iter().map(|name| id(name)).collect(),
             acknowledgement: None,
+            repeat: None,
         }
     }
 
@@ -193,7 +195,10 @@ mod tests {
             let history = [raised.clone(), asked.clone(), alert(4, over, &[])];
             assert_eq!((next(&history, 0), next(&history, 1)), (None, None), "{over}");
         }
-        assert_eq!(next_level(&[], &[raised.clone()], &raised, None, now), None);
+        let repeat = Some(guiji_domain::Repeat { of: raised.id.clone(), number: 1 });
+        let history = [Alert { repeat, ..raised.clone() }];
+        assert_eq!(next(&history, 0), None, "the one that it repeats goes up");
+        assert_eq!(next_level(&[], std::slice::from_ref(&raised), &raised, None, now), None);
         assert_eq!(told(&[raised, asked]), [id("east"), id("north"), id("west")]);
     }
 }

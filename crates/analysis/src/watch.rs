@@ -179,6 +179,7 @@ pub fn alerts(
                 probability: *probability,
                 units: Vec::new(),
                 acknowledgement: None,
+                repeat: None,
             });
         }
     }

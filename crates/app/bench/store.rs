@@ -225,6 +225,7 @@ fn fill(county: &County, dir: &Path) -> Result<Filled> {
         watchbook: Arc::new(WatchBook::load(store.clone()).context("read the watch-list")?),
         patrols: Arc::new(PatrolBook::load(store.clone()).context("read the patrol units")?),
         clock: Arc::new(SystemClock),
+        repeat_within: Duration::from_secs(30),
         live_queue: 1,
     })?;
     if parts.early.is_empty() {

@@ -78,5 +78,5 @@ pub use sighting::{
 pub use time::{TimeSpan, Timestamp};
 pub use vehicle::{Detection, Vehicle, VehicleClass, VehicleColour};
 pub use watch::{
-    Alert, AlertStage, Approval, DailyHours, VehicleDescription, WatchEntry, WatchTarget,
+    Alert, AlertStage, Approval, DailyHours, Repeat, VehicleDescription, WatchEntry, WatchTarget,
 };

@@ -320,6 +320,17 @@ pub struct Alert {
     pub units: Vec<PatrolUnitId>,
     /// Who deals with it, when it is acknowledged.
     pub acknowledgement: Option<Acknowledgement>,
+    /// Which alert it repeats: the same plate, entry and camera shortly before or after.
+    pub repeat: Option<Repeat>,
+}
+
+/// That an alert says nothing new about where the vehicle is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repeat {
+    /// The confirmed alert that rang first.
+    pub of: AlertId,
+    /// The how-manieth repetition, from 1.
+    pub number: u32,
 }
 
 impl Alert {

@@ -37,6 +37,8 @@ pub struct EngineSettings {
     pub record_queue: usize,
     /// Most sightings a slow live listener may be behind before it misses some (it is told).
     pub live_queue: usize,
+    /// The same plate at the same camera within this time repeats an alert, and rings nothing new; zero for never.
+    pub repeat_within: Duration,
     /// Most cameras open at once.
     pub cameras_max: usize,
     /// Which pictures are kept.
@@ -53,6 +55,7 @@ impl Default for EngineSettings {
             batch_linger: Duration::from_millis(2),
             record_queue: 64,
             live_queue: 1024,
+            repeat_within: Duration::from_secs(30),
             cameras_max: 2000,
             evidence: EvidenceSettings::default(),
             passages: PassageSettings::default(),
@@ -161,6 +164,7 @@ impl Engine {
             watchbook: watchbook.clone(),
             patrols: patrolbook.clone(),
             clock: parts.clock.clone(),
+            repeat_within: settings.repeat_within,
             live_queue: settings.live_queue,
         };
         let intake = Arc::new(Intake::with_cells(intake, cells.clone())?);

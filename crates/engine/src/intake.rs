@@ -1,9 +1,11 @@
 //! The one way into the store, for what cameras saw here and for what comes from elsewhere.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use guiji_analysis::repeats::Repeats;
 use guiji_analysis::{patrol, watch};
 use guiji_domain::{
     Alert, AlertLog, AlertStage, CameraId, Clock, GeoPoint, Kept, PatrolUnit, Receipt, Recorded,
@@ -47,6 +49,8 @@ pub struct IntakeParts {
     pub patrols: Arc<PatrolBook>,
     /// Tells when an alert is raised.
     pub clock: Arc<dyn Clock>,
+    /// The same plate at the same camera within this time repeats an alert; zero for never.
+    pub repeat_within: Duration,
     /// Most sightings a slow live listener may be behind before it misses some (it is told).
     pub live_queue: usize,
 }
@@ -56,6 +60,7 @@ pub struct Intake {
     parts: IntakeParts,
     cells: Arc<Cells>,
     counters: IntakeCounters,
+    repeats: Mutex<Repeats>,
     alert_wake: latest::Sender<u64>,
     live: broadcast::Sender<Arc<Sighting>>,
 }
@@ -73,6 +78,7 @@ impl Intake {
         Ok(Self {
             cells,
             counters: IntakeCounters::default(),
+            repeats: Mutex::new(Repeats::new(parts.repeat_within)),
             alert_wake: latest::Sender::new(parts.alerts.last_cursor()?),
             live: broadcast::Sender::new(parts.live_queue.max(1)),
             parts,
@@ -176,7 +182,10 @@ impl SightingIntake for Intake {
                 self.route(alert, earlier.iter().any(|known| known.id == alert.id))?;
             }
         }
+        let repeats = || self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
+        let marked = repeats().mark(records.iter_mut().flat_map(|record| &mut record.alerts));
         let receipt = self.parts.store.record(records)?;
+        repeats().note(marked);
         self.announce(records, &receipt);
         Ok(receipt)
     }

@@ -16,7 +16,8 @@
 //! alert     1u8 | 2u8, sighting u128, entry str, stage u8, raised i64, camera str, time, read (text | 0u8),
 //!           (0u8, plate text | 1u8, pattern str | 2u8), case number str, probability f32,
 //!           and of version 2, which is written when there is any of them:
-//!           units (count var, each str), (0u8 | 1u8, officer str, unit str or empty, note str)
+//!           units (count var, each str), (0u8 | 1u8, officer str, unit str or empty, note str),
+//!           (0u8 | 1u8, repeated sighting u128, entry str, number var)
 //! ```
 //! A lattice keeps its probabilities exactly: an answer today and after a restart must be the same number.
 
@@ -25,13 +26,13 @@ use std::time::Duration;
 use guiji_domain::{
     Acknowledgement, Alert, AlertId, CameraId, Candidate, CaptureTime, Digest, Direction, Evidence,
     FusedPlate, Lattice, PatrolUnitId, PlateChar, PlatePattern, PlateState, PlateText, Position,
-    Sighting, SightingId, TimeSpan, Timestamp, Vehicle, WatchEntryId, WatchTarget,
+    Repeat, Sighting, SightingId, TimeSpan, Timestamp, Vehicle, WatchEntryId, WatchTarget,
 };
 
 use crate::codes::{Coded, NONE, code_or_none};
 
 const VERSION: u8 = 1;
-/// Of alerts with units or an acknowledgement.
+/// Of alerts with units or an acknowledgement, and of repetitions.
 const VERSION_HANDLED: u8 = 2;
 
 /// Why bytes are not a record.
@@ -130,7 +131,8 @@ pub(crate) fn decode_sighting(bytes: &[u8]) -> Result<Sighting, Malformed> {
 pub(crate) fn encode_alert(alert: &Alert) -> Vec<u8> {
     let mut out = Writer(Vec::with_capacity(160));
     // Alerts of a county without patrol units are what they were before there were any.
-    let handled = !alert.units.is_empty() || alert.acknowledgement.is_some();
+    let handled =
+        !alert.units.is_empty() || alert.acknowledgement.is_some() || alert.repeat.is_some();
     out.byte(if handled { VERSION_HANDLED } else { VERSION });
     out.bytes(&alert.id.sighting.as_u128().to_le_bytes());
     out.str(alert.id.entry.as_str());
@@ -167,6 +169,15 @@ pub(crate) fn encode_alert(alert: &Alert) -> Vec<u8> {
                 out.str(note);
             }
         }
+        match &alert.repeat {
+            None => out.byte(0),
+            Some(Repeat { of, number }) => {
+                out.byte(1);
+                out.bytes(&of.sighting.as_u128().to_le_bytes());
+                out.str(of.entry.as_str());
+                out.var((*number).into());
+            }
+        }
     }
     out.0
 }
@@ -201,6 +212,7 @@ pub(crate) fn decode_alert(cursor: u64, bytes: &[u8]) -> Result<Alert, Malformed
         probability: input.f32()?,
         units: Vec::new(),
         acknowledgement: None,
+        repeat: None,
     };
     if handled {
         let unit = |text: &str| PatrolUnitId::new(text).map_err(|_| Malformed("patrol unit"));
@@ -215,6 +227,16 @@ pub(crate) fn decode_alert(cursor: u64, bytes: &[u8]) -> Result<Alert, Malformed
                 note: input.str()?.to_owned(),
             }),
             _ => return Err(Malformed("acknowledgement")),
+        };
+        alert.repeat = match input.byte()? {
+            0 => None,
+            1 => {
+                let sighting = SightingId::from_u128(input.u128()?);
+                let entry = WatchEntryId::new(input.str()?).map_err(|_| Malformed("entry"))?;
+                let number = input.var_u32("repetition")?;
+                Some(Repeat { of: AlertId { sighting, entry }, number })
+            }
+            _ => return Err(Malformed("repetition")),
         };
     }
     input.end()?;
@@ -586,6 +608,7 @@ mod tests {
             ],
             case_number in "\\PC{0,40}", probability in 0f32..=1.0, cursor: u64,
             units in prop::collection::vec("[a-z0-9]{1,64}", 0..3),
+            repeated in prop::option::of((any::<u128>(), any::<u32>())),
             acknowledged in prop::option::of(("\\PC{1,20}", prop::option::of("[a-z0-9]{1,64}"), "\\PC{0,40}")),
         ) -> Alert {
             let unit = |id: String| PatrolUnitId::new(&id).unwrap();
@@ -597,6 +620,13 @@ mod tests {
                 cursor, stage, raised: Timestamp::from_nanos(raised),
                 camera: CameraId::new(&camera).unwrap(),
                 captured, read, target, case_number, probability,
+                repeat: repeated.map(|(sighting, number)| Repeat {
+                    of: AlertId {
+                        sighting: SightingId::from_u128(sighting),
+                        entry: WatchEntryId::new(&entry).unwrap(),
+                    },
+                    number,
+                }),
                 units: units.into_iter().map(unit).collect(),
                 acknowledgement: acknowledged.map(|(officer, id, note)| {
                     Acknowledgement { officer, unit: id.map(unit), note }
@@ -664,6 +694,7 @@ mod tests {
             case_number: "c".into(),
             units: Vec::new(),
             acknowledgement: None,
+            repeat: None,
             probability: 1.0,
         });
         for cut in 0..bytes.len() {

@@ -25,6 +25,11 @@ pub(crate) fn alert_to_pb(alert: &Alert) -> pb::Alert {
         case_number: alert.case_number.clone(),
         probability: alert.probability,
         forecast: None,
+        repeat_of: alert
+            .repeat
+            .as_ref()
+            .map_or_else(String::new, |repeat| format!("alerts/{}", repeat.of)),
+        repeat_number: alert.repeat.as_ref().map_or(0, |repeat| repeat.number),
         patrol_units: alert.units.iter().map(|unit| format!("patrolUnits/{unit}")).collect(),
         acknowledgement: alert.acknowledgement.as_ref().map(|given| pb::Acknowledgement {
             officer: given.officer.clone(),

@@ -38,6 +38,7 @@ impl Importing {
             watchbook: watchbook.clone(),
             patrols: patrols.clone(),
             clock: clock.clone(),
+            repeat_within: Duration::from_secs(30),
             live_queue: 16,
         };
         let (intake, cameras) =

@@ -391,6 +391,7 @@ pub(crate) fn alert(cursor: u64) -> Alert {
         probability: 0.97,
         units: Vec::new(),
         acknowledgement: None,
+        repeat: None,
     }
 }
 

@@ -61,6 +61,7 @@ impl Rig {
             probability: 0.9,
             units: Vec::new(),
             acknowledgement: None,
+            repeat: None,
         };
         let record =
             Recorded { sighting: Arc::new(sighting), pictures: Vec::new(), alerts: vec![alert] };

@@ -140,6 +140,7 @@ pub(crate) fn alert(sighting: &Sighting, entry: &str, stage: AlertStage) -> Aler
         probability: 0.97,
         units: Vec::new(),
         acknowledgement: None,
+        repeat: None,
     }
 }
 
