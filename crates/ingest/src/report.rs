@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guiji_domain::{CameraState, CameraStatus, StatusReason};
+use tokio::task::block_in_place;
 
 use crate::failure::Failure;
 use crate::link::Line;
@@ -57,7 +58,8 @@ impl Reporter {
             return;
         }
         self.last = Some(status.clone());
-        if let Err(panic) = self.line.outlet.status(&self.line.camera.id, status) {
+        let told = block_in_place(|| self.line.outlet.status(&self.line.camera.id, status));
+        if let Err(panic) = told {
             self.line.panicked(panic);
         }
     }
