@@ -7,7 +7,6 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_rtsp as gst_rtsp;
 use guiji_domain::{Camera, CameraState, ClockSource, Pace, StatusReason, Transport};
-use tokio::task::block_in_place;
 
 use crate::RtspReceiver;
 use crate::capture_clock::{CaptureClock, LiveClock};
@@ -18,6 +17,7 @@ use crate::intake::Intake;
 use crate::link::{Line, Progress};
 use crate::mailbox::Event;
 use crate::rtsp_client::RtspClient;
+use crate::shared::wait_here;
 use crate::unit::Codec;
 
 /// Error of a start time that a person states: they say it to the second.
@@ -92,7 +92,7 @@ impl Pipeline {
         if let Some(client) = self.client.take() {
             client.stop().await;
         }
-        block_in_place(|| drop(self));
+        wait_here(|| drop(self));
     }
 
     pub(crate) fn origin(&self) -> Origin {

@@ -2,10 +2,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guiji_domain::{CameraState, CameraStatus, StatusReason};
-use tokio::task::block_in_place;
 
 use crate::failure::Failure;
 use crate::link::Line;
+use crate::shared::wait_here;
 
 /// Tells sink and log what the camera is doing, once a change.
 pub(crate) struct Reporter {
@@ -58,7 +58,7 @@ impl Reporter {
             return;
         }
         self.last = Some(status.clone());
-        let told = block_in_place(|| self.line.outlet.status(&self.line.camera.id, status));
+        let told = wait_here(|| self.line.outlet.status(&self.line.camera.id, status));
         if let Err(panic) = told {
             self.line.panicked(panic);
         }

@@ -47,3 +47,10 @@ impl Drop for Shared {
         }
     }
 }
+
+/// Runs what may wait (a pipeline being closed, a sink's call) on a thread of the reactor, whose other tasks go on
+/// elsewhere meanwhile.
+#[allow(clippy::disallowed_methods)] // the reactor has another thread, and what is run borrows its surroundings
+pub(crate) fn wait_here<T>(run: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(run)
+}

@@ -1,5 +1,5 @@
 use std::panic::AssertUnwindSafe;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::mailbox::Mailbox;
 use crate::outlet::{Outlet, text_of};
 use crate::pool::DecodePool;
 use crate::redact::Redactor;
-use crate::shared::Shared;
+use crate::shared::{Shared, wait_here};
 use crate::supervisor::supervise;
 use crate::tally::Tally;
 use crate::{IngestError, IngestSettings};
@@ -62,7 +62,7 @@ impl FrameSource for GstSource {
 
 /// What it gives back is disconnected when the supervisor has ended.
 fn start_supervisor(line: &Arc<Line>) -> Receiver<()> {
-    let (alive, ended) = channel();
+    let (alive, ended) = sync_channel::<()>(1);
     let supervised = Arc::clone(line);
     let run = async move {
         if let Err(panic) = AssertUnwindSafe(supervise(&supervised)).catch_unwind().await {
@@ -124,7 +124,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn waiting(wait: impl FnOnce()) {
     match Handle::try_current() {
         Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
-            tokio::task::block_in_place(wait);
+            wait_here(wait);
         }
         _ => wait(),
     }

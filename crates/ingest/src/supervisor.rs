@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use guiji_domain::{CameraState, Luck, StatusReason};
-use tokio::task::block_in_place;
 
 use crate::failure::Failure;
 use crate::link::Line;
@@ -12,6 +11,7 @@ use crate::mailbox::Wake;
 use crate::outlet::text_of;
 use crate::report::Reporter;
 use crate::session::{End, Session};
+use crate::shared::wait_here;
 use crate::tally::count;
 
 /// Keeps one camera open: connects, runs the connection, names its end, waits, tries again, for ever or until the
@@ -57,7 +57,7 @@ async fn connect(line: &Arc<Line>, reporter: &mut Reporter) -> (End, Duration) {
         () = line.mailbox.closing() => return (End::Closed, Duration::ZERO),
     };
     let connection = async {
-        match block_in_place(|| Session::open(line, reporter)) {
+        match wait_here(|| Session::open(line, reporter)) {
             Ok(session) => session.run(pass).await,
             Err(failure) => (End::Failed(failure), Duration::ZERO),
         }
