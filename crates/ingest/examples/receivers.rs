@@ -161,6 +161,8 @@ fn camera(number: usize, address: &str) -> Camera {
         policy: DecodePolicy::KeyframeOnly,
         analysed_fps_max: 1000.0,
         recorded_at: None,
+        lanes: None,
+        substream: None,
         enabled: true,
     }
 }

@@ -131,7 +131,7 @@ fn lost_datagrams_cost_pictures_and_no_connection() {
         let server = Wire::start(0, &clip(encoder), move |it| {
             for lost in &mut it.lost {
                 let draw = luck.fetch_add(0x9e37_79b9_7f4a_7c15, SeqCst) >> 33;
-                *lost = it.number > 10 && draw % loss == 0;
+                *lost = it.number > 10 && draw.is_multiple_of(loss);
             }
         });
         let sink = Recorder::new();
@@ -153,7 +153,7 @@ fn garbage_and_truncated_units_spoil_only_themselves() {
             let spoilt = Arc::new(AtomicBool::new(true));
             let told = Arc::clone(&spoilt);
             let server = Wire::start(0, &clip(encoder), move |it| {
-                let spoil = told.load(SeqCst) && it.number > 10 && it.number % 3 == 0;
+                let spoil = told.load(SeqCst) && it.number > 10 && it.number.is_multiple_of(3);
                 for payload in it.payloads.iter_mut().filter(|_| spoil) {
                     if truncate {
                         payload.truncate(payload.len() / 2);
