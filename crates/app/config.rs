@@ -13,6 +13,7 @@ use guiji_api::{ClientCertificate, Rights, TokenSettings};
 use guiji_domain::{
     Camera, CameraId, Credentials, EvidenceKind, GeoPoint, SiteId, StreamAddress, Timestamp,
 };
+use guiji_ingest::{IngestSettings, RtspReceiver};
 use serde::Deserialize;
 
 use crate::receivers::{RawReceiver, ReceiverSettings};
@@ -44,10 +45,10 @@ pub(crate) struct Config {
     pub(crate) sightings_days: u32,
     /// What is kept of each evidence kind.
     pub(crate) evidence: Vec<EvidenceLimit>,
+    /// How cameras are received.
+    pub(crate) ingest: IngestConfig,
     /// Perception threads; `None` means one a core.
     pub(crate) workers: Option<usize>,
-    /// Threads that decode for all live cameras; one a core unless said.
-    pub(crate) decoders: Option<usize>,
     /// Frames in a batch.
     pub(crate) batch_max: usize,
     /// The models' manifest.
@@ -283,10 +284,53 @@ fn yes() -> bool {
     true
 }
 
+/// How cameras are received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IngestConfig {
+    /// What talks to RTSP cameras.
+    pub(crate) receiver: RtspReceiver,
+    /// Connections opened at the same time; `None` means what ingest takes.
+    pub(crate) opening_max: Option<usize>,
+    /// Threads that decode for all live cameras; `None` means one a core.
+    pub(crate) decoders: Option<usize>,
+}
+
+impl IngestConfig {
+    /// Changes these settings into those that are configured.
+    pub(crate) fn apply(&self, settings: IngestSettings) -> IngestSettings {
+        IngestSettings {
+            receiver: self.receiver,
+            opening_max: self.opening_max.unwrap_or(settings.opening_max),
+            decoders: self.decoders.unwrap_or(settings.decoders),
+            ..settings
+        }
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawIngest {
+    receiver: Option<String>,
+    opening_max: Option<usize>,
     decoders: Option<usize>,
+}
+
+impl RawIngest {
+    fn checked(self) -> Result<IngestConfig> {
+        for (key, value) in [("opening_max", self.opening_max), ("decoders", self.decoders)] {
+            if value.is_some_and(|value| !(1..=1024).contains(&value)) {
+                bail!(
+                    "ingest.{key} is out of range: give at least 1 and at most 1024, or leave it out"
+                );
+            }
+        }
+        let receiver = self.receiver.map(|it| it.parse()).transpose();
+        Ok(IngestConfig {
+            receiver: receiver.context("ingest.receiver")?.unwrap_or_default(),
+            opening_max: self.opening_max,
+            decoders: self.decoders,
+        })
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -366,9 +410,6 @@ impl Config {
 impl Raw {
     fn checked(self, base: &Path) -> Result<Config> {
         let Raw { server, store, audit, ingest, analysis, alerts, models, camera, receiver } = self;
-        if ingest.decoders == Some(0) {
-            bail!("ingest.decoders is 0: give at least 1, or leave it out for one a core");
-        }
         if analysis.workers == Some(0) {
             bail!("analysis.workers is 0: give at least 1, or leave it out for one a core");
         }
@@ -434,7 +475,7 @@ impl Raw {
             audit_payload_days: audit.payload_days,
             sightings_days: store.sightings_days,
             evidence,
-            decoders: ingest.decoders,
+            ingest: ingest.checked()?,
             workers: analysis.workers,
             batch_max: analysis.batch_max,
             repeat_within: Duration::from_secs(alerts.repeat_within_s.into()),
@@ -657,6 +698,8 @@ mod tests {
             (&format!("{CAMERA}{CAMERA}"), &["k1", "twice"]),
             (&format!("{CAMERA}recorded_at = \"yesterday\""), &["k1", "yesterday", "RFC 3339"]),
             ("[analysis]\nworkers = \"two\"", &["workers", "whole number"]),
+            ("[ingest]\nreceiver = \"retna\"", &["ingest.receiver", "retina or gstreamer"]),
+            ("[ingest]\nopening_max = 0", &["ingest.opening_max", "at least 1"]),
             ("[server.tls]\ncertificate = \"c.pem\"", &["key"]),
             ("[server.tokens]\nkeys = []\nissuer = \"x\"", &["keys", "at least one"]),
             ("[server.tokens]\nkeys = [\"k\"]", &["issuer"]),

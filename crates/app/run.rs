@@ -16,7 +16,7 @@ use guiji_domain::{
 use guiji_engine::{
     Cameras, Engine, EngineParts, EngineSettings, Escalation, EscalationParts, EvidenceSettings,
 };
-use guiji_ingest::{GstSource, IngestSettings};
+use guiji_ingest::{GstSource, IngestSettings, make_room_for};
 use guiji_store::bundle::{BundleSealer, ModelStatement, SoftwareStatement};
 use guiji_store::{
     Audit, AuditSettings, Deliveries, Durability, ReleaseFile, Store, erase_audit_days,
@@ -313,9 +313,8 @@ fn start_engine(config: &Config, store: Arc<Store>, clock: Arc<dyn Clock>) -> Re
     };
     settings.workers = config.workers.unwrap_or(settings.workers);
     let vision = Arc::new(models::load(config, settings.workers, models::Chosen::default())?);
-    let mut ingest = IngestSettings::new(vision.input_size(), PixelFormat::Bgr);
-    ingest.decoders = config.decoders.unwrap_or(ingest.decoders);
-    let source = GstSource::new(ingest, clock.clone())?;
+    let ingest = IngestSettings::new(vision.input_size(), PixelFormat::Bgr);
+    let source = GstSource::new(config.ingest.apply(ingest), clock.clone())?;
     let parts = EngineParts {
         source: Arc::new(source),
         detector: vision.clone(),
@@ -342,7 +341,9 @@ fn open_cameras(
     for camera in &configured {
         store.put_camera(camera).with_context(|| format!("register camera {}", camera.id))?;
     }
-    for camera in store.cameras().context("list the registered cameras")? {
+    let registered = store.cameras().context("list the registered cameras")?;
+    make_room_for(registered.len() + sources.len())?;
+    for camera in registered {
         if sources.iter().any(|source| source.id == camera.id) {
             continue;
         }

@@ -18,8 +18,21 @@ pub enum IngestError {
     /// Parts of GStreamer that every camera needs are not installed.
     #[error("GStreamer lacks {}", list(.0))]
     Missing(Vec<MissingElement>),
-    /// Not even one decoding thread can be started.
-    #[error("no thread can be started for decoding: {0}")]
+    /// So many sessions need more open files than this process may have.
+    #[error(
+        "{sessions} cameras need {needed} open files, and the hard limit is {limit}: raise it, \
+         with LimitNOFILE={needed} in the systemd unit or `ulimit -Hn {needed}`"
+    )]
+    TooFewFiles {
+        /// Sessions asked for.
+        sessions: usize,
+        /// Open files that they need, with everything else.
+        needed: u64,
+        /// The hard limit of the process.
+        limit: u64,
+    },
+    /// Threads or sockets cannot be had.
+    #[error("no threads for the cameras: {0}")]
     Threads(std::io::Error),
     /// A setting is out of range.
     #[error(transparent)]

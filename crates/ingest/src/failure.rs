@@ -114,7 +114,10 @@ pub(crate) fn classify(
     }
 }
 
-fn not_authorised(failure: &dyn Fn(CameraState, StatusReason, &str) -> Failure) -> Failure {
+/// A login that did not work. `failure` adds what was said.
+pub(crate) fn not_authorised(
+    failure: &dyn Fn(CameraState, StatusReason, &str) -> Failure,
+) -> Failure {
     failure(
         CameraState::Refused,
         StatusReason::NotAuthorised,

@@ -7,7 +7,7 @@ use gstreamer_app as gst_app;
 use guiji_domain::Timestamp;
 
 use crate::capture_clock::CaptureClock;
-use crate::desk::Desk;
+use crate::desk::{Closed, Desk};
 use crate::link::{Line, Progress};
 use crate::mailbox::Event;
 use crate::tally::count;
@@ -64,9 +64,18 @@ impl Intake {
         let segment = sample.segment().and_then(|it| it.downcast_ref::<gst::ClockTime>());
         let stamp = data.pts().or(data.dts()).unwrap_or(gst::ClockTime::ZERO);
         let running = segment.and_then(|it| it.to_running_time(stamp));
-        let unit = self.date(data, running.map_or(Duration::ZERO, Duration::from));
-        self.desk.put(unit).map_err(|_| gst::FlowError::Flushing)?;
+        let running = running.map_or(Duration::ZERO, Duration::from);
+        self.take(data, running).map_err(|_| gst::FlowError::Flushing)?;
         Ok(gst::FlowSuccess::Ok)
+    }
+
+    /// Takes a unit; its flags say whether it is a keyframe and whether something was lost before it.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub(crate) fn take(&mut self, data: gst::Buffer, running: Duration) -> Result<(), Closed> {
+        let unit = self.date(data, running);
+        self.desk.put(unit)
     }
 
     fn date(&mut self, data: gst::Buffer, running: Duration) -> Unit {

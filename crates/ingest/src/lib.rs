@@ -24,13 +24,16 @@
 //! * Encoded units are the last place where a stream can be made cheaper: everything between the source and the
 //!   gate costs microseconds a unit, everything behind it milliseconds.
 //!
-//! Threads: one supervisor thread a camera, asleep on a condition variable but for its watchdog, those that
-//! GStreamer starts for receiving, and the decode pool's, shared by all live cameras. [`GstSource`] alone knows that; a shared supervisor can replace it without changing a seam.
+//! Threads: two for the supervision of all cameras and all sessions of `retina` (tasks of a small runtime), one a
+//! core for decoding (`pool`), and those that GStreamer starts for each camera that it
+//! receives itself: `rtsps://`, HTTP, files, and `rtsp://` if so configured. docs/adr/0006-rtsp-receiver.md has why.
 
 mod capture_clock;
 mod decoder;
 mod delivery;
+mod descriptors;
 mod desk;
+mod doorway;
 mod elements;
 mod error;
 mod failure;
@@ -47,16 +50,20 @@ mod pool;
 mod redact;
 mod report;
 mod ring;
+mod rtsp_client;
 mod scaler;
 mod session;
 mod settings;
+mod shared;
 mod sizes;
 mod source;
 mod supervisor;
 mod tally;
+mod timeline;
 mod unit;
 
+pub use descriptors::make_room_for;
 pub use elements::{MissingElement, Need, missing_elements};
 pub use error::IngestError;
-pub use settings::IngestSettings;
+pub use settings::{IngestSettings, RtspReceiver};
 pub use source::GstSource;

@@ -10,6 +10,7 @@ use crate::mailbox::{Event, Mailbox};
 use crate::outlet::{Outlet, caught};
 use crate::pool::DecodePool;
 use crate::redact::Redactor;
+use crate::shared::Shared;
 use crate::tally::{Tally, count};
 
 /// What lasts as long as a camera is open: shared by its supervisor and the callbacks of each connection.
@@ -17,6 +18,7 @@ pub(crate) struct Line {
     pub(crate) camera: Camera,
     pub(crate) settings: Arc<IngestSettings>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) mailbox: Mailbox,
     pub(crate) outlet: Outlet,
     pub(crate) tally: Tally,

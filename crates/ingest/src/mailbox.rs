@@ -1,6 +1,8 @@
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+use tokio::sync::Notify;
 
 use crate::failure::Failure;
 
@@ -31,14 +33,14 @@ pub(crate) enum Wake {
     Timeout,
 }
 
-/// How the media framework's threads and the owner of a stream reach its supervisor.
+/// How the threads of a connection and the owner of a stream reach its supervisor.
 ///
 /// Bounded: when it is full, the newest event is dropped. Only the first few matter, for each connection ends with
 /// the first failure, and the kinds that repeat are sent once until seen.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     inside: Mutex<Inside>,
-    arrived: Condvar,
+    arrived: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -61,7 +63,7 @@ impl Mailbox {
     /// From now on every wait ends at once.
     pub(crate) fn close(&self) {
         self.lock().closing = true;
-        self.arrived.notify_all();
+        self.arrived.notify_one();
     }
 
     /// Forgets what an ended connection left.
@@ -69,24 +71,33 @@ impl Mailbox {
         self.lock().events.clear();
     }
 
-    pub(crate) fn wait_until(&self, deadline: Instant) -> Wake {
-        let mut inside = self.lock();
+    /// Waits for the next event, the closing or the deadline. Only one may wait at a time.
+    pub(crate) async fn wait_until(&self, deadline: Instant) -> Wake {
         loop {
-            if inside.closing {
-                return Wake::Closing;
+            if let Some(wake) = self.next() {
+                return wake;
             }
-            if let Some(event) = inside.events.pop_front() {
-                return Wake::Event(event);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            // What comes from here on leaves its mark in `arrived`.
+            let arrived = tokio::time::timeout_at(deadline.into(), self.arrived.notified());
+            if arrived.await.is_err() {
                 return Wake::Timeout;
             }
-            inside = match self.arrived.wait_timeout(inside, left) {
-                Ok((inside, _)) => inside,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
         }
+    }
+
+    /// Waits for the closing alone; events stay where they are.
+    pub(crate) async fn closing(&self) {
+        while !self.lock().closing {
+            self.arrived.notified().await;
+        }
+    }
+
+    fn next(&self) -> Option<Wake> {
+        let mut inside = self.lock();
+        if inside.closing {
+            return Some(Wake::Closing);
+        }
+        inside.events.pop_front().map(Wake::Event)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
@@ -100,18 +111,18 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    #[test]
-    fn events_come_in_order_and_closing_comes_first() {
+    #[tokio::test]
+    async fn events_come_in_order_and_closing_comes_first() {
         let mailbox = Mailbox::default();
         let now = Instant::now();
-        assert!(matches!(mailbox.wait_until(now), Wake::Timeout));
+        assert!(matches!(mailbox.wait_until(now).await, Wake::Timeout));
         for _ in 0..1000 {
             mailbox.post(Event::FirstPicture);
         }
         assert_eq!(mailbox.lock().events.len(), EVENTS_MAX);
-        assert!(matches!(mailbox.wait_until(now), Wake::Event(Event::FirstPicture)));
+        assert!(matches!(mailbox.wait_until(now).await, Wake::Event(Event::FirstPicture)));
         mailbox.close();
         let later = now + Duration::from_secs(60);
-        assert!(matches!(mailbox.wait_until(later), Wake::Closing));
+        assert!(matches!(mailbox.wait_until(later).await, Wake::Closing));
     }
 }

@@ -59,7 +59,8 @@ pub(crate) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, PanicText> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|payload| text_of(payload.as_ref()))
 }
 
-fn text_of(payload: &(dyn Any + Send)) -> PanicText {
+/// What a panic said.
+pub(crate) fn text_of(payload: &(dyn Any + Send)) -> PanicText {
     payload
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

@@ -8,6 +8,7 @@ use gstreamer_app as gst_app;
 use gstreamer_rtsp as gst_rtsp;
 use guiji_domain::{Camera, CameraState, ClockSource, Pace, StatusReason, Transport};
 
+use crate::RtspReceiver;
 use crate::capture_clock::{CaptureClock, LiveClock};
 use crate::desk::Desk;
 use crate::failure::{Failure, Origin, classify};
@@ -15,6 +16,8 @@ use crate::gate::Gate;
 use crate::intake::Intake;
 use crate::link::{Line, Progress};
 use crate::mailbox::Event;
+use crate::rtsp_client::RtspClient;
+use crate::shared::wait_here;
 use crate::unit::Codec;
 
 /// Error of a start time that a person states: they say it to the second.
@@ -32,14 +35,17 @@ const TEARDOWN: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 /// ```text
 /// rtspsrc ! depay                 \
 /// filesrc | souphttpsrc ! parsebin / ! parse ! appsink -> intake -> desk
+///                                         retina client -> intake -> desk
 /// ```
 ///
 /// From `parse` on it is built when the source tells what it holds. It receives and nothing else: one thread runs
-/// from the source's queue through to the desk, which has the units decoded elsewhere.
+/// from the source's queue through to the desk, which has the units decoded elsewhere. Behind `retina` there are no
+/// elements at all, and no threads: a task takes the place of all that.
 pub(crate) struct Pipeline {
     pipeline: gst::Pipeline,
     desk: Arc<Desk>,
     origin: Origin,
+    client: Option<RtspClient>,
 }
 
 impl Pipeline {
@@ -54,7 +60,7 @@ impl Pipeline {
             .heeding_sizes(line.settings.heed_sizes);
         let desk = Desk::new(line, progress, gate, pool);
         line.seat(&desk);
-        let this = Self { pipeline, desk, origin };
+        let mut this = Self { pipeline, desk, origin, client: None };
         this.listen(line, progress)?;
         let tail = Tail {
             pipeline: this.pipeline.downgrade(),
@@ -64,6 +70,9 @@ impl Pipeline {
             origin,
         };
         match origin {
+            Origin::Rtsp if by_retina(line) => {
+                this.client = Some(RtspClient::start(line, progress, tail)?);
+            }
             Origin::Rtsp => this.add_rtsp(line, progress, tail)?,
             Origin::Http | Origin::File => this.add_bytes(line, tail)?,
         }
@@ -76,6 +85,14 @@ impl Pipeline {
             // The element that refused has posted why.
             tracing::debug!(%error, "pipeline refuses to play");
         }
+    }
+
+    /// Ends it and all its threads.
+    pub(crate) async fn stop(mut self) {
+        if let Some(client) = self.client.take() {
+            client.stop().await;
+        }
+        wait_here(|| drop(self));
     }
 
     pub(crate) fn origin(&self) -> Origin {
@@ -198,7 +215,7 @@ impl Drop for Pipeline {
 }
 
 /// What is built when the source has told what it holds.
-struct Tail {
+pub(crate) struct Tail {
     pipeline: gst::glib::WeakRef<gst::Pipeline>,
     line: Arc<Line>,
     progress: Arc<Progress>,
@@ -239,6 +256,12 @@ impl Tail {
         }
     }
 
+    /// Where units go that do not come from an element.
+    pub(crate) fn intake(&self, codec: Codec) -> Intake {
+        self.progress.chosen.store(true, Relaxed);
+        Intake::new(&self.line, &self.progress, &self.desk, codec, self.capture_clock())
+    }
+
     fn build(
         &self,
         pad: &gst::Pad,
@@ -255,8 +278,7 @@ impl Tail {
             depay.iter().chain([&parse, sink.upcast_ref()]).collect();
         add_all(&pipeline, &elements)?;
         gst::Element::link_many(elements.iter().copied()).map_err(internal)?;
-        Intake::new(&self.line, &self.progress, &self.desk, codec, self.capture_clock())
-            .attach(&sink);
+        self.intake(codec).attach(&sink);
 
         for element in elements.iter().rev() {
             element.sync_state_with_parent().map_err(internal)?;
@@ -303,10 +325,17 @@ impl Tail {
 
 impl Codec {
     fn of_rtp(structure: &gst::Structure) -> Option<Self> {
-        match structure.get::<&str>("encoding-name") {
-            Ok("H264") => Some(Self::H264),
-            Ok("H265") => Some(Self::H265),
-            _ => None,
+        structure.get::<&str>("encoding-name").ok().and_then(Self::of_encoding)
+    }
+
+    /// By the encoding name of an SDP description (RFC 8866, section 6.6), which has no case.
+    pub(crate) fn of_encoding(name: &str) -> Option<Self> {
+        if name.eq_ignore_ascii_case("H264") {
+            Some(Self::H264)
+        } else if name.eq_ignore_ascii_case("H265") {
+            Some(Self::H265)
+        } else {
+            None
         }
     }
 
@@ -377,6 +406,13 @@ fn origin_of(camera: &Camera) -> Origin {
         Some("http" | "https") => Origin::Http,
         _ => Origin::File,
     }
+}
+
+/// `retina` speaks no TLS.
+fn by_retina(line: &Line) -> bool {
+    let secure =
+        line.camera.address.as_str().get(..6).is_some_and(|it| it.eq_ignore_ascii_case("rtsps:"));
+    line.settings.receiver == RtspReceiver::Retina && !secure
 }
 
 fn file_path(camera: &Camera) -> Result<String, Failure> {

@@ -5,6 +5,7 @@ use guiji_domain::{CameraState, CameraStatus, StatusReason};
 
 use crate::failure::Failure;
 use crate::link::Line;
+use crate::shared::wait_here;
 
 /// Tells sink and log what the camera is doing, once a change.
 pub(crate) struct Reporter {
@@ -57,7 +58,8 @@ impl Reporter {
             return;
         }
         self.last = Some(status.clone());
-        if let Err(panic) = self.line.outlet.status(&self.line.camera.id, status) {
+        let told = wait_here(|| self.line.outlet.status(&self.line.camera.id, status));
+        if let Err(panic) = told {
             self.line.panicked(panic);
         }
     }

@@ -4,11 +4,17 @@ use std::time::{Duration, Instant};
 
 use guiji_domain::{CameraState, Pace, StatusReason};
 
+use crate::doorway::Pass;
 use crate::failure::{Failure, Origin};
 use crate::link::{Line, Progress};
 use crate::mailbox::{Event, Wake};
 use crate::pipeline::Pipeline;
 use crate::report::Reporter;
+
+/// How long a connection may keep its place among those that are being opened. One that takes longer goes on without.
+const OPENING_MAX: Duration = Duration::from_secs(2);
+/// How often is looked whether it stands.
+const OPENING_BEAT: Duration = Duration::from_millis(50);
 
 /// How a connection ended.
 pub(crate) enum End {
@@ -47,14 +53,17 @@ impl<'a> Session<'a> {
         Ok(Self { line, progress, pipeline, reporter, health: Health::default() })
     }
 
-    /// Runs until it ends. Afterwards all threads of the connection have stopped.
+    /// Runs until it ends. Afterwards nothing of the connection runs any more. The pass is given back when the
+    /// connection stands, or when it keeps others waiting for too long.
     ///
     /// Also says how long pictures came.
-    pub(crate) fn run(mut self) -> (End, Duration) {
+    pub(crate) async fn run(mut self, pass: Pass) -> (End, Duration) {
         self.pipeline.play();
         let mut live_since = None;
+        let mut pass = Some(pass);
         let end = loop {
-            match self.line.mailbox.wait_until(Instant::now() + self.heartbeat()) {
+            let beat = if pass.is_some() { OPENING_BEAT } else { self.heartbeat() };
+            match self.line.mailbox.wait_until(Instant::now() + beat).await {
                 Wake::Closing => break End::Closed,
                 Wake::Event(event) => {
                     if let Some(end) = self.handle(event) {
@@ -70,7 +79,11 @@ impl<'a> Session<'a> {
                 break End::Failed(failure);
             }
             self.calm_down();
+            let opening = !self.progress.chosen.load(Relaxed);
+            pass = pass.filter(|_| opening && self.progress.since_start() < OPENING_MAX);
         };
+        drop(pass);
+        self.pipeline.stop().await;
         (end, live_since.map_or(Duration::ZERO, |since| since.elapsed()))
     }
 

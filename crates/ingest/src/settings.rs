@@ -4,6 +4,47 @@ use guiji_domain::{BackOff, InvalidValue, PixelFormat};
 
 use crate::ring::RingLimits;
 
+/// What talks to RTSP cameras.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RtspReceiver {
+    /// The client `retina`: all sessions on two threads.
+    #[default]
+    Retina,
+    /// GStreamer's `rtspsrc`: about four threads a session. Reorders datagrams, and knows odd cameras.
+    GStreamer,
+}
+
+impl RtspReceiver {
+    /// Every receiver.
+    pub const ALL: [Self; 2] = [Self::Retina, Self::GStreamer];
+
+    /// Its name in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Retina => "retina",
+            Self::GStreamer => "gstreamer",
+        }
+    }
+}
+
+impl std::fmt::Display for RtspReceiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for RtspReceiver {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let named = |it: &Self| it.as_str() == text;
+        Self::ALL
+            .into_iter()
+            .find(named)
+            .ok_or_else(|| InvalidValue::new("receiver", text, "use retina or gstreamer"))
+    }
+}
+
 /// What holds for all cameras. Start from [`IngestSettings::new`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct IngestSettings {
@@ -11,6 +52,10 @@ pub struct IngestSettings {
     pub small_size: (u32, u32),
     /// Its format: [`PixelFormat::Rgb`] or [`PixelFormat::Bgr`].
     pub small_format: PixelFormat,
+    /// What receives `rtsp://`. `rtsps://` is always received by GStreamer.
+    pub receiver: RtspReceiver,
+    /// How many connections may be opened at the same time, at least 1. The others wait, and come in random order.
+    pub opening_max: usize,
     /// How long a server may take to answer a request, and until its first unit must arrive.
     pub answer_timeout: Duration,
     /// How long a connected stream may be silent.
@@ -54,6 +99,8 @@ impl IngestSettings {
         Self {
             small_size,
             small_format,
+            receiver: RtspReceiver::default(),
+            opening_max: 16,
             answer_timeout: s(10),
             silence_timeout: s(8),
             keyframe_timeout: s(30),
@@ -84,8 +131,12 @@ impl IngestSettings {
         if self.small_format == PixelFormat::I420 {
             return Err(InvalidValue::new("detector picture format", "I420", "use RGB or BGR"));
         }
-        if !(1..=1024).contains(&self.decoders) {
-            return Err(InvalidValue::new("decoders", self.decoders, "use 1 to 1024 threads"));
+        for (what, number) in
+            [("connections opened at a time", self.opening_max), ("decoders", self.decoders)]
+        {
+            if !(1..=1024).contains(&number) {
+                return Err(InvalidValue::new(what, number, "use 1 to 1024"));
+            }
         }
         if !(100_000..=1_000_000_000).contains(&self.ring_bytes_max) {
             let bytes = self.ring_bytes_max;
@@ -123,6 +174,7 @@ mod tests {
             IngestSettings { decoders: 0, ..right.clone() },
             IngestSettings { ring_bytes_max: 10, ..right.clone() },
             IngestSettings { silence_timeout: Duration::ZERO, ..right.clone() },
+            IngestSettings { opening_max: 0, ..right.clone() },
         ];
         for settings in wrong {
             assert!(settings.check().is_err(), "{settings:?}");

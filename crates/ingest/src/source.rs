@@ -1,41 +1,43 @@
+use std::panic::AssertUnwindSafe;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use guiji_domain::{
-    Camera, CameraState, Clock, Feedback, FrameSink, FrameSource, OpenStream, StatusReason,
-    StreamCounters,
-};
+use futures::FutureExt as _;
+use guiji_domain::{Camera, Clock, Feedback, FrameSink, FrameSource, OpenStream, StreamCounters};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::elements::require_elements;
 use crate::link::Line;
 use crate::mailbox::Mailbox;
-use crate::outlet::{Outlet, caught};
+use crate::outlet::{Outlet, text_of};
 use crate::pool::DecodePool;
 use crate::redact::Redactor;
-use crate::report::Reporter;
+use crate::shared::{Shared, wait_here};
 use crate::supervisor::supervise;
 use crate::tally::Tally;
 use crate::{IngestError, IngestSettings};
 
-/// Opens cameras with GStreamer.
+/// Opens cameras.
 pub struct GstSource {
     settings: Arc<IngestSettings>,
     clock: Arc<dyn Clock>,
     pool: Arc<DecodePool>,
+    shared: Arc<Shared>,
 }
 
 impl GstSource {
-    /// Starts GStreamer and checks that all its parts are there.
+    /// Starts GStreamer, checks that all its parts are there, and starts the threads that all cameras share.
     ///
     /// # Errors
-    /// When GStreamer does not start, is too old, lacks elements (the error names the packages to install), or a
-    /// setting is out of range.
+    /// When GStreamer does not start, is too old, lacks elements (the error names the packages to install), a
+    /// setting is out of range, or there are no threads to be had.
     pub fn new(settings: IngestSettings, clock: Arc<dyn Clock>) -> Result<Self, IngestError> {
         settings.check()?;
         require_elements()?;
-        let pool = DecodePool::start(settings.decoders).map_err(IngestError::Threads)?;
-        Ok(Self { settings: Arc::new(settings), clock, pool: Arc::new(pool) })
+        let pool = Arc::new(DecodePool::start(settings.decoders).map_err(IngestError::Threads)?);
+        let shared = Arc::new(Shared::start(&settings, clock.now().as_nanos() as u64)?);
+        Ok(Self { settings: Arc::new(settings), clock, pool, shared })
     }
 }
 
@@ -45,6 +47,7 @@ impl FrameSource for GstSource {
             camera: camera.clone(),
             settings: Arc::clone(&self.settings),
             clock: Arc::clone(&self.clock),
+            shared: Arc::clone(&self.shared),
             mailbox: Mailbox::default(),
             outlet: Outlet::new(sink),
             tally: Tally::default(),
@@ -52,36 +55,32 @@ impl FrameSource for GstSource {
             pool: Arc::clone(&self.pool),
             desk: Mutex::default(),
         });
-        let supervisor = start_supervisor(&line);
-        Box::new(GstStream { line, supervisor: Mutex::new(supervisor) })
+        let ended = start_supervisor(&line);
+        Box::new(GstStream { line, ended: Mutex::new(ended) })
     }
 }
 
-fn start_supervisor(line: &Arc<Line>) -> Option<JoinHandle<()>> {
+/// What it gives back is disconnected when the supervisor has ended.
+fn start_supervisor(line: &Arc<Line>) -> Receiver<()> {
+    let (alive, ended) = sync_channel::<()>(1);
     let supervised = Arc::clone(line);
-    let run = move || {
-        if let Err(panic) = caught(|| supervise(&supervised)) {
-            let panic = supervised.redactor.clean(&panic);
+    let run = async move {
+        if let Err(panic) = AssertUnwindSafe(supervise(&supervised)).catch_unwind().await {
+            let panic = supervised.redactor.clean(&text_of(panic.as_ref()));
             tracing::error!(camera = %supervised.camera.id, panic, "supervisor ended by a programming error");
         }
+        drop(alive);
     };
-    // Its stack is shallow; a thousand of them should not reserve gigabytes.
-    match Builder::new().name("guiji-camera".to_owned()).stack_size(512 * 1024).spawn(run) {
-        Ok(handle) => Some(handle),
-        Err(error) => {
-            tracing::error!(camera = %line.camera.id, %error, "no thread for a camera");
-            let detail = format!("no thread can be started for it: {error}");
-            let mut reporter = Reporter::new(Arc::clone(line));
-            reporter.now(CameraState::Misconfigured, Some(StatusReason::Other), &detail);
-            None
-        }
+    if let Some(reactor) = line.shared.reactor() {
+        reactor.spawn(run);
     }
+    ended
 }
 
 /// A camera being watched.
 struct GstStream {
     line: Arc<Line>,
-    supervisor: Mutex<Option<JoinHandle<()>>>,
+    ended: Mutex<Receiver<()>>,
 }
 
 impl OpenStream for GstStream {
@@ -104,13 +103,29 @@ impl Drop for GstStream {
     fn drop(&mut self) {
         self.line.outlet.close();
         self.line.mailbox.close();
-        let handle = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take();
         // From inside a call of its own sink, waiting would be waiting for ourselves: that call is the last one.
-        if let Some(handle) = handle
-            && !self.line.outlet.is_calling_here()
-            && handle.join().is_err()
-        {
-            tracing::error!(camera = %self.line.camera.id, "supervisor did not end well");
+        if self.line.outlet.is_calling_here() {
+            return;
         }
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting(|| {
+            while ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                let camera = &self.line.camera.id;
+                tracing::warn!(%camera, "closing a camera takes long: does its sink block?");
+            }
+        });
+    }
+}
+
+/// How long closing may take until somebody hears of it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits without keeping an async runtime's thread from its other tasks, ours above all: they may be what is waited for.
+fn waiting(wait: impl FnOnce()) {
+    match Handle::try_current() {
+        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
+            wait_here(wait);
+        }
+        _ => wait(),
     }
 }

@@ -1,20 +1,22 @@
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use guiji_domain::{CameraState, StatusReason};
+use futures::FutureExt as _;
+use guiji_domain::{CameraState, Luck, StatusReason};
 
 use crate::failure::Failure;
 use crate::link::Line;
 use crate::mailbox::Wake;
-use crate::outlet::caught;
+use crate::outlet::text_of;
 use crate::report::Reporter;
 use crate::session::{End, Session};
+use crate::shared::wait_here;
 use crate::tally::count;
-use guiji_domain::Luck;
 
 /// Keeps one camera open: connects, runs the connection, names its end, waits, tries again, for ever or until the
 /// recording is over.
-pub(crate) fn supervise(line: &Arc<Line>) {
+pub(crate) async fn supervise(line: &Arc<Line>) {
     let mut reporter = Reporter::new(Arc::clone(line));
     if !line.camera.enabled {
         return reporter.now(CameraState::Disabled, None, "switched off by its registration");
@@ -24,7 +26,7 @@ pub(crate) fn supervise(line: &Arc<Line>) {
     reporter.now(CameraState::Connecting, None, "opening");
     loop {
         count(&line.tally.connects);
-        let (end, live_for) = connect(line, &mut reporter);
+        let (end, live_for) = connect(line, &mut reporter).await;
         line.mailbox.clear();
         let failure = match end {
             End::Closed => return,
@@ -42,18 +44,26 @@ pub(crate) fn supervise(line: &Arc<Line>) {
         };
         let wait = back_off.wait(failures, luck.draw());
         reporter.failed(failure, wait, failures);
-        if !rest(line, wait) {
+        if !rest(line, wait).await {
             return;
         }
     }
 }
 
 /// One connection. A panic of the supervision itself is an end like any other.
-fn connect(line: &Arc<Line>, reporter: &mut Reporter) -> (End, Duration) {
-    let outcome = caught(|| match Session::open(line, reporter) {
-        Ok(session) => session.run(),
-        Err(failure) => (End::Failed(failure), Duration::ZERO),
-    });
+async fn connect(line: &Arc<Line>, reporter: &mut Reporter) -> (End, Duration) {
+    let pass = tokio::select! {
+        pass = line.shared.doorway.enter() => pass,
+        () = line.mailbox.closing() => return (End::Closed, Duration::ZERO),
+    };
+    let connection = async {
+        match wait_here(|| Session::open(line, reporter)) {
+            Ok(session) => session.run(pass).await,
+            Err(failure) => (End::Failed(failure), Duration::ZERO),
+        }
+    };
+    let outcome = AssertUnwindSafe(connection).catch_unwind().await;
+    let outcome = outcome.map_err(|payload| text_of(payload.as_ref()));
     outcome.unwrap_or_else(|text| {
         count(&line.tally.panics);
         let detail = line.redactor.clean(&format!("a programming error: {text}"));
@@ -63,10 +73,10 @@ fn connect(line: &Arc<Line>, reporter: &mut Reporter) -> (End, Duration) {
 }
 
 /// Waits. False when the stream is to be closed.
-fn rest(line: &Line, wait: Duration) -> bool {
+async fn rest(line: &Line, wait: Duration) -> bool {
     let deadline = Instant::now() + wait;
     loop {
-        match line.mailbox.wait_until(deadline) {
+        match line.mailbox.wait_until(deadline).await {
             Wake::Closing => return false,
             Wake::Timeout => return true,
             Wake::Event(event) => tracing::debug!(camera = %line.camera.id, ?event, "late event"),

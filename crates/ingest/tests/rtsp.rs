@@ -9,21 +9,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::*;
+use common::{
+    Memory, Recorder, SECOND, Server, Serving, WallClock, camera, credentials, live, live_h264,
+    live_h265, open_at, open_with, settings,
+};
 use gst::prelude::*;
 use gstreamer as gst;
 use guiji_domain::{
     Camera, CameraState, Clock, ClockSource, DecodePolicy, OpenStream, StatusReason, Timestamp,
     Transport,
 };
+use guiji_ingest::{IngestSettings, RtspReceiver};
 
-#[test]
-fn tcp_and_udp_in_both_codecs() {
+fn tcp_and_udp_in_both_codecs(receiver: RtspReceiver) {
     for launch in [live_h264(), live_h265()] {
         let server = Server::of(launch.clone());
         for transport in [Transport::Tcp, Transport::Udp] {
             let sink = Recorder::new();
-            let stream = open(&Camera { transport, ..camera(&server.address()) }, &sink);
+            let stream = open(receiver, &Camera { transport, ..camera(&server.address()) }, &sink);
             sink.wait_frames(15);
             sink.wait_status(CameraState::Live, None);
             let frames = sink.frames();
@@ -37,11 +40,10 @@ fn tcp_and_udp_in_both_codecs() {
     }
 }
 
-#[test]
-fn capture_time_comes_from_the_cameras_reports() {
+fn capture_time_comes_from_the_cameras_reports(receiver: RtspReceiver) {
     let server = Server::of(live_h264());
     let sink = Recorder::new();
-    let _stream = open(&camera(&server.address()), &sink);
+    let _stream = open(receiver, &camera(&server.address()), &sink);
     let by_report = |it: &Memory| {
         it.frames.last().is_some_and(|it| {
             it.captured.source == ClockSource::Rtcp
@@ -54,6 +56,44 @@ fn capture_time_comes_from_the_cameras_reports() {
     assert!((-50..1000).contains(&(travelled / 1_000_000)), "{travelled} ns");
 }
 
+/// What is common to both receivers is asked of both.
+macro_rules! over_both {
+    ($($name:ident)*) => {
+        mod by_retina {
+            $(#[test] fn $name() { super::$name(super::RtspReceiver::Retina); })*
+        }
+        mod by_gstreamer {
+            $(#[test] fn $name() { super::$name(super::RtspReceiver::GStreamer); })*
+        }
+    };
+}
+
+over_both! {
+    tcp_and_udp_in_both_codecs
+    capture_time_comes_from_the_cameras_reports
+    a_camera_clock_a_time_zone_off_is_not_believed
+    keyframes_come_at_once
+    wrong_password_is_refused_and_right_one_works
+    refusals_have_names
+    a_server_that_never_answers_is_unreachable
+    a_server_killed_and_back_delivers_again
+    without_keyframes_it_says_so
+    a_stream_that_falls_silent_is_stalled_and_tried_again
+    the_end_of_a_live_stream_is_followed_by_a_new_connection
+    a_change_of_size_goes_on
+    lost_datagrams_degrade_but_frames_still_come
+    closing_is_prompt_and_says_goodbye
+    a_stream_may_be_dropped_from_inside_its_own_sink
+}
+
+fn settings_of(receiver: RtspReceiver) -> IngestSettings {
+    IngestSettings { receiver, ..settings() }
+}
+
+fn open(receiver: RtspReceiver, camera: &Camera, sink: &Arc<Recorder>) -> Box<dyn OpenStream> {
+    open_with(settings_of(receiver), camera, sink)
+}
+
 /// The machine's clock, eight hours on: seen from it, the camera is a time zone behind.
 struct ShiftedClock;
 
@@ -63,11 +103,11 @@ impl Clock for ShiftedClock {
     }
 }
 
-#[test]
-fn a_camera_clock_a_time_zone_off_is_not_believed() {
+fn a_camera_clock_a_time_zone_off_is_not_believed(receiver: RtspReceiver) {
     let server = Server::of(live_h264());
     let sink = Recorder::new();
-    let _stream = open_at(settings(), Arc::new(ShiftedClock), &camera(&server.address()), &sink);
+    let _stream =
+        open_at(settings_of(receiver), Arc::new(ShiftedClock), &camera(&server.address()), &sink);
     let told = |it: &Memory| it.statuses.iter().any(|s| s.detail.contains("is 8 h behind ours"));
     sink.wait("word of the camera's clock", told);
     let frame = sink.frames().pop().unwrap();
@@ -77,8 +117,7 @@ fn a_camera_clock_a_time_zone_off_is_not_believed() {
 }
 
 /// Encoders with B pictures promise a reordering depth, which a decoder that sees keyframes only must not wait for.
-#[test]
-fn keyframes_come_at_once() {
+fn keyframes_come_at_once(receiver: RtspReceiver) {
     let launch = live(
         "x264enc key-int-max=25 bframes=2 b-adapt=false rc-lookahead=5 threads=1 \
                        ! rtph264pay config-interval=-1",
@@ -86,7 +125,7 @@ fn keyframes_come_at_once() {
     let server = Server::of(launch);
     let sink = Recorder::new();
     let policy = DecodePolicy::KeyframeOnly;
-    let stream = open(&Camera { policy, ..camera(&server.address()) }, &sink);
+    let stream = open(receiver, &Camera { policy, ..camera(&server.address()) }, &sink);
     sink.wait_frames(4);
     for frame in &sink.frames()[1..] {
         let late = frame.arrived.since(frame.captured.at);
@@ -95,13 +134,13 @@ fn keyframes_come_at_once() {
     assert!(stream.counters().units > 75);
 }
 
-#[test]
-fn wrong_password_is_refused_and_right_one_works() {
+fn wrong_password_is_refused_and_right_one_works(receiver: RtspReceiver) {
     let serving = Serving { login: Some(("admin", "s3cr3t-pw")), ..Serving::of(live_h264()) };
     let server = serving.start();
     for login in [None, credentials("admin", "wrong-pw-17")] {
         let sink = Recorder::new();
-        let stream = open(&Camera { credentials: login, ..camera(&server.address()) }, &sink);
+        let stream =
+            open(receiver, &Camera { credentials: login, ..camera(&server.address()) }, &sink);
         let status = sink.wait_status(CameraState::Refused, Some(StatusReason::NotAuthorised));
         assert!(status.retry_at.is_some());
         sink.wait("a retry", |it| it.statuses.iter().filter(|s| s.retry_at.is_some()).count() > 1);
@@ -113,13 +152,13 @@ fn wrong_password_is_refused_and_right_one_works() {
     }
     let sink = Recorder::new();
     let login = credentials("admin", "s3cr3t-pw");
-    let _stream = open(&Camera { credentials: login, ..camera(&server.address()) }, &sink);
+    let _stream =
+        open(receiver, &Camera { credentials: login, ..camera(&server.address()) }, &sink);
     sink.wait_frames(3);
     assert!(!format!("{:?}", sink.statuses()).contains("s3cr3t-pw"));
 }
 
-#[test]
-fn refusals_have_names() {
+fn refusals_have_names(receiver: RtspReceiver) {
     let server = Server::of(live_h264());
     let mjpeg = Server::of(live("jpegenc ! rtpjpegpay"));
     let audio =
@@ -142,19 +181,18 @@ fn refusals_have_names() {
         ),
     ] {
         let sink = Recorder::new();
-        let _stream = open(&camera(&address), &sink);
+        let _stream = open(receiver, &camera(&address), &sink);
         sink.wait("a failure", |it| it.statuses.iter().any(|s| s.retry_at.is_some()));
         let status = sink.statuses().into_iter().find(|it| it.retry_at.is_some()).unwrap();
         assert_eq!((status.state, status.reason), (state, Some(reason)), "{address}: {status:?}");
     }
 }
 
-#[test]
-fn a_server_that_never_answers_is_unreachable() {
+fn a_server_that_never_answers_is_unreachable(receiver: RtspReceiver) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("rtsp://{}/cam", listener.local_addr().unwrap());
     let sink = Recorder::new();
-    let stream = open(&camera(&address), &sink);
+    let stream = open(receiver, &camera(&address), &sink);
     let status = sink.wait_status(CameraState::Connecting, Some(StatusReason::Unreachable));
     assert!(status.retry_at.is_some());
     let began = Instant::now();
@@ -162,12 +200,11 @@ fn a_server_that_never_answers_is_unreachable() {
     assert!(began.elapsed() < SECOND * 2);
 }
 
-#[test]
-fn a_server_killed_and_back_delivers_again() {
+fn a_server_killed_and_back_delivers_again(receiver: RtspReceiver) {
     let mut server = Server::of(live_h264());
     for transport in [Transport::Tcp, Transport::Udp] {
         let sink = Recorder::new();
-        let stream = open(&Camera { transport, ..camera(&server.address()) }, &sink);
+        let stream = open(receiver, &Camera { transport, ..camera(&server.address()) }, &sink);
         sink.wait_frames(5);
         server.kill();
         sink.wait("the loss", |it| it.statuses.iter().any(|s| s.retry_at.is_some()));
@@ -195,42 +232,39 @@ fn filter_units(bin: &gst::Bin, wanted: impl Fn(usize, bool) -> bool + Send + Sy
     });
 }
 
-#[test]
-fn without_keyframes_it_says_so() {
+fn without_keyframes_it_says_so(receiver: RtspReceiver) {
     let serving = Serving {
         configure: Box::new(|bin| filter_units(bin, |_, key| !key)),
         ..Serving::of(live_h264())
     };
     let server = serving.start();
     let sink = Recorder::new();
-    let stream = open(&camera(&server.address()), &sink);
+    let stream = open(receiver, &camera(&server.address()), &sink);
     let status = sink.wait_status(CameraState::Stalled, Some(StatusReason::NoKeyframe));
     assert!(status.retry_at.is_some());
     assert!(sink.frames().is_empty());
     assert!(stream.counters().units > 10 && stream.counters().keyframes == 0);
 }
 
-#[test]
-fn a_stream_that_falls_silent_is_stalled_and_tried_again() {
+fn a_stream_that_falls_silent_is_stalled_and_tried_again(receiver: RtspReceiver) {
     let serving = Serving {
         configure: Box::new(|bin| filter_units(bin, |number, _| number < 30)),
         ..Serving::of(live_h264())
     };
     let server = serving.start();
     let sink = Recorder::new();
-    let _stream = open(&camera(&server.address()), &sink);
+    let _stream = open(receiver, &camera(&server.address()), &sink);
     sink.wait_frames(5);
     sink.wait_status(CameraState::Stalled, Some(StatusReason::Silence));
     let frames = sink.frames().len();
     sink.wait_frames(frames + 5); // a new connection, a new media
 }
 
-#[test]
-fn the_end_of_a_live_stream_is_followed_by_a_new_connection() {
+fn the_end_of_a_live_stream_is_followed_by_a_new_connection(receiver: RtspReceiver) {
     let launch = live_h264().replace("pattern=ball", "pattern=ball num-buffers=30");
     let server = Server::of(launch);
     let sink = Recorder::new();
-    let stream = open(&camera(&server.address()), &sink);
+    let stream = open(receiver, &camera(&server.address()), &sink);
     let status = sink.wait_status(CameraState::Connecting, Some(StatusReason::EndOfStream));
     assert!(status.retry_at.is_some());
     let frames = sink.frames().len();
@@ -238,8 +272,7 @@ fn the_end_of_a_live_stream_is_followed_by_a_new_connection() {
     assert!(stream.counters().connects >= 2);
 }
 
-#[test]
-fn a_change_of_size_goes_on() {
+fn a_change_of_size_goes_on(receiver: RtspReceiver) {
     let bin: Arc<Mutex<Option<gst::Bin>>> = Arc::default();
     let configured = Arc::clone(&bin);
     let serving = Serving {
@@ -248,7 +281,7 @@ fn a_change_of_size_goes_on() {
     };
     let server = serving.start();
     let sink = Recorder::new();
-    let stream = open(&camera(&server.address()), &sink);
+    let stream = open(receiver, &camera(&server.address()), &sink);
     sink.wait_frames(10);
     let caps = "video/x-raw,format=I420,width=320,height=200,framerate=25/1";
     let caps: gst::Caps = caps.parse().unwrap();
@@ -262,8 +295,7 @@ fn a_change_of_size_goes_on() {
     assert_eq!(guiji_domain::Picture::width(&last.small), 64);
 }
 
-#[test]
-fn lost_datagrams_degrade_but_frames_still_come() {
+fn lost_datagrams_degrade_but_frames_still_come(receiver: RtspReceiver) {
     let serving = Serving {
         configure: Box::new(|bin| {
             let pad = bin.by_name("pay0").unwrap().static_pad("src").unwrap();
@@ -283,7 +315,7 @@ fn lost_datagrams_degrade_but_frames_still_come() {
     let server = serving.start();
     let sink = Recorder::new();
     let udp = Camera { transport: Transport::Udp, ..camera(&server.address()) };
-    let stream = open(&udp, &sink);
+    let stream = open(receiver, &udp, &sink);
     sink.wait_status(CameraState::Degraded, Some(StatusReason::DecodeErrors));
     let frames = sink.frames().len();
     sink.wait_frames(frames + 5);
@@ -292,12 +324,11 @@ fn lost_datagrams_degrade_but_frames_still_come() {
     assert_eq!(stream.counters().connects, 1);
 }
 
-#[test]
-fn closing_is_prompt_and_says_goodbye() {
+fn closing_is_prompt_and_says_goodbye(receiver: RtspReceiver) {
     let server = Server::of(live_h264());
     for (round, transport) in [Transport::Tcp, Transport::Udp].into_iter().enumerate() {
         let sink = Recorder::new();
-        let stream = open(&Camera { transport, ..camera(&server.address()) }, &sink);
+        let stream = open(receiver, &Camera { transport, ..camera(&server.address()) }, &sink);
         sink.wait_frames(3);
         let began = Instant::now();
         drop(stream);
@@ -309,8 +340,7 @@ fn closing_is_prompt_and_says_goodbye() {
     }
 }
 
-#[test]
-fn a_stream_may_be_dropped_from_inside_its_own_sink() {
+fn a_stream_may_be_dropped_from_inside_its_own_sink(receiver: RtspReceiver) {
     let server = Server::of(live_h264());
     let slot: Arc<Mutex<Option<Box<dyn OpenStream>>>> = Arc::default();
     let inner = Arc::clone(&slot);
@@ -319,7 +349,7 @@ fn a_stream_may_be_dropped_from_inside_its_own_sink() {
             drop(inner.lock().unwrap().take());
         }
     });
-    *slot.lock().unwrap() = Some(open(&camera(&server.address()), &sink));
+    *slot.lock().unwrap() = Some(open(receiver, &camera(&server.address()), &sink));
     sink.wait_frames(4);
     std::thread::sleep(Duration::from_millis(300));
     assert!(slot.lock().unwrap().is_none());
