@@ -4,14 +4,13 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use guiji_domain::{
-    BBox, Detection, OwnedPicture, PlateColour, SightingId, Timestamp, TrackId, VehicleClass,
-    VehicleDescription, WatchEntry, WatchEntryId, WatchTarget,
+    BBox, Detection, PlateColour, SightingId, Timestamp, TrackId, VehicleClass, VehicleDescription,
+    WatchEntry, WatchEntryId, WatchTarget,
 };
 
 use crate::fusion::{FusionSettings, PlateFusion, decode};
 use crate::testing::{Noise, noisy_lattice, read_of, text};
 use crate::tracker::{Tracker, TrackerSettings};
-use crate::view::{ViewSettings, ViewWatch};
 use crate::watch::WatchMatcher;
 
 fn time(what: &str, times: u32, mut run: impl FnMut(u32)) {
@@ -36,24 +35,6 @@ fn what_it_costs() {
     time("fuse 16 reads", 1000, |_| {
         black_box(fusion.plate());
     });
-
-    let mut watch = ViewWatch::new(ViewSettings::default());
-    let mut views = (0..2).map(|_| {
-        let blocks: Vec<u8> = (0..26 * 15).map(|_| noise.below(200) as u8).collect();
-        let mut pixel = |i: usize| blocks[i / 416 / 16 * 26 + i % 416 / 16] + noise.below(30) as u8;
-        OwnedPicture::rgb(416, 234, (0..416 * 234).flat_map(|i| [pixel(i); 3]).collect()).unwrap()
-    });
-    let (view, other) = (views.next().unwrap(), views.next().unwrap());
-    let mut now = 0;
-    for (what, view, times) in
-        [("look at a view", &view, 100), ("look at a view that is not the learnt one", &other, 20)]
-    {
-        time(what, times, |_| {
-            now += 1;
-            black_box(watch.look(Timestamp::from_secs(now), view));
-            watch.interrupted(); // else the second is a frozen one
-        });
-    }
 
     for vehicles in [5, 20, 60] {
         let mut tracker = Tracker::new(TrackerSettings::default());

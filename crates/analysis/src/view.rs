@@ -14,7 +14,7 @@
 //! [`ViewSettings::clear_after`]. The measures err on the side of silence: night, rain and an empty road are no faults.
 //! What it cannot tell: a camera turned so far that nothing of the old view is left looks like a new, healthy view.
 //!
-//! A look is one pass over half the rows and a sort of a few thousand pixels; `costs.rs` prints what it takes.
+//! A look is one pass over half the rows and a sort of a few thousand pixels.
 
 use std::time::Duration;
 
