@@ -18,8 +18,14 @@ use crate::config::Config;
 #[derive(Debug, PartialEq)]
 enum Step {
     Add(Camera),
-    Change { before: Camera, after: Camera },
+    Change(Box<Change>),
     Remove(CameraId),
+}
+
+#[derive(Debug, PartialEq)]
+struct Change {
+    before: Camera,
+    after: Camera,
 }
 
 /// How the cameras that run become those that the file names now; `before` are those that it named until now.
@@ -32,7 +38,7 @@ fn plan(before: &[Camera], now: &[Camera], running: &[Camera]) -> Vec<Step> {
     let kept = now.iter().filter_map(|camera| match find(running, &camera.id) {
         None => Some(Step::Add(camera.clone())),
         Some(known) if known == *camera => None,
-        Some(known) => Some(Step::Change { before: known, after: camera.clone() }),
+        Some(before) => Some(Step::Change(Box::new(Change { before, after: camera.clone() }))),
     });
     removed.chain(kept).collect()
 }
@@ -42,7 +48,7 @@ fn apply(cameras: &dyn CameraControl, steps: Vec<Step>) {
         let told = format!("{}", Told(&step));
         let done = match step {
             Step::Add(camera) => cameras.register(camera),
-            Step::Change { before, after } => cameras.update(&before, after),
+            Step::Change(change) => cameras.update(&change.before, change.after),
             Step::Remove(id) => cameras.remove(&id),
         };
         match done {
@@ -59,7 +65,7 @@ impl std::fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             Step::Add(camera) => write!(f, "camera {} added", camera.id),
-            Step::Change { after, .. } => write!(f, "camera {} changed", after.id),
+            Step::Change(change) => write!(f, "camera {} changed", change.after.id),
             Step::Remove(id) => write!(f, "camera {id} removed"),
         }
     }
@@ -135,7 +141,7 @@ mod tests {
             plan(&before, &now, &running),
             [
                 Step::Remove(before[2].id.clone()),
-                Step::Change { before: before[1].clone(), after: now[1].clone() },
+                Step::Change(Box::new(Change { before: before[1].clone(), after: now[1].clone() })),
                 Step::Add(now[2].clone()),
             ]
         );
