@@ -34,6 +34,13 @@ pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String
         let count = cameras.iter().filter(|(_, h)| h.status.reason == Some(*reason)).count();
         page.line("guiji_camera_reasons", &format!("{{reason=\"{reason}\"}}"), count as f64);
     }
+    let partly = cameras.iter().filter(|(_, health)| !health.blind_time.is_zero()).count();
+    page.head(
+        "guiji_cameras_partly_blind",
+        "gauge",
+        "Cameras whose policy leaves times between two pictures of which nothing is known.",
+    );
+    page.line("guiji_cameras_partly_blind", "", partly as f64);
     let sum = |get: fn(&guiji_domain::CameraHealth) -> u64| {
         cameras.iter().map(|(_, health)| get(health)).sum::<u64>()
     };

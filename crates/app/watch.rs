@@ -143,6 +143,13 @@ pub(crate) fn camera_row(camera: &pb::Camera) -> String {
     if let Some(retry) = time(&health.retry_time) {
         reason += &format!(" (next try in {})", short(retry.since(now)));
     }
+    let blind = health
+        .blind_period
+        .as_ref()
+        .map_or(0.0, |it| it.seconds as f64 + f64::from(it.nanos) / 1e9);
+    if blind > 0.0 {
+        reason += &format!(" (sees every {blind:.1} s)");
+    }
     let last = time(&health.last_sighting_time)
         .map_or_else(|| "-".to_owned(), |at: Timestamp| short(now.since(at)));
     let since = time(&health.state_time)

@@ -307,6 +307,9 @@ pub struct CameraHealth {
     pub last_sighting: Option<Timestamp>,
     /// How far the capture time of the last picture may be off.
     pub clock_uncertainty: Option<Duration>,
+    /// For how long at a time nothing is known of the view, by what its policy decodes: what comes and goes within it
+    /// may be missed. Zero when every picture is decoded.
+    pub blind_time: Duration,
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Cameras that come and go while everything else runs.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ pub(crate) struct CameraCell {
     health: Mutex<Health>,
     stream: Mutex<Option<Box<dyn OpenStream>>>,
     /// What the stream was told last.
-    followed: AtomicUsize,
+    told: Mutex<Told>,
 }
 
 struct Health {
@@ -50,6 +50,29 @@ struct Health {
     last_sighting: Option<Timestamp>,
     sampled: (Instant, u64),
     units_per_s: f64,
+}
+
+/// What the stream was told, and what that rests on.
+#[derive(Default)]
+struct Told {
+    feedback: Feedback,
+    alerted: Option<Instant>,
+}
+
+/// So long after its last alert a camera goes before others: a watched vehicle may still be in view.
+const URGENT_FOR: Duration = Duration::from_secs(30);
+
+impl Told {
+    fn update(&mut self, live_tracks: usize, stream: Option<&dyn OpenStream>) {
+        let urgent = self.alerted.is_some_and(|at| at.elapsed() < URGENT_FOR);
+        let feedback = Feedback { live_tracks, urgent };
+        if self.feedback != feedback
+            && let Some(stream) = stream
+        {
+            stream.feedback(feedback);
+        }
+        self.feedback = feedback;
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -76,8 +99,8 @@ impl CameraCell {
         };
         let registered = Mutex::new(camera.clone());
         let (health, stream) = (Mutex::new(health), Mutex::new(None));
-        let followed = AtomicUsize::new(0);
-        Self { camera, registered, settings, lane, health, stream, followed }
+        let told = Mutex::new(Told::default());
+        Self { camera, registered, settings, lane, health, stream, told }
     }
 
     /// As it is registered.
@@ -105,11 +128,16 @@ impl CameraCell {
 
     /// Tells the stream how many vehicles are being followed, so that it decodes no more than is needed.
     pub(crate) fn follows(&self, live_tracks: usize) {
-        if self.followed.swap(live_tracks, Relaxed) != live_tracks
-            && let Some(stream) = lock(&self.stream).as_ref()
-        {
-            stream.feedback(Feedback { live_tracks, urgent: false });
-        }
+        let mut told = lock(&self.told);
+        told.update(live_tracks, lock(&self.stream).as_deref());
+    }
+
+    /// A watch-list alert rang here: for a while its pictures are decoded before those of others.
+    pub(crate) fn alerted(&self) {
+        let mut told = lock(&self.told);
+        told.alerted = Some(Instant::now());
+        let live_tracks = told.feedback.live_tracks;
+        told.update(live_tracks, lock(&self.stream).as_deref());
     }
 
     pub(crate) fn sighted(&self, captured: Timestamp) {
@@ -150,6 +178,7 @@ impl CameraCell {
 
     fn health(&self) -> CameraHealth {
         let counters = self.counters();
+        let blind_time = lock(&self.stream).as_ref().map_or(Duration::ZERO, |it| it.blind_time());
         let health = lock(&self.health);
         CameraHealth {
             status: health.status.clone(),
@@ -161,6 +190,7 @@ impl CameraCell {
             last_frame: health.last_frame.map(|captured| captured.at),
             last_sighting: health.last_sighting,
             clock_uncertainty: health.last_frame.map(|captured| captured.uncertainty),
+            blind_time,
         }
     }
 }
@@ -475,5 +505,36 @@ impl CameraControl for Cameras {
 
     fn list(&self) -> Vec<(Camera, CameraHealth)> {
         self.cells.all().iter().map(|cell| (cell.registered(), cell.health())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<Feedback>>);
+
+    impl OpenStream for Heard {
+        fn counters(&self) -> StreamCounters {
+            StreamCounters::default()
+        }
+        fn feedback(&self, feedback: Feedback) {
+            lock(&self.0).push(feedback);
+        }
+    }
+
+    #[test]
+    fn a_stream_hears_what_changed_and_goes_first_for_a_while_after_an_alert() {
+        let (stream, mut told) = (Heard::default(), Told::default());
+        told.update(0, Some(&stream));
+        told.update(1, Some(&stream));
+        told.update(1, Some(&stream));
+        told.alerted = Some(Instant::now());
+        told.update(1, Some(&stream));
+        told.alerted = Instant::now().checked_sub(URGENT_FOR);
+        told.update(0, Some(&stream));
+        let heard: Vec<_> = lock(&stream.0).iter().map(|it| (it.live_tracks, it.urgent)).collect();
+        assert_eq!(heard, [(1, false), (1, true), (0, false)]);
     }
 }

@@ -123,14 +123,22 @@ impl Intake {
 
     fn announce_alerts(&self, alerts: &[Alert]) {
         for alert in alerts {
-            use AlertStage::{Acknowledged, EscalatedToControlRoom, EscalatedToNeighbours};
+            use AlertStage::{
+                Acknowledged, Confirmed, EscalatedToControlRoom, EscalatedToNeighbours,
+                Provisional, Withdrawn,
+            };
             self.counters.alerts.fetch_add(1, Relaxed);
             match alert.stage {
                 Acknowledged => _ = self.counters.acknowledged.fetch_add(1, Relaxed),
                 EscalatedToNeighbours | EscalatedToControlRoom => {
                     self.counters.escalated.fetch_add(1, Relaxed);
                 }
-                _ => {}
+                Provisional | Confirmed => {
+                    if let Some(cell) = self.cells.get(&alert.camera) {
+                        cell.alerted();
+                    }
+                }
+                Withdrawn => {}
             }
         }
         if let Some(last) = alerts.iter().map(|alert| alert.cursor).max() {

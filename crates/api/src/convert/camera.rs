@@ -87,6 +87,7 @@ fn health_to_pb(health: &CameraHealth) -> pb::CameraHealth {
         last_frame_time: health.last_frame.map(timestamp_to_pb),
         last_sighting_time: health.last_sighting.map(timestamp_to_pb),
         clock_uncertainty: health.clock_uncertainty.map(duration_to_pb),
+        blind_period: Some(duration_to_pb(health.blind_time)),
     }
 }
 
@@ -308,6 +309,7 @@ mod tests {
             last_frame: None,
             last_sighting: None,
             clock_uncertainty: None,
+            blind_time: std::time::Duration::ZERO,
         }
     }
 

@@ -315,6 +315,7 @@ pub(crate) fn health() -> CameraHealth {
         last_frame: Some(now()),
         last_sighting: None,
         clock_uncertainty: Some(Duration::from_millis(40)),
+        blind_time: Duration::from_secs(2),
     }
 }
 
