@@ -48,7 +48,7 @@ pub(super) struct CapacityArguments {
     #[arg(long, value_name = "S", default_value_t = 60)]
     seconds: u32,
     /// The cameras' decode policy.
-    #[arg(long, value_name = "NAME", default_value = "full")]
+    #[arg(long, value_name = "NAME", default_value = "motion")]
     policy: String,
     /// The engine's core, counted from 0; streams are served from another. The last by default.
     #[arg(long, value_name = "CORE")]

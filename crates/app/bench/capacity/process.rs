@@ -61,7 +61,7 @@ fn rss_mb(status: &str) -> Option<f64> {
 pub(super) struct ByThread {
     /// RTSP sessions and their supervisors.
     pub(super) receive: f64,
-    /// From the jitter buffer on: unpacking, parsing, the gate, decoding, scaling.
+    /// The decode pool, and what GStreamer's receivers do from the jitter buffer on: decoding, looking, scaling.
     pub(super) stream: f64,
     /// Detection, tracking, reading.
     pub(super) perception: f64,
@@ -89,7 +89,7 @@ impl ByThread {
 
     fn of(&mut self, name: &str) -> &mut f64 {
         let begins = |words: &[&str]| words.iter().any(|word| name.starts_with(word));
-        if begins(&["rtpjitter", "queue", "decode"]) {
+        if begins(&["guiji-decode", "rtpjitter", "queue"]) {
             &mut self.stream
         } else if begins(&["rtspsrc", "guiji-camera", "udpsrc", "rtpsession", "pool-", "task"]) {
             &mut self.receive
@@ -127,8 +127,8 @@ mod tests {
             &[
                 (1, "guiji", 1.5),
                 (2, "perception-0", 7.0),
-                (3, "rtpjitterbuffer", 4.0),
-                (4, "rtspsrc0:src", 0.25),
+                (3, "guiji-decode-0", 4.0),
+                (4, "guiji-cameras", 0.25),
                 (5, "recorder", 0.5),
             ],
             // A thread that has ended took the remaining second.

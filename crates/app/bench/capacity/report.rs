@@ -60,6 +60,8 @@ pub(super) struct Figures {
     pub(super) received_min: f64,
     /// Of the pictures meant for analysis, the share that a newer one displaced.
     pub(super) displaced: f64,
+    /// Of the pictures that were to be decoded, the share that went away because decoding was behind.
+    pub(super) shed: f64,
     pub(super) drops: BTreeMap<String, f64>,
     pub(super) passages: usize,
     pub(super) full_found: usize,
@@ -91,7 +93,7 @@ pub(super) struct Figures {
 pub(super) const FOUND_MIN: f64 = 0.98;
 /// Least share of pictures that must arrive: a second of 50 may be cut by the window's ends.
 const RECEIVED_MIN: f64 = 0.98;
-/// Greatest share of displaced pictures.
+/// Greatest share of displaced pictures, and of those not decoded in time.
 const DISPLACED_MAX: f64 = 0.02;
 /// Frames a second of the streams, for the decode limit.
 const FPS: f64 = 25.0;
@@ -111,14 +113,17 @@ impl Raw {
             store: self.cpu.store / stream_s,
             other: self.cpu.other / stream_s,
         };
-        let newer = self.drops.get("newer_frame").copied().unwrap_or(0.0);
-        let displaced = if newer > 0.0 { newer / (self.analysed + newer) } else { 0.0 };
+        let dropped = |reason| self.drops.get(reason).copied().unwrap_or(0.0);
+        let share = |lost: f64, kept: f64| if lost > 0.0 { lost / (kept + lost) } else { 0.0 };
+        let displaced = share(dropped("newer_frame"), self.analysed);
+        let shed = share(dropped("decoder_behind"), self.decoded);
         self.alert_ms.sort_by(f64::total_cmp);
         Figures {
             streams: self.streams,
-            kept_up: self.received_min >= RECEIVED_MIN && displaced <= DISPLACED_MAX,
+            kept_up: self.received_min >= RECEIVED_MIN && displaced.max(shed) <= DISPLACED_MAX,
             received_min: self.received_min,
             displaced,
+            shed,
             drops: self.drops,
             passages: self.passages,
             full_found: self.full_found,
@@ -151,10 +156,11 @@ impl Figures {
     pub(super) fn table(&self) -> String {
         let Self { streams, cpu, .. } = self;
         let mut text = format!(
-            "{streams} streams: {}\n  received {:.1} % of the worst stream, displaced {:.1} %, core {:.0} % in use\n",
+            "{streams} streams: {}\n  received {:.1} % of the worst stream, displaced {:.1} %, not decoded in time {:.1} %, core {:.0} % in use\n",
             if self.holds() { "held" } else { "NOT held" },
             self.received_min * 100.0,
             self.displaced * 100.0,
+            self.shed * 100.0,
             self.core_use * 100.0,
         );
         text += &format!(
