@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
@@ -50,6 +51,14 @@ enum CamerasCommand {
         #[arg(long, requires = "username", value_name = "FILE")]
         password_file: Option<PathBuf>,
     },
+    /// Open a closed camera for a while; it closes by itself.
+    Open {
+        /// The camera's id.
+        id: String,
+        /// For how long from now.
+        #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=720))]
+        minutes: u64,
+    },
     /// Print the register as the CSV that `import` reads, without user names and passwords.
     Export,
 }
@@ -70,6 +79,16 @@ async fn act(arguments: CamerasArguments) -> Result<ExitCode> {
     let client = arguments.connection.open().await?;
     match arguments.command {
         CamerasCommand::List => list(&client, arguments.json).await,
+        CamerasCommand::Open { id, minutes } => {
+            let period = Duration::from_secs(minutes * 60);
+            let camera = client.open_camera(&format!("cameras/{id}"), period).await?;
+            if arguments.json {
+                json_line(&camera)?
+            } else {
+                line(crate::watch::camera_row(&camera))?
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         CamerasCommand::Export => {
             let cameras = client.cameras().await?;
             line(export(&cameras)?.trim_end())?;

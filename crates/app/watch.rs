@@ -140,6 +140,10 @@ pub(crate) fn camera_row(camera: &pb::Camera) -> String {
     if !health.detail.is_empty() {
         reason = format!("{reason} {}", health.detail);
     }
+    if let Some(closing) = time(&health.closing_time) {
+        reason +=
+            &format!(" (opened by {}, closes in {})", health.opened_by, short(closing.since(now)));
+    }
     if let Some(retry) = time(&health.retry_time) {
         reason += &format!(" (next try in {})", short(retry.since(now)));
     }

@@ -251,6 +251,24 @@ impl Client {
         answer.camera.ok_or_else(incomplete)
     }
 
+    /// Opens a closed `cameras/ID` for a while.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn open_camera(
+        &self,
+        name: &str,
+        period: Duration,
+    ) -> Result<pb::Camera, ClientError> {
+        let request = pb::OpenCameraRequest {
+            authority: self.authority(),
+            name: name.to_owned(),
+            open_period: Some(duration_to_pb(period)),
+        };
+        let answer = self.cameras_client().open_camera(request).await?.into_inner();
+        answer.camera.ok_or_else(incomplete)
+    }
+
     /// Takes `cameras/ID` off the register.
     ///
     /// # Errors
@@ -724,6 +742,8 @@ pub enum ErrorCode {
     AlreadyExists,
     /// Somebody else changed the thing meanwhile: look at it again.
     Aborted,
+    /// The thing is not in a state in which this can be done.
+    FailedPrecondition,
     /// A cursor lies beyond the end of the log.
     OutOfRange,
     /// A limit is reached, or the server is busy.
@@ -750,6 +770,7 @@ impl ErrorCode {
             Self::NotFound => "NOT_FOUND",
             Self::AlreadyExists => "ALREADY_EXISTS",
             Self::Aborted => "ABORTED",
+            Self::FailedPrecondition => "FAILED_PRECONDITION",
             Self::OutOfRange => "OUT_OF_RANGE",
             Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
             Self::Unauthenticated => "UNAUTHENTICATED",
@@ -797,6 +818,7 @@ impl From<Status> for ClientError {
             Code::NotFound => ErrorCode::NotFound,
             Code::AlreadyExists => ErrorCode::AlreadyExists,
             Code::Aborted => ErrorCode::Aborted,
+            Code::FailedPrecondition => ErrorCode::FailedPrecondition,
             Code::OutOfRange => ErrorCode::OutOfRange,
             Code::ResourceExhausted => ErrorCode::ResourceExhausted,
             Code::Unauthenticated => ErrorCode::Unauthenticated,

@@ -59,6 +59,8 @@ pub(crate) enum Problem {
     Exists { kind: &'static str, name: String },
     /// The resource is not any more as the caller last saw it.
     Changed { name: String },
+    /// The camera needs no opening.
+    AlwaysOpen { name: String },
     /// A limit on what may be registered is reached.
     LimitReached { what: &'static str, limit: usize },
     /// The caller did not show who they are.
@@ -121,6 +123,10 @@ impl From<ControlError> for Problem {
                 Self::NotFound { kind: "guiji.v1.Camera", name: format!("cameras/{id}") }
             }
             ControlError::Changed(id) => Self::Changed { name: format!("cameras/{id}") },
+            ControlError::AlwaysOpen(id) => Self::AlwaysOpen { name: format!("cameras/{id}") },
+            ControlError::TooManyOpen { limit } => {
+                Self::LimitReached { what: "cameras open for a while", limit }
+            }
             ControlError::TooMany { limit } => Self::LimitReached { what: "cameras", limit },
             ControlError::Store(error) => error.into(),
         }
@@ -171,9 +177,14 @@ impl From<Problem> for Status {
                     format!("{name} was changed meanwhile: get it again, then give its new etag");
                 (Code::Aborted, "RESOURCE_CHANGED", message)
             }
+            Problem::AlwaysOpen { name } => {
+                let message = format!(
+                    "{name} is always open: only cameras that are registered with enabled = false are opened for a while"
+                );
+                (Code::FailedPrecondition, "CAMERA_ALWAYS_OPEN", message)
+            }
             Problem::LimitReached { what, limit } => {
-                let message =
-                    format!("{limit} {what} are registered, which is this server's limit");
+                let message = format!("there are {limit} {what}, which is this server's limit");
                 details.add_quota_failure_violation(what, message.clone());
                 (Code::ResourceExhausted, "LIMIT_REACHED", message)
             }
@@ -240,6 +251,7 @@ mod tests {
             (Problem::NotFound { kind, name: name() }, Code::NotFound, "RESOURCE_NOT_FOUND"),
             (Problem::Exists { kind, name: name() }, Code::AlreadyExists, "RESOURCE_EXISTS"),
             (Problem::Changed { name: name() }, Code::Aborted, "RESOURCE_CHANGED"),
+            (Problem::AlwaysOpen { name: name() }, Code::FailedPrecondition, "CAMERA_ALWAYS_OPEN"),
             (
                 Problem::LimitReached { what: "cameras", limit: 3 },
                 Code::ResourceExhausted,

@@ -286,6 +286,15 @@ pub struct StreamCounters {
     pub woken_by_size: u64,
 }
 
+/// For how long, and for whom, a camera is open that is otherwise closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// When it closes.
+    pub until: Timestamp,
+    /// Who had it opened last.
+    pub by: String,
+}
+
 /// Everything an operator wants to see of one camera.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CameraHealth {
@@ -310,6 +319,8 @@ pub struct CameraHealth {
     /// For how long at a time nothing is known of the view, by what its policy decodes: what comes and goes within it
     /// may be missed. Zero when every picture is decoded.
     pub blind_time: Duration,
+    /// Where a closed camera is open for a while.
+    pub opening: Option<Opening>,
 }
 
 #[cfg(test)]

@@ -42,8 +42,8 @@ pub use audit::{AuditDone, AuditEntry, AuditLog};
 pub use authority::Authority;
 pub use backoff::{BackOff, Luck};
 pub use camera::{
-    Camera, CameraHealth, CameraState, CameraStatus, Credentials, DecodePolicy, Pace, StatusReason,
-    StreamAddress, StreamCounters, Transport,
+    Camera, CameraHealth, CameraState, CameraStatus, Credentials, DecodePolicy, Opening, Pace,
+    StatusReason, StreamAddress, StreamCounters, Transport,
 };
 pub use correction::{Correction, CorrectionStore};
 pub use coverage::{Coverage, CoverageState, CoverageStore, Covered};

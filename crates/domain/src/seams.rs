@@ -6,9 +6,9 @@ use thiserror::Error;
 
 use crate::{
     Alert, AlertId, BBox, Camera, CameraHealth, CameraId, CameraStatus, Detection, Digest, Frame,
-    InvalidValue, Picture, PlateRead, PlateState, PlateText, Recorded, SharedPicture, Sighting,
-    SightingId, SightingPage, SightingQuery, SightingStage, StreamCounters, TimeSpan, Timestamp,
-    VehicleColour, WatchEntry, WatchEntryId,
+    InvalidValue, Opening, Picture, PlateRead, PlateState, PlateText, Recorded, SharedPicture,
+    Sighting, SightingId, SightingPage, SightingQuery, SightingStage, StreamCounters, TimeSpan,
+    Timestamp, VehicleColour, WatchEntry, WatchEntryId,
 };
 
 /// The only source of the present.
@@ -433,6 +433,13 @@ pub trait CameraControl: Send + Sync {
     /// is changed then.
     fn update(&self, before: &Camera, after: Camera) -> Result<(), ControlError>;
 
+    /// Opens a camera that is registered as closed (`enabled` is false), until the given time; then it closes by itself,
+    /// and after a restart it is closed. One that is open so already stays open until the later of both times.
+    ///
+    /// # Errors
+    /// When there is no such camera, it is always open, or too many are open so.
+    fn open_until(&self, id: &CameraId, opening: Opening) -> Result<(), ControlError>;
+
     /// Closes a camera and takes it off the registry.
     ///
     /// # Errors
@@ -464,6 +471,19 @@ pub enum ControlError {
     /// Somebody else changed the camera in the meantime.
     #[error("camera {0} was changed meanwhile: look at it again, then decide")]
     Changed(CameraId),
+    /// The camera needs no opening.
+    #[error(
+        "camera {0} is always open: only closed ones (enabled is false) are opened for a while"
+    )]
+    AlwaysOpen(CameraId),
+    /// No more cameras can be opened for a while.
+    #[error(
+        "{limit} cameras are open for a while, which is this server's limit: wait until one closes"
+    )]
+    TooManyOpen {
+        /// The limit.
+        limit: usize,
+    },
     /// No more cameras can be opened.
     #[error("{limit} cameras are registered, which is this server's limit")]
     TooMany {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use guiji_analysis::passage::PassageSettings;
 use guiji_domain::{
     Camera, CameraControl, CameraHealth, CameraId, CameraRegistry, CameraState, CameraStatus,
-    CaptureTime, Clock, ControlError, Feedback, Frame, FrameSink, FrameSource, OpenStream, Pace,
-    Registered, StatusReason, StoreError, StreamCounters, Timestamp,
+    CaptureTime, Clock, ControlError, Feedback, Frame, FrameSink, FrameSource, OpenStream, Opening,
+    Pace, Registered, StatusReason, StoreError, StreamCounters, Timestamp,
 };
 use tracing::{info, warn};
 
@@ -24,6 +24,9 @@ use crate::view::{Viewed, seeing};
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
 /// Threads that close streams side by side at shutdown: a stream may take two seconds.
 const CLOSERS: usize = 16;
+/// Most closed cameras that are open for a while at the same time: they were not reckoned with when the machine was
+/// chosen.
+const OPEN_FOR_A_WHILE_MAX: usize = 32;
 
 /// A camera with everything that belongs to it alone.
 pub(crate) struct CameraCell {
@@ -37,6 +40,8 @@ pub(crate) struct CameraCell {
     stream: Mutex<Option<Box<dyn OpenStream>>>,
     /// What the stream was told last.
     told: Mutex<Told>,
+    /// Where a camera that is registered as closed is open for a while.
+    opening: Mutex<Option<Opening>>,
 }
 
 struct Health {
@@ -98,9 +103,10 @@ impl CameraCell {
             units_per_s: 0.0,
         };
         let registered = Mutex::new(camera.clone());
+        let opening = Mutex::new(None);
         let (health, stream) = (Mutex::new(health), Mutex::new(None));
         let told = Mutex::new(Told::default());
-        Self { camera, registered, settings, lane, health, stream, told }
+        Self { camera, registered, settings, lane, health, stream, told, opening }
     }
 
     /// As it is registered.
@@ -191,6 +197,7 @@ impl CameraCell {
             last_sighting: health.last_sighting,
             clock_uncertainty: health.last_frame.map(|captured| captured.uncertainty),
             blind_time,
+            opening: lock(&self.opening).clone(),
         }
     }
 }
@@ -379,7 +386,11 @@ impl Cameras {
     }
 
     fn start(&self, camera: Camera) {
-        let cell = Arc::new(CameraCell::new(camera, self.settings.clone(), self.clock.now()));
+        self.start_cell(CameraCell::new(camera, self.settings.clone(), self.clock.now()));
+    }
+
+    fn start_cell(&self, cell: CameraCell) {
+        let cell = Arc::new(cell);
         self.slots.open(&cell.camera.id);
         self.cells.insert(cell.clone());
         if !cell.camera.enabled {
@@ -401,6 +412,23 @@ impl Cameras {
         self.coverage.noted(&cell.camera, &lock(&cell.health).status);
         let stream = self.source.open(&cell.camera, Arc::new(sink));
         *lock(&cell.stream) = Some(stream);
+    }
+
+    /// Closes the cameras whose time is over; to be called about once a second.
+    pub(crate) fn close_due(&self) {
+        let over = |cell: &Arc<CameraCell>| {
+            lock(&cell.opening).as_ref().is_some_and(|it| it.until <= self.clock.now())
+        };
+        if !self.cells.all().iter().any(over) {
+            return;
+        }
+        let _changing = lock(&self.changing);
+        // Looked at again: somebody may have prolonged one, or taken it off, before the lock was had.
+        for cell in self.cells.all().into_iter().filter(over) {
+            self.stop(&cell);
+            info!(camera = %cell.camera.id, "the camera's time is over: closed");
+            self.start(cell.registered());
+        }
     }
 
     /// Closes the stream of one camera and lets the tracks in view end.
@@ -490,6 +518,31 @@ impl CameraControl for Cameras {
             *lock(&cell.registered) = after;
         }
         info!(camera = %id, reopened, "camera changed");
+        Ok(())
+    }
+
+    fn open_until(&self, id: &CameraId, opening: Opening) -> Result<(), ControlError> {
+        let _changing = lock(&self.changing);
+        let cell = self.cells.get(id).ok_or_else(|| ControlError::NotFound(id.clone()))?;
+        let registered = cell.registered();
+        if registered.enabled {
+            return Err(ControlError::AlwaysOpen(id.clone()));
+        }
+        if let Some(known) = &mut *lock(&cell.opening) {
+            *known = Opening { until: known.until.max(opening.until), by: opening.by };
+            return Ok(());
+        }
+        let open = self.cells.all().iter().filter(|cell| lock(&cell.opening).is_some()).count();
+        if open >= OPEN_FOR_A_WHILE_MAX {
+            return Err(ControlError::TooManyOpen { limit: OPEN_FOR_A_WHILE_MAX });
+        }
+        self.stop(&cell);
+        info!(camera = %id, until = %opening.until, by = opening.by, "camera opened for a while");
+        let running = Camera { enabled: true, ..registered.clone() };
+        let opened = CameraCell::new(running, self.settings.clone(), self.clock.now());
+        *lock(&opened.registered) = registered;
+        *lock(&opened.opening) = Some(opening);
+        self.start_cell(opened);
         Ok(())
     }
 

@@ -213,6 +213,7 @@ impl Engine {
         let sampler = spawn("rates".into(), move || {
             while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
                 sampled.sample_rates();
+                sampled.close_due();
                 written.tend();
             }
         });

@@ -462,6 +462,41 @@ fn an_edit_reopens_only_its_own_stream_and_only_when_it_must() {
 }
 
 #[test]
+fn a_closed_camera_is_opened_for_a_while_and_closes_by_itself() {
+    let Rig { store, mut parts } = rig();
+    let now = Timestamp::from_secs(1_795_000_100);
+    let clock = Arc::new(SimulatedClock::at(now));
+    parts.clock = clock.clone();
+    parts.source = Arc::new(ScriptedSource { endless: true, ..ScriptedSource::default() });
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    let cameras = engine.cameras();
+    let closed = Camera { enabled: false, ..camera("k1") };
+    cameras.register(closed.clone()).unwrap();
+    cameras.register(camera("k2")).unwrap();
+    let until =
+        |seconds| Opening { until: now.plus(Duration::from_secs(seconds)), by: "wang".into() };
+    let id = |id| CameraId::new(id).unwrap();
+    assert!(matches!(cameras.open_until(&id("k2"), until(60)), Err(ControlError::AlwaysOpen(_))));
+    assert!(matches!(cameras.open_until(&id("k9"), until(60)), Err(ControlError::NotFound(_))));
+    assert_eq!(cameras.list()[0].1.status.state, CameraState::Disabled);
+    cameras.open_until(&id("k1"), until(60)).unwrap();
+    wait_until("frames", || cameras.list()[0].1.analysed > 5);
+    // Asked for again: the later time counts, and the stream goes on.
+    let analysed = cameras.list()[0].1.analysed;
+    cameras.open_until(&id("k1"), until(30)).unwrap();
+    let (registered, health) = cameras.list()[0].clone();
+    assert_eq!((registered, health.opening), (closed.clone(), Some(until(60))));
+    assert!(health.analysed >= analysed);
+    clock.advance(Duration::from_secs(60));
+    wait_until("it is closed", || cameras.list()[0].1.status.state == CameraState::Disabled);
+    assert_eq!(cameras.list()[0].1.opening, None);
+    wait_until("its sighting", || finals(&store).iter().any(|s| s.camera.as_str() == "k1"));
+    // Nothing of this is kept: after a restart it is closed.
+    assert_eq!(store.cameras().unwrap()[0], closed);
+    assert!(engine.drain(Duration::from_secs(10)).in_time);
+}
+
+#[test]
 fn what_the_cameras_could_see_is_written_down() {
     let Rig { store, mut parts } = rig();
     let clock = Arc::new(SimulatedClock::at(Timestamp::from_secs(1_795_000_100)));

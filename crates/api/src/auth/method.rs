@@ -50,6 +50,7 @@ methods! {
     GetCamera: CameraService Reads [Analyst Patrol Integrator Supervisor Admin];
     CreateCamera: CameraService Changes [Admin];
     UpdateCamera: CameraService Changes [Admin];
+    OpenCamera: CameraService Answers [Analyst Supervisor Admin];
     DeleteCamera: CameraService Changes [Admin];
     ListCoverage: CameraService Reads [Analyst Supervisor Admin];
     ImportSightings: ImportService Changes [Integrator];
@@ -145,6 +146,7 @@ mod tests {
         GetCamera              A P I S M
         CreateCamera         ! - - - - M
         UpdateCamera         ! - - - - M
+        OpenCamera             A - - S M
         DeleteCamera         ! - - - - M
         ListCoverage           A - - S M
         ImportSightings      ! - - I - -

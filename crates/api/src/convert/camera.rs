@@ -88,6 +88,8 @@ fn health_to_pb(health: &CameraHealth) -> pb::CameraHealth {
         last_sighting_time: health.last_sighting.map(timestamp_to_pb),
         clock_uncertainty: health.clock_uncertainty.map(duration_to_pb),
         blind_period: Some(duration_to_pb(health.blind_time)),
+        closing_time: health.opening.as_ref().map(|opening| timestamp_to_pb(opening.until)),
+        opened_by: health.opening.as_ref().map_or_else(String::new, |opening| opening.by.clone()),
     }
 }
 
@@ -310,6 +312,7 @@ mod tests {
             last_sighting: None,
             clock_uncertainty: None,
             blind_time: std::time::Duration::ZERO,
+            opening: None,
         }
     }
 

@@ -1,11 +1,13 @@
-use guiji_domain::{Camera, CameraHealth, CameraId};
+use std::time::Duration;
+
+use guiji_domain::{Camera, CameraHealth, CameraId, InvalidValue, Opening};
 use tonic::{Request, async_trait};
 
 use super::{Answer, Services};
 use crate::ApiParts;
 use crate::auth::Method;
 use crate::call::{Call, CallKind};
-use crate::convert::{camera_from_pb, camera_to_pb, changed_camera};
+use crate::convert::{camera_from_pb, camera_to_pb, changed_camera, duration_from_pb};
 use crate::error::Problem;
 use crate::page_token::{PageScope, garbled_place};
 use crate::pb;
@@ -46,6 +48,15 @@ impl pb::camera_service_server::CameraService for Services {
     ) -> Answer<pb::UpdateCameraResponse> {
         let mut call = Call::new(&self.core, Method::UpdateCamera, &request);
         let answer = self.update_camera(&mut call, request.into_inner()).await;
+        call.end(answer).await
+    }
+
+    async fn open_camera(
+        &self,
+        request: Request<pb::OpenCameraRequest>,
+    ) -> Answer<pb::OpenCameraResponse> {
+        let mut call = Call::new(&self.core, Method::OpenCamera, &request);
+        let answer = self.open_camera(&mut call, request.into_inner()).await;
         call.end(answer).await
     }
 
@@ -167,6 +178,28 @@ impl Services {
         Ok(pb::UpdateCameraResponse { camera: Some(camera_to_pb(&camera, &health)) })
     }
 
+    async fn open_camera(
+        &self,
+        call: &mut Call,
+        request: pb::OpenCameraRequest,
+    ) -> Result<pb::OpenCameraResponse, Problem> {
+        let authority = call.admit(CallKind::Unary, request.authority.as_ref())?;
+        let id = name_of_camera(&request.name)?;
+        let period = open_period(request.open_period.as_ref())
+            .map_err(|error| Problem::field("open_period", error.to_string()))?;
+        call.asks(format!("{id} for {} s", period.as_secs()));
+        let (reach, by) = (call.reach(), authority.officer().to_owned());
+        let opened = move |parts: &ApiParts| {
+            reach.view(parts).check_camera(&id)?;
+            let until = parts.clock.now().plus(period);
+            parts.cameras.open_until(&id, Opening { until, by })?;
+            find(parts, &id)
+        };
+        let (camera, health) = self.core.blocking("open a camera", opened).await?;
+        call.found(1);
+        Ok(pb::OpenCameraResponse { camera: Some(camera_to_pb(&camera, &health)) })
+    }
+
     async fn delete_camera(
         &self,
         call: &mut Call,
@@ -180,6 +213,17 @@ impl Services {
         call.found(1);
         Ok(pb::DeleteCameraResponse {})
     }
+}
+
+/// For how long a closed camera may be opened.
+fn open_period(given: Option<&prost_types::Duration>) -> Result<Duration, InvalidValue> {
+    const SHORTEST: Duration = Duration::from_secs(10);
+    const LONGEST: Duration = Duration::from_secs(12 * 3600);
+    let period = given.map(duration_from_pb).transpose()?;
+    period.filter(|it| (SHORTEST..=LONGEST).contains(it)).ok_or_else(|| {
+        let given = period.map_or_else(String::new, |it| format!("{} s", it.as_secs()));
+        InvalidValue::new("open period", given, "is required: 10 seconds to 12 hours")
+    })
 }
 
 fn name_of_camera(name: &str) -> Result<CameraId, Problem> {

@@ -195,9 +195,11 @@ fn not_registered(error: ControlError) -> Result<String, Problem> {
             Ok("is registered differently: give it as it is registered, or delete it first".into())
         }
         error @ ControlError::TooMany { .. } => Ok(error.to_string()),
-        error @ (ControlError::NotFound(_) | ControlError::Changed(_) | ControlError::Store(_)) => {
-            Err(error.into())
-        }
+        error @ (ControlError::NotFound(_)
+        | ControlError::Changed(_)
+        | ControlError::AlwaysOpen(_)
+        | ControlError::TooManyOpen { .. }
+        | ControlError::Store(_)) => Err(error.into()),
     }
 }
 

@@ -276,6 +276,22 @@ fn cases() -> Vec<Case> {
             "cameras/ID",
         ),
         case(
+            "CameraService/OpenCamera",
+            pb::OpenCameraRequest { authority: authority(), name: "k1".into(), open_period: None },
+            "name",
+            "cameras/ID",
+        ),
+        case(
+            "CameraService/OpenCamera",
+            pb::OpenCameraRequest {
+                authority: authority(),
+                name: "cameras/k1".into(),
+                open_period: Some(prost_types::Duration { seconds: 43_201, nanos: 0 }),
+            },
+            "open_period",
+            "12 hours",
+        ),
+        case(
             "CameraService/DeleteCamera",
             pb::DeleteCameraRequest { authority: authority(), name: "cameras/a b".into() },
             "name",

@@ -1,4 +1,6 @@
-use crate::scripted::{Running, authority_pb, camera};
+use std::time::Duration;
+
+use crate::scripted::{Running, authority_pb, camera, now};
 use guiji_api::client::ErrorCode;
 use guiji_api::pb;
 use guiji_api::pb::camera_service_client::CameraServiceClient;
@@ -185,4 +187,23 @@ async fn the_history_of_what_a_camera_saw_is_paged() {
         ..Default::default()
     };
     assert_eq!(client.coverage(absent).await.unwrap_err().code, ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn a_closed_camera_is_opened_for_a_while() {
+    let server = Running::start().await;
+    let closed = guiji_domain::Camera { enabled: false, ..camera("k1", 28.0, 121.0) };
+    server.register([closed, camera("k2", 28.0, 121.0)]);
+    let client = server.client().await;
+    let open = async |name, s| client.open_camera(name, Duration::from_secs(s)).await;
+    let health = open("cameras/k1", 600).await.unwrap().health.unwrap();
+    let closing = health.closing_time.unwrap();
+    assert_eq!(closing.seconds, now().plus(Duration::from_secs(600)).as_nanos() / 1_000_000_000);
+    assert_eq!(health.opened_by, crate::scripted::authority().officer());
+    let always = open("cameras/k2", 600).await.unwrap_err();
+    assert_eq!(
+        (always.code, always.reason.as_deref()),
+        (ErrorCode::FailedPrecondition, Some("CAMERA_ALWAYS_OPEN"))
+    );
+    assert_eq!(open("cameras/k9", 600).await.unwrap_err().code, ErrorCode::NotFound);
 }

@@ -24,6 +24,8 @@ pub(crate) struct Scripted {
     pub(crate) alerts: Mutex<Vec<Alert>>,
     pub(crate) entries: Mutex<BTreeMap<WatchEntryId, WatchEntry>>,
     pub(crate) cameras: Mutex<BTreeMap<CameraId, Camera>>,
+    /// Closed cameras that are open for a while.
+    pub(crate) openings: Mutex<BTreeMap<CameraId, Opening>>,
     pub(crate) watchlist_changes: AtomicU64,
     /// The latest alert that was ever read out of the log.
     pub(crate) alerts_read_to: AtomicU64,
@@ -287,6 +289,16 @@ impl CameraControl for Scripted {
         Ok(())
     }
 
+    fn open_until(&self, id: &CameraId, opening: Opening) -> Result<(), ControlError> {
+        let cameras = self.cameras.lock().unwrap();
+        let camera = cameras.get(id).ok_or_else(|| ControlError::NotFound(id.clone()))?;
+        if camera.enabled {
+            return Err(ControlError::AlwaysOpen(id.clone()));
+        }
+        self.openings.lock().unwrap().insert(id.clone(), opening);
+        Ok(())
+    }
+
     fn remove(&self, id: &CameraId) -> Result<(), ControlError> {
         let removed = self.cameras.lock().unwrap().remove(id);
         removed.map(drop).ok_or_else(|| ControlError::NotFound(id.clone()))
@@ -294,7 +306,12 @@ impl CameraControl for Scripted {
 
     fn list(&self) -> Vec<(Camera, CameraHealth)> {
         let cameras = self.cameras.lock().unwrap();
-        cameras.values().map(|camera| (camera.clone(), health())).collect()
+        let openings = self.openings.lock().unwrap();
+        let of = |camera: &Camera| {
+            let opening = openings.get(&camera.id).cloned();
+            (camera.clone(), CameraHealth { opening, ..health() })
+        };
+        cameras.values().map(of).collect()
     }
 }
 
@@ -316,6 +333,7 @@ pub(crate) fn health() -> CameraHealth {
         last_sighting: None,
         clock_uncertainty: Some(Duration::from_millis(40)),
         blind_time: Duration::from_secs(2),
+        opening: None,
     }
 }
 
