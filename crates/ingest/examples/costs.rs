@@ -1,6 +1,6 @@
 //! What ingest costs: CPU time of decoding and scaling one picture, memory of one RTSP session.
 //!
-//! `cargo run --release -p guiji-ingest --example measure pictures`, or `sessions [SESSIONS [ROUNDS]]`: rounds open
+//! `cargo run --release -p guiji-ingest --example costs pictures`, or `sessions [SESSIONS [ROUNDS]]`: rounds open
 //! and close all sessions; what a later round leaves is a leak, what the first leaves is the allocator's. CPU time is the process's own (user and
 //! system, from `/proc/self/stat`), so other work on the machine does not count.
 
