@@ -431,8 +431,8 @@ fn forecasts(county: &County, world: &World) -> Result<ForecastFigures> {
         }
         builder.build()
     };
-    let learn = |smoothing| Forecaster::learn(&past, positions, HORIZON, smoothing);
-    let (model, frequencies) = (learn(Smoothing::default())?, learn(Smoothing::FIRST_ORDER_ONLY)?);
+    let model = Forecaster::learn(&past, positions, HORIZON, Smoothing::default())?;
+    let frequencies = model.clone().with(Smoothing::FIRST_ORDER_ONLY);
     let whole = index.vehicle_keys().map(|v| index.way(v).times.len()).sum::<usize>();
     let every = (whole / days as usize / CASES).max(1);
     let [mut ours, mut first, mut near, mut redrawn] = [Score::default(); 4];
@@ -542,13 +542,14 @@ impl Waiting {
     }
 }
 
-/// The nearest cameras, at 20 to 60 km/h.
+/// The nearest cameras of other crossings, at 20 to 60 km/h.
 fn nearest(camera: &CameraId, at: Timestamp, positions: &HashMap<CameraId, GeoPoint>) -> Forecast {
-    let mut others: Vec<_> = positions
+    const CROSSING_M: f64 = 60.0;
+    let mut others: Vec<(f64, _)> = positions
         .get(camera)
         .map(|here| {
-            let others = positions.iter().filter(|(id, _)| *id != camera);
-            others.map(|(id, place)| (here.distance_m(place), id)).collect()
+            let others = positions.iter().map(|(id, place)| (here.distance_m(place), id));
+            others.filter(|(metres, _)| *metres > CROSSING_M).collect()
         })
         .unwrap_or_default();
     others.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(b.1)));

@@ -248,6 +248,12 @@ impl Forecaster {
         Ok(Self { smoothing, horizon, cameras, places, lanes, contexts, first, hourly, travel })
     }
 
+    /// The same knowledge with other strengths.
+    #[must_use]
+    pub fn with(self, smoothing: Smoothing) -> Self {
+        Self { smoothing, ..self }
+    }
+
     /// Whether it ever learnt of this camera.
     pub fn knows(&self, camera: &CameraId) -> bool {
         self.place(camera).is_some()
@@ -843,7 +849,7 @@ mod tests {
         let model = learnt(&ways.collect::<Vec<_>>());
         let camera = camera_id(0);
         let seen = LastSeen { before: &[], camera: &camera, at: secs(0) };
-        let minutes = |n| Duration::from_secs(60 * n);
+        let minutes = |n: u64| Duration::from_secs(60 * n);
         let soon = model.ahead(seen, &Habit::default(), minutes(0), minutes(4));
         let late = model.ahead(seen, &Habit::default(), minutes(6), minutes(15));
         assert!(soon.len() == 2 && (soon[0].1 - 0.5).abs() < 0.05, "{soon:?}");
