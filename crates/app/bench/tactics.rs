@@ -14,7 +14,7 @@ use clap::Args;
 use guiji_analysis::tactics::cameras::{GradeSettings, clock_offsets, grade_cameras};
 use guiji_analysis::tactics::card::vehicle_card;
 use guiji_analysis::tactics::clone::{
-    CloneSettings, Finding, PlateSighting, SuspectSettings, judge, suspects, telling,
+    CloneSettings, Finding, PlateSighting, SIGHTINGS_MAX, SuspectSettings, judge, suspects, telling,
 };
 use guiji_analysis::tactics::collision::{Area, collisions};
 use guiji_analysis::tactics::convoy::{ConvoySettings, companions};
@@ -24,13 +24,14 @@ use guiji_analysis::tactics::forecast::{
 };
 use guiji_analysis::tactics::frequent::frequent;
 use guiji_analysis::tactics::night::{NightSettings, night_active};
+use guiji_analysis::tactics::section_speed::{SectionLength, SectionSpeed};
 use guiji_analysis::tactics::stops::{StopSettings, stop_places};
 use guiji_analysis::tactics::travel::{Roads, TravelTimes};
 use guiji_analysis::tactics::{CameraKey, PassageIndex, PassageIndexBuilder, VehicleKey};
 use guiji_county::{County, CountySettings, VehicleId};
 use guiji_domain::{
-    CameraId, Candidate, GeoPoint, Lattice, PlateChar, PlateState, PlateText, Position, TimeSpan,
-    Timestamp,
+    CameraId, Candidate, CaptureTime, ClockSource, GeoPoint, Lattice, PlateChar, PlateState,
+    PlateText, Position, TimeSpan, Timestamp, Vehicle,
 };
 use serde::Serialize;
 
@@ -707,6 +708,38 @@ fn cost(county: &County) -> Result<Cost> {
         let camera = index.camera_id(camera).context("a camera")?;
         let habit = model.habit(&index, v, at, |_, _| true);
         model.redraw(LastSeen { before: &[], camera, at }, &habit, at, |_| 1.0);
+        Ok(())
+    })?;
+    time("section_speed", &|v| {
+        let times = index.way(v).times;
+        let ends = [times.first(), times.last()].map(|at| CaptureTime {
+            at: at.copied().unwrap_or(Timestamp::EPOCH),
+            uncertainty: Duration::from_millis(100),
+            source: ClockSource::Rtcp,
+        });
+        let length = SectionLength { metres: 1000.0, error_m: 5.0 };
+        // A vehicle that was seen twice at one time has none: that takes as long to say.
+        drop(SectionSpeed::between(ends[0], ends[1], length, f64::INFINITY));
+        Ok(())
+    })?;
+    // The most sightings that are judged at once.
+    time("clone_judge", &|v| {
+        let all = index.way(v).iter().take(SIGHTINGS_MAX);
+        let seen = all.filter_map(|(at, camera)| {
+            Some(PlateSighting {
+                camera: index.camera_id(camera)?.clone(),
+                captured: CaptureTime {
+                    at,
+                    uncertainty: Duration::from_millis(100),
+                    source: ClockSource::Rtcp,
+                },
+                misread: 0.01,
+                others: Vec::new(),
+                clock_known: true,
+                vehicle: Vehicle { class: None, colour: None },
+            })
+        });
+        judge(&seen.collect::<Vec<_>>(), roads, &CloneSettings::default())?;
         Ok(())
     })?;
     let begun = Instant::now();

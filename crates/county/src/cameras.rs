@@ -83,7 +83,22 @@ impl Cameras {
         };
         let mut nodes: Vec<_> = roads.nodes().map(|node| (busy(node), node)).collect();
         nodes.sort_by(|a, b| b.cmp(a));
-        let mut sites: Vec<_> = nodes.drain(..site_count * 3 / 4).map(|(_, node)| node).collect();
+        // All of them stand as close as they come; fewer keep a junction or two between them, as a county with few does.
+        let near = |a: NodeId, b: NodeId| {
+            let beside = |a: NodeId| roads.hops(a).iter().map(|hop| hop.to);
+            beside(a).any(|c| c == b || beside(c).any(|d| d == b))
+        };
+        let mut sites: Vec<NodeId> = Vec::with_capacity(site_count);
+        let mut left = Vec::with_capacity(nodes.len());
+        for (passes, node) in nodes {
+            let close = site_count < SITES && sites.iter().any(|site| near(*site, node));
+            if sites.len() < site_count * 3 / 4 && !close {
+                sites.push(node);
+            } else {
+                left.push((passes, node));
+            }
+        }
+        let mut nodes = left;
         while sites.len() < site_count {
             sites.push(nodes.swap_remove(rng.random_range(0..nodes.len())).1);
         }

@@ -80,7 +80,7 @@ const TRIPS: std::ops::RangeInclusive<usize> = 6..=200;
 /// Fewest roads that a clock is judged by.
 const NEIGHBOURS_MIN: usize = 3;
 /// Roads are alike in both directions to this share of their time.
-const ALIKE: f64 = 0.03;
+const ALIKE: f64 = 0.01;
 /// Seconds of driving at the usual pace that a drive's own pace is mixed with.
 const USUAL_PACE_S: f64 = 60.0;
 /// Rounds of taking wrong clocks out; each takes at least one.
