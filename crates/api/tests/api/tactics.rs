@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use crate::access::{Guarded, spec};
-use crate::scripted::{Running, camera, eventually, now, sighting};
+use crate::scripted::{Running, authority_pb, camera, eventually, now, sighting};
 use guiji_api::client::{Client, ErrorCode};
 use guiji_api::convert::timestamp_to_pb;
+use guiji_api::pb::tactics_service_client::TacticsServiceClient;
 use guiji_api::{ApiSettings, PassageSettings, Role, TokenScope, pb};
 use guiji_domain::*;
 
@@ -231,6 +232,36 @@ async fn a_clone_is_judged_with_reasons_and_two_sightings() {
     let honest = pb::JudgeCloneRequest { plate: "浙J00002".into(), ..Default::default() };
     let honest = client.judge_clone(honest).await.unwrap().verdict.unwrap();
     assert_eq!(honest.finding(), pb::CloneFinding::OneVehicle, "{honest:#?}");
+}
+
+/// The last to arrive is the first of its two contradictions in time: a camera that was cut off sends it late.
+#[tokio::test]
+async fn a_clone_that_shows_is_told_with_the_two_that_contradict_each_other() {
+    let server = Running::start().await;
+    register(&server);
+    let mut sightings = convoy();
+    for place in 0..6_u64 {
+        let at = 3600 + 90 * place + 45;
+        sightings.push(sighting(&format!("k{}", 5 - place), "浙J00001", at));
+    }
+    let shift = std::time::Duration::from_secs(5 * DAY_S);
+    sightings.iter_mut().for_each(|s| s.captured.at = s.captured.at.minus(shift));
+    server.see(sightings.clone());
+    let mut client = TacticsServiceClient::new(server.channel().await);
+    let request = pb::WatchClonesRequest { authority: authority_pb() };
+    let mut shown = client.watch_clones(request).await.unwrap().into_inner();
+    let opened = shown.message().await.unwrap().unwrap().event.unwrap();
+    assert!(matches!(opened, pb::watch_clones_response::Event::Opened(_)));
+    // At k0, and 45 s after it at k5, 5.5 km away; sightings of later days are newer than both.
+    let last = sightings.len();
+    for seen in [&sightings[0], &sightings[last - 6]] {
+        server.live.send(Arc::new(seen.clone())).unwrap();
+    }
+    let event = shown.message().await.unwrap().unwrap().event.unwrap();
+    let pb::watch_clones_response::Event::Verdict(verdict) = event else { panic!("{event:?}") };
+    let ends: Vec<_> = verdict.side_by_side.iter().map(|s| s.camera.as_str()).collect();
+    assert_eq!(ends, ["cameras/k0", "cameras/k5"]);
+    assert!(verdict.contradiction_count >= 5, "{verdict:?}");
 }
 
 #[tokio::test]
