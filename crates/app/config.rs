@@ -43,6 +43,9 @@ pub(crate) struct Config {
     pub(crate) audit_payload_days: Option<u32>,
     /// Days that sightings are kept.
     pub(crate) sightings_days: u32,
+    /// Days of passages that are held in memory for the tactics, and how many passages at most.
+    pub(crate) tactics_days: u32,
+    pub(crate) tactics_passages_max: usize,
     /// What is kept of each evidence kind.
     pub(crate) evidence: Vec<EvidenceLimit>,
     /// How cameras are received.
@@ -107,6 +110,7 @@ struct Raw {
     ingest: RawIngest,
     analysis: RawAnalysis,
     alerts: RawAlerts,
+    tactics: RawTactics,
     models: RawModels,
     camera: Vec<RawCamera>,
     receiver: Vec<RawReceiver>,
@@ -129,6 +133,41 @@ struct RawAlerts {
 impl Default for RawAlerts {
     fn default() -> Self {
         Self { escalate_after_s: 60, repeat_within_s: 30 }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawTactics {
+    days: Option<u32>,
+    passages_max: usize,
+}
+
+impl Default for RawTactics {
+    fn default() -> Self {
+        Self { days: None, passages_max: 20_000_000 }
+    }
+}
+
+impl RawTactics {
+    /// The days, which are no more than sightings are kept.
+    fn checked_days(&self, sightings_days: u32) -> Result<u32> {
+        let days = self.days.unwrap_or(sightings_days);
+        if days == 0 {
+            bail!("tactics.days is 0: give at least 1, or leave it out for store.sightings_days");
+        }
+        if days > sightings_days {
+            bail!(
+                "tactics.days is {days}, but sightings are kept for store.sightings_days = {sightings_days}: give at most that"
+            );
+        }
+        if !(1000..=1_000_000_000).contains(&self.passages_max) {
+            bail!(
+                "tactics.passages_max is {}: give 1000 to 1000000000, at about 60 bytes of memory each",
+                self.passages_max
+            );
+        }
+        Ok(days)
     }
 }
 
@@ -409,7 +448,18 @@ impl Config {
 
 impl Raw {
     fn checked(self, base: &Path) -> Result<Config> {
-        let Raw { server, store, audit, ingest, analysis, alerts, models, camera, receiver } = self;
+        let Raw {
+            server,
+            store,
+            audit,
+            ingest,
+            analysis,
+            alerts,
+            tactics,
+            models,
+            camera,
+            receiver,
+        } = self;
         if analysis.workers == Some(0) {
             bail!("analysis.workers is 0: give at least 1, or leave it out for one a core");
         }
@@ -474,6 +524,8 @@ impl Raw {
             audit_checkpoints: audit.checkpoints.map(|path| base.join(path)),
             audit_payload_days: audit.payload_days,
             sightings_days: store.sightings_days,
+            tactics_days: tactics.checked_days(store.sightings_days)?,
+            tactics_passages_max: tactics.passages_max,
             evidence,
             ingest: ingest.checked()?,
             workers: analysis.workers,
@@ -707,6 +759,12 @@ mod tests {
                 "[server.tokens]\nkeys = [\"k\"]\nissuer = \"x\"\nleeway_s = 301",
                 &["leeway_s", "at most 300"],
             ),
+            ("[tactics]\ndays = 0", &["tactics.days", "at least 1"]),
+            (
+                "[store]\nsightings_days = 7\n[tactics]\ndays = 30",
+                &["tactics.days is 30", "sightings_days = 7"],
+            ),
+            ("[tactics]\npassages_max = 1", &["tactics.passages_max", "1000"]),
             ("[audit]\npayload_days = 0", &["audit.payload_days", "at least 1"]),
             ("[server.tokens]\nkey = [\"k\"]\nissuer = \"x\"", &["did you mean `keys`"]),
         ] {
@@ -716,6 +774,12 @@ mod tests {
             }
             assert!(!error.contains("secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_tactics_look_back_as_far_as_sightings_are_kept() {
+        assert_eq!(parse("[store]\nsightings_days = 7").unwrap().tactics_days, 7);
+        assert_eq!(parse("[tactics]\ndays = 30").unwrap().tactics_days, 30);
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use guiji_api::{ApiParts, ApiServer, ApiSettings, Exposure, FileCameras, Protection};
+use guiji_api::{
+    ApiParts, ApiServer, ApiSettings, Exposure, FileCameras, PassageSettings, Protection,
+};
 use guiji_delivery::Couriers;
 use guiji_domain::{
     Camera, CameraControl as _, CameraRegistry as _, CameraState, Clock, Detector as _, Pace,
@@ -165,8 +167,13 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
             }
         }),
     };
-    let settings =
-        ApiSettings { exposure, file_cameras: FileCameras::Refused, ..ApiSettings::default() };
+    let passages = PassageSettings {
+        days: config.tactics_days,
+        kept_days: config.sightings_days,
+        passages_max: config.tactics_passages_max,
+    };
+    let file_cameras = FileCameras::Refused;
+    let settings = ApiSettings { exposure, file_cameras, passages, ..ApiSettings::default() };
     let mut api = ApiServer::new(parts, settings).with_client_certificates(clients);
     if let Some(tls) = tls {
         api = api.with_tls(tls);

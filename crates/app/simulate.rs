@@ -31,7 +31,7 @@ pub(crate) struct SimulateArguments {
 
 #[derive(Debug, Subcommand)]
 enum Simulated {
-    /// A county: 304 sites, 1131 cameras, up to 300,000 vehicles, and what the cameras see in some days.
+    /// A county: 304 sites with 1131 cameras or fewer, up to 300,000 vehicles, and what the cameras see in some days.
     County(CountyArguments),
 }
 
@@ -74,6 +74,9 @@ pub(crate) struct CountySize {
     /// Share of the read plates that are misread.
     #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
     error_rate: f64,
+    /// Sites with cameras, 20 to 304: with fewer, more ways lead from one to the next.
+    #[arg(long, value_name = "N", default_value_t = guiji_county::SITES)]
+    sites: usize,
     /// The first day, YYYY-MM-DD in China. Default: so that the last day was yesterday.
     #[arg(long, value_name = "DATE")]
     start: Option<String>,
@@ -86,8 +89,9 @@ impl CountySize {
                 .with_context(|| format!("--start {date}: give a date like 2026-01-05"))?,
             None => days_ago(SystemClock.now(), self.days),
         };
-        let CountySize { sightings, seed, days, error_rate, .. } = *self;
-        Ok(County::new(CountySettings { seed, sightings, days, error_rate, start })?)
+        let CountySize { sightings, seed, days, error_rate, sites, .. } = *self;
+        let settings = CountySettings { seed, sightings, days, error_rate, start };
+        Ok(County::with_sites(settings, sites)?)
     }
 }
 

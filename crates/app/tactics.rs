@@ -259,7 +259,13 @@ fn rests_on(coverage: Option<&pb::PassageCoverage>) -> Result<()> {
         coverage.passage_count,
         time(&coverage.since_time),
         time(&coverage.until_time)
-    ))
+    ))?;
+    if coverage.cut_short {
+        line(
+            "what was asked about begins earlier: the server keeps no older passages at hand ([tactics] days)",
+        )?;
+    }
+    Ok(())
 }
 
 fn point(point: Option<&pb::PassagePoint>) -> String {
@@ -548,6 +554,11 @@ async fn section_speed(
                 "{:.1} km/h, at least {:.1}, at most {:.1}{verdict}",
                 speed.best_kmh, speed.low_kmh, speed.high_kmh
             ))?;
+            if let Some(corrected) = speed.clock_correction_s {
+                line(format_args!(
+                    "a clock is wrong: the time between was corrected by {corrected:+.1} s"
+                ))?;
+            }
         }
         Some(Answered::Refusal(reason)) if !json => line(format_args!("no speed: {reason}"))?,
         _ => {}

@@ -15,7 +15,7 @@ use crate::rig::{
 const SIGHTINGS: u64 = 20_000;
 
 /// Three days ago: the date, and its local midnight in China.
-fn start() -> (String, Timestamp) {
+pub(crate) fn start() -> (String, Timestamp) {
     let then = SystemClock.now().minus(Duration::from_secs(3 * 86_400));
     let midnight = Timestamp::from_secs(i64::from(then.utc_day()) * 86_400);
     let date = midnight.to_string().chars().take(10).collect();

@@ -198,11 +198,12 @@ fn tactics(c: &mut Criterion) {
         let model = OnceCell::new();
         bench("forecast", &mut |d| {
             let model = model.get_or_init(|| {
-                Forecaster::learn(&d.index, horizon, Smoothing::default()).expect("a horizon")
+                Forecaster::learn(&d.index, &HashMap::new(), horizon, Smoothing::default())
+                    .expect("a horizon")
             });
-            let (before, here) = (camera(10), camera(11));
+            let (before, here) = ([camera(10)], camera(11));
             let at = Timestamp::from_secs(40_000);
-            model.forecast(LastSeen { before: Some(&before), camera: &here, at }).next.len()
+            model.forecast(LastSeen { before: &before, camera: &here, at }).next.len()
         });
     }
 }
@@ -217,6 +218,8 @@ fn clone(c: &mut Criterion) {
             source: ClockSource::Rtcp,
         },
         misread: 0.01,
+        others: Vec::new(),
+        clock_known: false,
         vehicle: Vehicle { class: None, colour: None },
     };
     let sightings: Vec<_> = (0..SIGHTINGS_MAX as u32).map(seen).collect();

@@ -1,6 +1,6 @@
 //! Which plates have just contradicted themselves, and who wants to hear of clones.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::pb;
 const BEHIND_MAX: usize = 64;
 /// A sighting is compared with one at most so old.
 const REMEMBERED: Duration = Duration::from_secs(3600);
-/// Plates that are remembered; beyond, the older half hour is forgotten.
+/// Plates that are remembered; of more, the one not seen for longest is forgotten.
 const PLATES_MAX: usize = 300_000;
 /// A plate is told again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(3600);
@@ -37,7 +37,37 @@ pub(crate) struct CloneWatch {
 #[derive(Debug, Default)]
 struct Last {
     seen: HashMap<PlateText, (Timestamp, CameraId)>,
+    /// What `seen` took in, in this order; plates that were seen again since are in it twice.
+    order: VecDeque<(PlateText, Timestamp)>,
     told: HashMap<PlateText, Timestamp>,
+}
+
+impl Last {
+    /// Puts a plate in the place of its last sighting, and makes room for it.
+    fn note(
+        &mut self,
+        plate: &PlateText,
+        at: Timestamp,
+        camera: &CameraId,
+    ) -> Option<(Timestamp, CameraId)> {
+        let before = self.seen.insert(plate.clone(), (at, camera.clone()));
+        self.order.push_back((plate.clone(), at));
+        while self.seen.len() > PLATES_MAX || self.order.len() > 2 * PLATES_MAX {
+            let Some((oldest, at)) = self.order.pop_front() else { break };
+            if self.seen.get(&oldest).is_some_and(|(seen, _)| *seen == at) {
+                self.seen.remove(&oldest);
+            }
+        }
+        before
+    }
+}
+
+/// Two sightings of a plate that no one vehicle can have made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Contradiction {
+    pub(crate) plate: PlateText,
+    /// Where and when, in order of arrival.
+    pub(crate) ends: [(CameraId, Timestamp); 2],
 }
 
 impl Default for CloneWatch {
@@ -58,37 +88,61 @@ impl CloneWatch {
         drop(self.shown.send(Arc::new(clone)));
     }
 
-    /// The plate, if this sighting contradicts the last one and the plate was not a suspect lately.
+    /// What this sighting and the last of its plate contradict each other in, if the plate was not told lately.
     pub(crate) fn consider(
         &self,
         sighting: &Sighting,
         positions: &HashMap<CameraId, GeoPoint>,
-    ) -> Option<PlateText> {
+    ) -> Option<Contradiction> {
         let plate = sighting.plate_text()?;
         if sighting.stage != SightingStage::Final {
             return None;
         }
         let (at, camera) = (sighting.captured.at, &sighting.camera);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.seen.len() >= PLATES_MAX {
-            last.seen.retain(|_, (seen, _)| seen.abs_diff(at) <= REMEMBERED / 2);
-            last.told.retain(|_, told| told.abs_diff(at) <= AGAIN_AFTER);
-            if last.seen.len() >= PLATES_MAX {
-                last.seen.clear();
-            }
-        }
-        let before = last.seen.insert(plate.clone(), (at, camera.clone()));
+        let before = last.note(plate, at, camera);
         let (earlier, from) = before.filter(|(seen, _)| seen.abs_diff(at) <= REMEMBERED)?;
         let settings = SuspectSettings::default();
         let metres = positions.get(&from)?.distance_m(positions.get(camera)?);
         let kmh = least_kmh(metres, earlier.abs_diff(at), settings.slack)?;
         let lately = last.told.get(plate).is_some_and(|told| told.abs_diff(at) < AGAIN_AFTER);
-        (kmh >= settings.least_kmh && !lately).then(|| plate.clone())
+        (kmh >= settings.least_kmh && !lately).then(|| Contradiction {
+            plate: plate.clone(),
+            ends: [(from, earlier), (camera.clone(), at)],
+        })
     }
 
     /// Notes that a plate was told.
     pub(crate) fn told(&self, plate: &PlateText, at: Timestamp) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.told.insert(plate.clone(), at);
+        if last.told.len() > PLATES_MAX {
+            last.told.retain(|_, told| told.abs_diff(at) < AGAIN_AFTER);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_plates_the_oldest_is_forgotten() {
+        let plate = |n: usize| {
+            PlateText::parse(&format!("浙{}{:05}", ["A", "B", "C", "D"][n / 100_000], n % 100_000))
+                .unwrap()
+        };
+        let (camera, at) =
+            (CameraId::new("k1").unwrap(), |n: usize| Timestamp::from_secs(n as i64));
+        let mut last = Last::default();
+        for n in 0..PLATES_MAX {
+            assert_eq!(last.note(&plate(n), at(n), &camera), None);
+        }
+        // The first is seen again and so no longer the oldest: the second is.
+        assert!(last.note(&plate(0), at(PLATES_MAX), &camera).is_some());
+        last.note(&plate(PLATES_MAX), at(PLATES_MAX + 1), &camera);
+        assert_eq!(last.seen.len(), PLATES_MAX);
+        assert!(last.seen.contains_key(&plate(0)) && !last.seen.contains_key(&plate(1)));
+        assert!(last.seen.contains_key(&plate(2)));
     }
 }

@@ -1,10 +1,11 @@
 //! The index of passages that the tactics read: one for all calls, kept in memory, fresh at each question.
 //!
-//! It holds the latest days, as many passages as are allowed. It is built from the store at the first question, and from
-//! then on takes what the live feed says was stored; what came since is merged in when somebody asks. Should the feed
-//! lose something, or more arrive between two questions than is kept waiting, it is built anew.
+//! It holds the latest days before the newest passage (an imported county may lie in the past), none that retention has
+//! deleted, and as many passages as are allowed. It is built from the store at the first question, and from then on takes
+//! what the live feed says was stored; what came since is merged in when somebody asks. Should the feed lose something,
+//! or more arrive between two questions than is kept waiting, it is built anew.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use guiji_analysis::tactics::cameras::{ClockOffset, clock_offsets};
 use guiji_analysis::tactics::forecast::{Forecaster, Smoothing};
 use guiji_analysis::tactics::{PassageIndex, PassageIndexBuilder};
 use guiji_domain::{
-    CameraId, GeoPoint, InvalidValue, Sighting, SightingStage, TimeSpan, Timestamp,
+    CameraId, GeoPoint, InvalidValue, Sighting, SightingQuery, SightingStage, SortOrder, TimeSpan,
+    Timestamp,
 };
 use tokio::sync::Notify;
 use tokio::sync::broadcast;
@@ -20,7 +22,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tracing::{info, warn};
 
 use crate::ApiParts;
-use crate::auth::Reach;
+use crate::auth::{Reach, View};
 use crate::error::Problem;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -34,8 +36,10 @@ pub(crate) const LEARNT_FOR: Duration = Duration::from_secs(600);
 /// How much is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PassageSettings {
-    /// Days of passages, today included.
+    /// Days of passages before the newest one.
     pub days: u32,
+    /// Days that the store keeps sightings: what it deletes leaves the index too.
+    pub kept_days: u32,
     /// Most passages, at about 60 bytes each with their dictionaries and while they are merged; whole days are left out
     /// beyond.
     pub passages_max: usize,
@@ -43,7 +47,7 @@ pub struct PassageSettings {
 
 impl Default for PassageSettings {
     fn default() -> Self {
-        Self { days: 30, passages_max: 20_000_000 }
+        Self { days: 365, kept_days: 365, passages_max: 20_000_000 }
     }
 }
 
@@ -56,9 +60,30 @@ pub(crate) struct PassageKeeper {
     built: Mutex<Option<Arc<PassageIndex>>>,
     learnt: Mutex<Option<Arc<Learnt>>>,
     /// The same, never held for long: for those who cannot wait.
-    latest: Mutex<Option<Arc<Learnt>>>,
+    latest: Mutex<Latest>,
+    /// What of the index those see who do not see everything, for the last few of them.
+    narrowed: Mutex<Vec<Narrowed>>,
     followed: Notify,
 }
+
+/// The index and what it taught, as they were made last.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Latest {
+    pub(crate) index: Option<Arc<PassageIndex>>,
+    pub(crate) learnt: Option<Arc<Learnt>>,
+}
+
+/// A part of the index, which is made once for all questions of those who see the same.
+#[derive(Debug)]
+struct Narrowed {
+    whole: Arc<PassageIndex>,
+    cameras: Option<HashSet<CameraId>>,
+    since_day: i32,
+    part: Arc<PassageIndex>,
+}
+
+/// How many parts are kept.
+const NARROWED_MAX: usize = 4;
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -83,6 +108,8 @@ pub(crate) struct Learnt {
 /// An index as far as its caller may see it.
 pub(crate) struct Seen {
     pub(crate) index: Arc<PassageIndex>,
+    /// All passages: for what is asked of everybody, and never told.
+    pub(crate) whole: Arc<PassageIndex>,
     pub(crate) learnt: Arc<Learnt>,
 }
 
@@ -93,8 +120,8 @@ fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl PassageKeeper {
     pub(crate) fn new(settings: PassageSettings) -> Self {
-        let (waiting, built, learnt, latest) = Default::default();
-        Self { settings, waiting, built, learnt, latest, followed: Notify::new() }
+        let (waiting, built, learnt, latest, narrowed) = Default::default();
+        Self { settings, waiting, built, learnt, latest, narrowed, followed: Notify::new() }
     }
 
     /// Takes what the live feed brings, until it ends; `each` hears of it too.
@@ -145,14 +172,18 @@ impl PassageKeeper {
             std::mem::replace(&mut *waiting, begun)
         };
         let kept = built.as_ref().filter(|_| !waiting.lost);
+        let now = parts.clock.now();
         let result = match kept {
-            Some(index) if waiting.count == 0 => Ok(Arc::clone(index)),
-            Some(index) => self.merge(index, waiting, parts.clock.now()),
+            Some(index) if waiting.count == 0 && !self.has_deleted(index, now) => {
+                Ok(Arc::clone(index))
+            }
+            Some(index) => self.merge(index, waiting, now),
             None => self.build(parts),
         };
         match result {
             Ok(index) => {
                 *built = Some(Arc::clone(&index));
+                hold(&self.latest).index = Some(Arc::clone(&index));
                 Ok(index)
             }
             Err(problem) => {
@@ -170,15 +201,33 @@ impl PassageKeeper {
         now: Timestamp,
     ) -> Result<Arc<PassageIndex>, Problem> {
         let mut merged = index.merged(&waiting.passages.build())?;
-        // A day later than it must, so that not every merge leaves something out.
-        let oldest = now.minus(DAY * (self.settings.days + 1));
-        if merged.span().is_some_and(|span| span.first() < oldest) {
-            merged = merged.narrowed(now.minus(DAY * self.settings.days), |_| true);
+        if let Some(span) = merged.span() {
+            // A day later than it must, so that not every merge leaves something out; but nothing that is deleted.
+            let begins = self.begins(span.last(), now);
+            if span.first() < begins.minus(DAY) || self.has_deleted(&merged, now) {
+                merged = merged.narrowed(begins, |_| true);
+            }
         }
         if merged.len() > self.settings.passages_max + self.settings.passages_max / 8 {
             merged = self.fewer_days(&merged);
         }
         Ok(Arc::new(merged))
+    }
+
+    /// Since when passages are held, the newest being at `last`.
+    fn begins(&self, last: Timestamp, now: Timestamp) -> Timestamp {
+        last.minus(DAY * self.settings.days).max(self.kept_since(now))
+    }
+
+    /// Retention deletes by whole days (UTC).
+    fn kept_since(&self, now: Timestamp) -> Timestamp {
+        let day = i64::from(now.utc_day()) - i64::from(self.settings.kept_days);
+        Timestamp::from_secs(day * 86_400)
+    }
+
+    /// Whether the index holds what retention has deleted since.
+    fn has_deleted(&self, index: &PassageIndex, now: Timestamp) -> bool {
+        index.span().is_some_and(|span| span.first() < self.kept_since(now))
     }
 
     /// Without the oldest days, so many that it fits again.
@@ -195,11 +244,17 @@ impl PassageKeeper {
     fn build(&self, parts: &ApiParts) -> Result<Arc<PassageIndex>, Problem> {
         let now = parts.clock.now();
         // Clocks ahead of ours included.
-        let mut end = now.plus(DAY);
+        let ahead = TimeSpan::new(Timestamp::MIN, now.plus(DAY))?;
+        let newest = parts.store.search(&SightingQuery {
+            order: SortOrder::NewestFirst,
+            ..SightingQuery::all_in(ahead, 1)
+        })?;
+        let newest = newest.sightings.first().map_or(now, |sighting| sighting.captured.at);
+        let (begins, mut end) = (self.begins(newest, now), newest.plus(Duration::from_nanos(1)));
         let mut builder = PassageIndexBuilder::default();
         let (mut count, mut wrong) = (0, None::<InvalidValue>);
-        for days_ago in 1..=self.settings.days + 1 {
-            let first = now.plus(DAY).minus(DAY * days_ago);
+        while begins < end && count < self.settings.passages_max {
+            let first = end.minus(DAY).max(begins);
             let last = Timestamp::from_nanos(end.as_nanos().saturating_sub(1));
             parts.passages.passages(TimeSpan::new(first, last)?, &mut |passage| {
                 count += 1;
@@ -209,9 +264,6 @@ impl PassageKeeper {
             })?;
             if let Some(error) = wrong {
                 return Err(error.into());
-            }
-            if count >= self.settings.passages_max {
-                break;
             }
             end = first;
         }
@@ -243,19 +295,19 @@ impl PassageKeeper {
             cameras.into_iter().map(|(camera, _)| (camera.id, camera.position)).collect();
         let clocks = index.cameras().iter().cloned().zip(clock_offsets(index, &positions));
         let new = Arc::new(Learnt {
-            forecaster: Forecaster::learn(index, HORIZON, Smoothing::default())?,
+            forecaster: Forecaster::learn(index, &positions, HORIZON, Smoothing::default())?,
             clocks: clocks.filter_map(|(camera, clock)| Some((camera, clock?))).collect(),
             positions,
             passages: index.len(),
             at: now,
         });
         *learnt = Some(Arc::clone(&new));
-        *hold(&self.latest) = Some(Arc::clone(&new));
+        hold(&self.latest).learnt = Some(Arc::clone(&new));
         Ok(new)
     }
 
-    /// What was learnt last, if anything was; does not wait.
-    pub(crate) fn learnt_already(&self) -> Option<Arc<Learnt>> {
+    /// What was made last, if anything was; does not wait.
+    pub(crate) fn latest(&self) -> Latest {
         hold(&self.latest).clone()
     }
 
@@ -269,26 +321,67 @@ impl PassageKeeper {
         self.followed.notified().await;
     }
 
-    /// What the passages taught last, whatever has come since; learnt now, if nothing was.
-    pub(crate) fn learnt_so_far(&self, parts: &ApiParts) -> Result<Arc<Learnt>, Problem> {
-        if let Some(learnt) = hold(&self.learnt).as_ref() {
-            return Ok(Arc::clone(learnt));
+    /// The index and what it taught, not older than [`LEARNT_FOR`]: for those who ask all the time.
+    pub(crate) fn lately(
+        &self,
+        parts: &ApiParts,
+    ) -> Result<(Arc<PassageIndex>, Arc<Learnt>), Problem> {
+        let now = parts.clock.now();
+        if let Latest { index: Some(index), learnt: Some(learnt) } = self.latest()
+            && now.abs_diff(learnt.at) < LEARNT_FOR
+        {
+            return Ok((index, learnt));
         }
         let index = self.index(parts)?;
-        self.learnt(parts, &index)
+        let learnt = self.learnt(parts, &index)?;
+        Ok((index, learnt))
     }
 
     /// The index as far as a caller may see it, and what all passages teach.
     pub(crate) fn seen(&self, parts: &ApiParts, reach: &Reach) -> Result<Seen, Problem> {
-        let index = self.index(parts)?;
-        let learnt = self.learnt(parts, &index)?;
+        let whole = self.index(parts)?;
+        let learnt = self.learnt(parts, &whole)?;
         let view = reach.view(parts);
-        let begins = index.span().map_or(Timestamp::MAX, TimeSpan::first);
+        let begins = whole.span().map_or(Timestamp::MAX, TimeSpan::first);
         let since = view.since().unwrap_or(Timestamp::MIN);
-        if view.sees_every_camera() && since <= begins {
-            return Ok(Seen { index, learnt });
+        let index = if view.sees_every_camera() && since <= begins {
+            Arc::clone(&whole)
+        } else {
+            self.part(&whole, &view, since)
+        };
+        Ok(Seen { index, whole, learnt })
+    }
+
+    /// The part of the index that may be seen. Its beginning is rounded up to a day, so that it serves all day.
+    fn part(&self, whole: &Arc<PassageIndex>, view: &View, since: Timestamp) -> Arc<PassageIndex> {
+        let first = whole.span().map_or(since, |span| span.first().max(since));
+        let since_day = first.utc_day() + i32::from(first == since);
+        let serves = |n: &&Narrowed| {
+            Arc::ptr_eq(&n.whole, whole)
+                && n.since_day == since_day
+                && n.cameras.as_ref() == view.cameras()
+        };
+        let mut kept = hold(&self.narrowed);
+        if let Some(narrowed) = kept.iter().find(serves) {
+            return Arc::clone(&narrowed.part);
         }
-        let narrowed = index.narrowed(since, |camera| view.sees_camera(camera));
-        Ok(Seen { index: Arc::new(narrowed), learnt })
+        kept.retain(|n| Arc::ptr_eq(&n.whole, whole));
+        kept.truncate(NARROWED_MAX - 1);
+        let begins = if first == since {
+            Timestamp::from_secs(i64::from(since_day) * 86_400)
+        } else {
+            first
+        };
+        let part = Arc::new(whole.narrowed(begins, |camera| view.sees_camera(camera)));
+        kept.insert(
+            0,
+            Narrowed {
+                whole: Arc::clone(whole),
+                cameras: view.cameras().cloned(),
+                since_day,
+                part: Arc::clone(&part),
+            },
+        );
+        part
     }
 }

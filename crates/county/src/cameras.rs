@@ -13,8 +13,10 @@ use crate::roads::{NodeId, Place, Roads};
 
 /// Sites with cameras, as the county that this one stands for has.
 pub const SITES: usize = 304;
-/// Cameras at them.
+/// Cameras at them; with fewer sites there are as many fewer.
 pub const CAMERAS: usize = 1131;
+/// How many sites a county may have: fewer would not meet a vehicle twice.
+pub(crate) const SITES_POSSIBLE: std::ops::RangeInclusive<usize> = 20..=SITES;
 /// No camera's clock is off by more.
 pub const CLOCK_ERROR_MAX: Duration = Duration::from_secs(10);
 
@@ -67,7 +69,13 @@ pub(crate) struct Cameras {
 impl Cameras {
     /// Sites stand where most vehicles pass, one in four of them elsewhere; an approach has a camera, and the busiest
     /// have one for each of two lanes or more. `passes` counts vehicles by junction and where they come from.
-    pub(crate) fn new(seed: u64, roads: &Roads, passes: &HashMap<(NodeId, NodeId), u32>) -> Self {
+    pub(crate) fn new(
+        seed: u64,
+        roads: &Roads,
+        passes: &HashMap<(NodeId, NodeId), u32>,
+        site_count: usize,
+    ) -> Self {
+        let camera_count = CAMERAS * site_count / SITES;
         let mut rng = random(seed, Part::Cameras, 0);
         let busy = |node: NodeId| -> u32 {
             let from = roads.hops(node).iter();
@@ -75,13 +83,28 @@ impl Cameras {
         };
         let mut nodes: Vec<_> = roads.nodes().map(|node| (busy(node), node)).collect();
         nodes.sort_by(|a, b| b.cmp(a));
-        let mut sites: Vec<_> = nodes.drain(..SITES * 3 / 4).map(|(_, node)| node).collect();
-        while sites.len() < SITES {
+        // All of them stand as close as they come; fewer keep a junction or two between them, as a county with few does.
+        let near = |a: NodeId, b: NodeId| {
+            let beside = |a: NodeId| roads.hops(a).iter().map(|hop| hop.to);
+            beside(a).any(|c| c == b || beside(c).any(|d| d == b))
+        };
+        let mut sites: Vec<NodeId> = Vec::with_capacity(site_count);
+        let mut left = Vec::with_capacity(nodes.len());
+        for (passes, node) in nodes {
+            let close = site_count < SITES && sites.iter().any(|site| near(*site, node));
+            if sites.len() < site_count * 3 / 4 && !close {
+                sites.push(node);
+            } else {
+                left.push((passes, node));
+            }
+        }
+        let mut nodes = left;
+        while sites.len() < site_count {
             sites.push(nodes.swap_remove(rng.random_range(0..nodes.len())).1);
         }
         sites.sort_unstable();
 
-        let mut seats: Vec<(NodeId, NodeId)> = Vec::with_capacity(CAMERAS);
+        let mut seats: Vec<(NodeId, NodeId)> = Vec::with_capacity(camera_count);
         // The busiest approach of each site first, so that each has one; then the others; then second lanes.
         let mut approaches: Vec<_> = sites
             .iter()
@@ -96,12 +119,14 @@ impl Cameras {
         approaches.sort_by_key(|(later, site, from)| {
             (*later, u32::MAX - passes.get(&(*site, *from)).copied().unwrap_or(0), *site, *from)
         });
-        seats.extend(approaches.iter().cycle().take(CAMERAS).map(|(_, site, from)| (*site, *from)));
+        seats.extend(
+            approaches.iter().cycle().take(camera_count).map(|(_, site, from)| (*site, *from)),
+        );
         seats.sort_unstable();
 
         let mut cameras = Self {
-            registrations: Vec::with_capacity(CAMERAS),
-            devices: Vec::with_capacity(CAMERAS),
+            registrations: Vec::with_capacity(camera_count),
+            devices: Vec::with_capacity(camera_count),
             approaches: HashMap::new(),
         };
         let mut at_site = HashMap::new();

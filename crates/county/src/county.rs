@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use guiji_domain::{Camera, InvalidValue, Timestamp};
 
-use crate::cameras::{self, Cameras, Outage};
+use crate::cameras::{self, Cameras, Outage, SITES, SITES_POSSIBLE};
 use crate::convoy::{self, CloneTruth, ConvoyTruth};
 use crate::passages::{MISSED, Passages};
 use crate::plan::{Planner, Trip, World};
@@ -55,11 +55,24 @@ impl County {
     /// # Errors
     /// When a setting is out of its range, or the sightings do not fit into the days.
     pub fn new(settings: CountySettings) -> Result<Self, InvalidValue> {
+        Self::with_sites(settings, SITES)
+    }
+
+    /// The same with cameras at fewer sites: the same roads, on which a vehicle is seen less often.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and when there are fewer than 20 sites or more than [`SITES`].
+    pub fn with_sites(settings: CountySettings, sites: usize) -> Result<Self, InvalidValue> {
         check(&settings)?;
+        if !SITES_POSSIBLE.contains(&sites) {
+            let fix = format!("use {} to {SITES}", SITES_POSSIBLE.start());
+            return Err(InvalidValue::new("sites", sites, fix));
+        }
         let CountySettings { seed, sightings, days, .. } = settings;
         let wanted_a_day = sightings as f64 / f64::from(days);
-        let count = (sightings / u64::from(days) / SIGHTINGS_A_VEHICLE)
-            .clamp(*VEHICLES.start(), *VEHICLES.end());
+        let a_vehicle = (SIGHTINGS_A_VEHICLE * sites as u64).div_ceil(SITES as u64);
+        let count =
+            (sightings / u64::from(days) / a_vehicle).clamp(*VEHICLES.start(), *VEHICLES.end());
         let roads = Roads::new(seed);
         // At most 300,000.
         let mut vehicles = vehicles::vehicles(seed, &roads, count as u32);
@@ -84,7 +97,7 @@ impl County {
         for pass in trial(&vehicles).iter().flat_map(|trip| trip.passes(&roads)) {
             *passes.entry((pass.node, pass.from)).or_default() += 1;
         }
-        let cameras = Cameras::new(seed, &roads, &passes);
+        let cameras = Cameras::new(seed, &roads, &passes, sites);
 
         for _ in 0..3 {
             let trips = trial(&vehicles);

@@ -256,3 +256,16 @@ fn what_cannot_be_is_refused() {
         assert!(error.contains(hint), "{error}");
     }
 }
+
+#[test]
+fn a_county_of_few_sites_has_as_many_fewer_cameras_farther_apart() {
+    let county = County::with_sites(settings(6, 3_000, 1), 60).unwrap();
+    let sites: std::collections::BTreeSet<_> =
+        county.cameras().iter().map(|camera| camera.site.clone()).collect();
+    assert_eq!((sites.len(), county.cameras().len()), (60, CAMERAS * 60 / SITES));
+    assert_eq!(county.passages().count(), 3_000);
+    for wrong in [0, 19, SITES + 1] {
+        let error = County::with_sites(settings(6, 3_000, 1), wrong).unwrap_err();
+        assert!(error.to_string().contains("20 to 304"), "{error}");
+    }
+}

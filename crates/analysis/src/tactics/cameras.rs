@@ -6,21 +6,20 @@
 //!   no car bears what was read. Their share among a camera's reads estimates its error; strangers who pass one camera
 //!   only are among them, so it is an estimate from above. *Agreement* is the share of the reads whose plate was read by
 //!   another camera within the reach.
-//! * **Clocks**: of camera *i* and *j*, the time that the quickest 15 % of the trips from *i* to *j* take is
-//!   the road's least time plus *j*'s clock error less *i*'s. The road takes as long in the other direction and for every
-//!   pair of cameras of the same two sites; so the errors come apart from the roads. They are found by turns: each
-//!   road's time as the median over its pairs, each camera's error as the median over its neighbours, until nothing
-//!   moves. The error of the estimate is that of a median, 1.253 · 1.483 · MAD / √n. Right clocks are the majority: the
-//!   median over all cameras is taken as true time.
+//! * **Clocks**: see [`clock_offsets`]; a clock is a fault when it is wrong with [`ClockOffset::is_wrong`] and by more
+//!   than [`GradeSettings::clock_off`].
 //! * **Silence**: a full hour without a passage in which the camera's own mean of that hour of the day promises at least
 //!   [`SILENT_EXPECTED`]: by chance once in e⁸ = 3000 such hours.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use guiji_domain::{CameraId, GeoPoint, TimeSpan, Timestamp};
 
+use super::clocks::median;
 use super::{CameraKey, PassageIndex, utc_hour};
+
+pub use super::clocks::{ClockOffset, clock_offsets};
 
 /// What is judged how.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,7 +30,7 @@ pub struct GradeSettings {
     pub reads_min: u32,
     /// A share of lone reads that is this many times the median camera's is a fault.
     pub misread_factor: f64,
-    /// A clock that is off by more, and by more than three times the estimate's error, is a fault.
+    /// A wrong clock that is off by more is a fault.
     pub clock_off: Duration,
 }
 
@@ -69,17 +68,6 @@ impl Reads {
     }
 }
 
-/// How far a clock is off.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ClockOffset {
-    /// Its time less the true one, seconds.
-    pub offset_s: f64,
-    /// Standard error of that, seconds.
-    pub error_s: f64,
-    /// Neighbouring cameras that it rests on.
-    pub neighbours: usize,
-}
-
 /// What is known of a camera.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CameraGrade {
@@ -109,7 +97,8 @@ impl CameraGrade {
 pub struct Fault {
     /// What.
     pub cause: Cause,
-    /// Passages a day that it costs. A wrong clock leaves plate and picture: its passages count a half.
+    /// Passages a day that it costs. A wrong clock leaves plate and picture, and of a view that is out of focus or was
+    /// turned something may be left: these passages count a half.
     pub cost: f64,
 }
 
@@ -124,27 +113,25 @@ pub enum Cause {
     Misreads,
     /// It reads badly by night only: lighting.
     NightMisreads,
+    /// Its pictures are black, of one shade or always the same.
+    Covered,
+    /// Its pictures are out of focus.
+    Blurred,
+    /// It was turned.
+    Moved,
 }
 
-/// The quickest of the trips, whose time is compared: driving times begin sharply and end in stops.
-const QUICK_SHARE: f64 = 0.15;
-/// Trips of a pair of cameras that suffice, and that are looked at.
-const TRIPS: std::ops::RangeInclusive<usize> = 12..=200;
-/// Longest trip between neighbours.
-const NEIGHBOURS_APART: Duration = Duration::from_secs(600);
-/// Fewest neighbours that a clock is judged by.
-const NEIGHBOURS_MIN: usize = 3;
 /// Passages to be expected in an hour for its silence to tell.
 pub const SILENT_EXPECTED: f64 = 8.0;
-/// Turns of the alternation; it settles within a dozen.
-const TURNS: usize = 30;
 /// Hours of the night in UTC: 19 to 5 in China.
 const NIGHT_UTC: std::ops::Range<u8> = 11..21;
 
-/// Grades every camera of the index; the costliest first, then by id.
+/// Grades every camera of the index; the costliest first, then by id. `views` are the cameras whose pictures themselves
+/// show what is wrong.
 pub fn grade_cameras(
     index: &PassageIndex,
     positions: &HashMap<CameraId, GeoPoint>,
+    views: &HashMap<CameraId, Cause>,
     settings: &GradeSettings,
 ) -> Vec<CameraGrade> {
     let Some(span) = index.span() else { return Vec::new() };
@@ -168,6 +155,13 @@ pub fn grade_cameras(
     let days = (span.duration().as_secs_f64() / 86_400.0).max(1.0 / 24.0);
     for grade in &mut grades {
         grade.faults = faults(index, grade, usual, days, settings);
+        let view = index.camera_id(grade.camera).and_then(|camera| views.get(camera));
+        if let Some(cause) = view.copied() {
+            let all = f64::from(grade.reads.all) / days;
+            let cost = if cause == Cause::Covered { all } else { all / 2.0 };
+            grade.faults.push(Fault { cause, cost });
+        }
+        grade.faults.sort_by(|a, b| b.cost.total_cmp(&a.cost).then(a.cause.cmp(&b.cause)));
     }
     grades.sort_by(|a, b| b.cost().total_cmp(&a.cost()).then(a.camera.cmp(&b.camera)));
     grades
@@ -195,7 +189,7 @@ fn faults(
         faults.push(Fault { cause: Cause::Silent, cost: a_day(missed) });
     }
     let off = settings.clock_off.as_secs_f64();
-    if grade.clock.is_some_and(|c| c.offset_s.abs() > off.max(3.0 * c.error_s)) {
+    if grade.clock.is_some_and(|c| c.is_wrong() && c.offset_s.abs() > off) {
         faults.push(Fault { cause: Cause::Clock, cost: a_day(f64::from(grade.reads.all)) / 2.0 });
     }
     let bad = |reads: Reads| {
@@ -210,7 +204,6 @@ fn faults(
     } else if bad(of(true)) {
         faults.push(Fault { cause: Cause::NightMisreads, cost: a_day(excess(of(true))) });
     }
-    faults.sort_by(|a, b| b.cost.total_cmp(&a.cost).then(a.cause.cmp(&b.cause)));
     faults
 }
 
@@ -279,128 +272,6 @@ fn silent_hours(index: &PassageIndex, camera: CameraKey, span: TimeSpan) -> Vec<
     silent
 }
 
-/// What two cameras say: the quick trips from one to the other.
-struct Link {
-    from: usize,
-    to: usize,
-    road: (usize, usize),
-    quick_s: f64,
-}
-
-/// How far each camera's clock is off.
-pub fn clock_offsets(
-    index: &PassageIndex,
-    positions: &HashMap<CameraId, GeoPoint>,
-) -> Vec<Option<ClockOffset>> {
-    let count = index.cameras().len();
-    let links = links(index, &sites(index, positions));
-    let mut offsets = vec![0.0; count];
-    let mut roads: BTreeMap<(usize, usize), f64> = BTreeMap::new();
-    for _ in 0..TURNS {
-        let mut of_road: BTreeMap<_, Vec<f64>> = BTreeMap::new();
-        for link in &links {
-            let least = link.quick_s + offsets[link.from] - offsets[link.to];
-            of_road.entry(link.road).or_default().push(least);
-        }
-        roads = of_road.into_iter().filter_map(|(r, mut s)| Some((r, median(&mut s)?))).collect();
-        let mut next: Vec<_> = residuals(&links, &roads, &offsets, count)
-            .into_iter()
-            .map(|mut says| median(&mut says).unwrap_or(0.0))
-            .collect();
-        let truth = median(&mut next.clone()).unwrap_or(0.0);
-        // Half a step: both ends of a link move at once.
-        next.iter_mut()
-            .zip(&offsets)
-            .for_each(|(new, old)| *new = 0.5 * (*new - truth) + 0.5 * old);
-        offsets = next;
-    }
-    residuals(&links, &roads, &offsets, count)
-        .into_iter()
-        .zip(&offsets)
-        .map(|(mut says, offset)| {
-            let neighbours = says.len();
-            if neighbours < NEIGHBOURS_MIN {
-                return None;
-            }
-            says.iter_mut().for_each(|s| *s = (*s - offset).abs());
-            let deviation = 1.483 * median(&mut says)?;
-            let error_s = (1.253 * deviation / (neighbours as f64).sqrt()).max(0.05);
-            Some(ClockOffset { offset_s: *offset, error_s, neighbours })
-        })
-        .collect()
-}
-
-/// For each camera, what each of its links says of its clock, the others' being right.
-fn residuals(
-    links: &[Link],
-    roads: &BTreeMap<(usize, usize), f64>,
-    offsets: &[f64],
-    count: usize,
-) -> Vec<Vec<f64>> {
-    let mut says = vec![Vec::new(); count];
-    for link in links {
-        let Some(least) = roads.get(&link.road) else { continue };
-        says[link.to].push(link.quick_s - least + offsets[link.from]);
-        says[link.from].push(least - link.quick_s + offsets[link.to]);
-    }
-    says
-}
-
-/// Cameras within a crossing of each other are one site, named by its first camera.
-fn sites(index: &PassageIndex, positions: &HashMap<CameraId, GeoPoint>) -> Vec<usize> {
-    const SITE_M: f64 = 60.0;
-    let places: Vec<_> = index.cameras().iter().map(|c| positions.get(c)).collect();
-    let mut sites: Vec<usize> = (0..places.len()).collect();
-    for i in 0..places.len() {
-        let Some(here) = places[i] else { continue };
-        let near = |j: &usize| places[*j].is_some_and(|there| here.distance_m(there) <= SITE_M);
-        if let Some(first) = (0..i).find(near) {
-            sites[i] = sites[first];
-        }
-    }
-    sites
-}
-
-fn links(index: &PassageIndex, sites: &[usize]) -> Vec<Link> {
-    let mut trips: HashMap<(u32, u32), Vec<f32>> = HashMap::new();
-    for vehicle in index.vehicle_keys() {
-        let way = index.way(vehicle);
-        for ((left, from), (arrived, to)) in way.iter().zip(way.iter().skip(1)) {
-            let time = arrived.since(left);
-            if time > NEIGHBOURS_APART || sites[from.index()] == sites[to.index()] {
-                continue;
-            }
-            let times = trips.entry((from.index() as u32, to.index() as u32)).or_default();
-            if times.len() < *TRIPS.end() {
-                times.push(time.as_secs_f32());
-            }
-        }
-    }
-    let mut links: Vec<_> = trips
-        .into_iter()
-        .filter(|(_, times)| times.len() >= *TRIPS.start())
-        .map(|((from, to), mut times)| {
-            times.sort_by(f32::total_cmp);
-            let quick = times[(QUICK_SHARE * times.len() as f64) as usize];
-            let (from, to) = (from as usize, to as usize);
-            let (a, b) = (sites[from], sites[to]);
-            Link { from, to, road: (a.min(b), a.max(b)), quick_s: f64::from(quick) }
-        })
-        .collect();
-    links.sort_by_key(|link| (link.from, link.to));
-    links
-}
-
-fn median(numbers: &mut [f64]) -> Option<f64> {
-    numbers.sort_by(f64::total_cmp);
-    let middle = numbers.len() / 2;
-    match numbers.len() {
-        0 => None,
-        n if n % 2 == 1 => Some(numbers[middle]),
-        _ => Some((numbers[middle - 1] + numbers[middle]) / 2.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::town::{DAY_S, camera_id, index_of, position, secs, traffic};
@@ -429,7 +300,8 @@ mod tests {
             }
         }
         let index = index_of(&passages);
-        let grades = grade_cameras(&index, &positions(), &GradeSettings::default());
+        let views = HashMap::from([(camera_id(30), Cause::Moved)]);
+        let grades = grade_cameras(&index, &positions(), &views, &GradeSettings::default());
         let grade = |c| {
             let key = index.camera(&camera_id(c)).unwrap();
             grades.iter().find(|g| g.camera == key).unwrap()
@@ -443,9 +315,12 @@ mod tests {
         assert_eq!(silent.len(), 1, "{silent:?}");
         assert!(silent[0].first() >= secs(asleep.start) && silent[0].last() <= secs(asleep.end));
         assert_eq!(grade(14).faults[0].cause, Cause::Silent);
+        let moved = grade(30);
+        assert_eq!(moved.faults.iter().map(|f| f.cause).collect::<Vec<_>>(), [Cause::Moved]);
+        assert!((moved.cost() - f64::from(moved.reads.all) / 12.0).abs() < 0.2 * moved.cost());
         let others = grades.iter().filter(|g| {
             let id = index.camera_id(g.camera).unwrap();
-            ![8, 14, 21].map(camera_id).contains(id)
+            ![8, 14, 21, 30].map(camera_id).contains(id)
         });
         for other in others {
             assert!(other.faults.is_empty(), "{other:?}");
@@ -456,6 +331,9 @@ mod tests {
     #[test]
     fn nothing_in_nothing_out() {
         let none = index_of(&[]);
-        assert!(grade_cameras(&none, &positions(), &GradeSettings::default()).is_empty());
+        assert!(
+            grade_cameras(&none, &positions(), &HashMap::new(), &GradeSettings::default())
+                .is_empty()
+        );
     }
 }

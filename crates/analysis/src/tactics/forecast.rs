@@ -3,13 +3,18 @@
 //! The next sighting is at some camera within the horizon, or there is none (the trip *ended*). The probability of each
 //! outcome is learnt from transitions between consecutive sightings, from the special to the general, each level
 //! smoothed by the next as its Dirichlet prior (the hierarchical Bayes of MacKay and Peto 1995, "A hierarchical
-//! Dirichlet language model"), with strengths in numbers of transitions:
+//! Dirichlet language model"), with strengths in numbers of transitions ([`Smoothing`]):
 //!
-//! 0. from this camera, of this vehicle itself ([`Forecaster::habit`]), smoothed by
-//! 1. from this camera, coming from that one (second order), smoothed by
-//! 2. from this camera at this hour of the day, smoothed by
-//! 3. from this camera at any hour (first order), smoothed by
-//! 4. how often each camera is the next at this hour, whatever the camera before.
+//! 0. of this vehicle itself ([`Forecaster::habit`]), where it came the same way: from the last three, two, one camera;
+//! 1. from this camera, coming from that one, in a drive that began at that one;
+//! 2. from this camera, coming from that one and before from those (fourth, third order);
+//! 3. from this camera, coming from that one (second order);
+//! 4. from this camera at this hour of the day;
+//! 5. from this camera at any hour (first order);
+//! 6. how often each camera is the next at this hour, whatever the camera before.
+//!
+//! The lanes of one approach are one place for all of this: which lane a driver takes is chance. A place's share is
+//! divided among its cameras as its passages are.
 //!
 //! Time windows are the 10 % to 90 % quantiles of the learnt travel time ([`super::travel`]): 80 % of the arrivals
 //! should fall within. [`Score`] measures whether they do, and how often the camera was among the first guesses.
@@ -20,21 +25,27 @@
 //! could not see thus keeps its share, and the search moves to it. What would come at a camera that was never next
 //! before shrinks evenly until the horizon, for want of knowledge; an end of the trip stays as likely as it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use guiji_domain::{CameraId, InvalidValue, TimeSpan, Timestamp};
+use guiji_domain::{CameraId, GeoPoint, InvalidValue, TimeSpan, Timestamp};
 
 use super::counts::{Counts, Tally};
-use super::travel::{NO_CAMERA, TravelTimes, union};
-use super::{PassageIndex, VehicleKey, utc_hour};
+use super::travel::{NO_CAMERA, TravelTimes};
+use super::{CameraKey, PassageIndex, VehicleKey, utc_hour};
 
-/// How strongly the general smooths the special, in transitions: after that many of its own, a level has half a say.
-/// Chosen by reason, not fitted: a street corner shows its turns within a handful of vehicles.
+/// How strongly the general smooths the special, in transitions: after that many of its own, a level has half a say. The
+/// usual ones are rounded from those that gave the least surprise on held-aside days of two simulated counties.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Smoothing {
-    /// Of the vehicle's own habit by everybody's.
-    pub habit: f64,
+    /// Of the vehicle's own habit by everybody's, where it came from the same camera, the same two and the same three.
+    pub habit: [f64; 3],
+    /// Of drives that began at the same camera by all others.
+    pub drive: f64,
+    /// Of the fourth order by the third.
+    pub fourth_order: f64,
+    /// Of the third order by the second.
+    pub third_order: f64,
     /// Of the second order by the first at this hour.
     pub second_order: f64,
     /// Of this hour by all hours.
@@ -43,9 +54,30 @@ pub struct Smoothing {
     pub first_order: f64,
 }
 
+impl Smoothing {
+    /// What came next most often after a camera, whatever the hour, the way and the vehicle: the plain baseline.
+    pub const FIRST_ORDER_ONLY: Self = Self {
+        habit: [f64::MAX; 3],
+        drive: f64::MAX,
+        fourth_order: f64::MAX,
+        third_order: f64::MAX,
+        second_order: f64::MAX,
+        hour: f64::MAX,
+        first_order: 1.0,
+    };
+}
+
 impl Default for Smoothing {
     fn default() -> Self {
-        Self { habit: 2.0, second_order: 5.0, hour: 20.0, first_order: 1.0 }
+        Self {
+            habit: [100.0, 30.0, 3.0],
+            drive: 30.0,
+            fourth_order: 100.0,
+            third_order: 100.0,
+            second_order: 100.0,
+            hour: 200.0,
+            first_order: 1.0,
+        }
     }
 }
 
@@ -55,8 +87,12 @@ pub struct Forecaster {
     smoothing: Smoothing,
     horizon: Duration,
     cameras: Vec<CameraId>,
-    /// Keys: before (20 bits; none where a trip begins), here (20), next (20; none where it ends).
-    second: Counts,
+    /// By camera, its place: the first camera of the same approach.
+    places: Vec<u32>,
+    /// By place, its cameras with their passages.
+    lanes: BTreeMap<u64, Vec<(u64, u32)>>,
+    /// Keys: a context (44 bits of its hash), next (20; none where the drive ends).
+    contexts: Counts,
     /// Keys: here (20), next (20), hour (5).
     first: Counts,
     /// Keys: hour, next (20).
@@ -64,23 +100,80 @@ pub struct Forecaster {
     travel: TravelTimes,
 }
 
-/// Where a vehicle was seen last.
+/// Where a vehicle was seen last, and how it came there.
 #[derive(Debug, Clone, Copy)]
 pub struct LastSeen<'a> {
-    /// The sighting before the last, if within the horizon of it.
-    pub before: Option<&'a CameraId>,
+    /// The sightings of this drive before the last, latest first: each within the horizon of the next.
+    pub before: &'a [CameraId],
     /// The last sighting.
     pub camera: &'a CameraId,
     /// Its time.
     pub at: Timestamp,
 }
 
-/// What a vehicle itself did after a camera, in other drives.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Habit {
-    /// By the next camera's number, or that of none.
-    next: BTreeMap<u64, f64>,
-    total: f64,
+/// What a vehicle itself did in other drives; the empty habit is everybody's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Habit(Vec<Passed>);
+
+/// A passage of a vehicle's past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Passed {
+    place: u64,
+    /// Whether it goes on the drive of the passage before.
+    follows: bool,
+    /// Whether it is known what came next.
+    over: bool,
+}
+
+/// Ways that are less probable are not followed further.
+const WAY_LEAST: f64 = 0.005;
+/// Cameras before the last that matter.
+const ORDER_MAX: usize = 3;
+
+/// A drive so far, in places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Course {
+    here: u64,
+    /// Before it, latest first.
+    before: [u64; ORDER_MAX],
+    /// The place where it began.
+    began: u64,
+}
+
+impl Course {
+    fn beginning(here: u64) -> Self {
+        Self { here, before: [NO_CAMERA; ORDER_MAX], began: here }
+    }
+
+    fn then(self, next: u64) -> Self {
+        let [first, second, _] = self.before;
+        Self { here: next, before: [self.here, first, second], began: self.began }
+    }
+
+    /// The contexts of each order, the second first, and that of drives with this beginning; as many as there are
+    /// [`Evidence::contexts`].
+    fn contexts(self) -> [u64; CONTEXTS] {
+        let (here, [first, second, third]) = (self.here, self.before);
+        [
+            context(2, &[here, first]),
+            context(3, &[here, first, second]),
+            context(4, &[here, first, second, third]),
+            context(1, &[here, first, self.began]),
+        ]
+    }
+}
+
+/// Second, third and fourth order, and drives with the same beginning.
+const CONTEXTS: usize = 4;
+
+/// 44 bits of a hash (FNV-1a with a last mix): of ten million contexts two or three fall together, which harms nobody.
+fn context(kind: u64, places: &[u64]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for number in std::iter::once(&kind).chain(places) {
+        hash = (hash ^ number).wrapping_mul(0x0000_0100_0000_01b3);
+        hash ^= hash >> 29;
+    }
+    hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20
 }
 
 /// What may come. All probabilities together are 1.
@@ -111,70 +204,60 @@ pub struct Next {
 
 impl Forecaster {
     /// Learns from all vehicles of an index. Sightings more than `horizon` apart belong to two trips. The last
-    /// sightings of the index, after which the horizon was not watched to its end, teach no end.
+    /// sightings of the index, after which the horizon was not watched to its end, teach no end. Cameras without a
+    /// position are no lanes of others.
     ///
     /// # Errors
     /// When the horizon is zero or over nine hours.
     pub fn learn(
         index: &PassageIndex,
+        positions: &HashMap<CameraId, GeoPoint>,
         horizon: Duration,
         smoothing: Smoothing,
     ) -> Result<Self, InvalidValue> {
         let travel = TravelTimes::learn(index, horizon)?;
         let watched_until = index.span().map_or(Timestamp::MIN, |s| s.last());
-        let [mut second, mut first, mut hourly] = [(); 3].map(|()| Tally::default());
+        let places = approaches(index, positions);
+        let [mut contexts, mut first, mut hourly] = [(); 3].map(|()| Tally::default());
+        let mut passages = vec![0_u32; places.len()];
         for vehicle in index.vehicle_keys() {
             let way = index.way(vehicle);
-            let mut before = NO_CAMERA;
+            let mut drive: Option<Course> = None;
             for (i, (at, camera)) in way.iter().enumerate() {
-                let (here, hour) = (camera.index() as u64, u64::from(utc_hour(at)));
+                passages[camera.index()] += 1;
+                let place = |camera: CameraKey| u64::from(places[camera.index()]);
+                let (here, hour) = (place(camera), u64::from(utc_hour(at)));
                 let follows = way.times.get(i + 1).is_some_and(|t| t.since(at) <= horizon);
-                let next = if follows { way.cameras[i + 1].index() as u64 } else { NO_CAMERA };
+                let next = if follows { place(way.cameras[i + 1]) } else { NO_CAMERA };
+                let course = drive.map_or(Course::beginning(here), |drive| drive.then(here));
                 if follows || at.plus(horizon) <= watched_until {
-                    second.add(before << 40 | here << 20 | next);
+                    for context in course.contexts() {
+                        contexts.add(context << 20 | next);
+                    }
                     first.add(here << 25 | next << 5 | hour);
                     hourly.add(hour << 20 | next);
                 }
-                before = if follows { here } else { NO_CAMERA };
+                drive = follows.then_some(course);
             }
         }
+        let mut lanes: BTreeMap<u64, Vec<_>> = BTreeMap::new();
+        for ((camera, place), passages) in (0..).zip(&places).zip(passages) {
+            lanes.entry(u64::from(*place)).or_default().push((camera, passages));
+        }
         let cameras = index.cameras().to_vec();
-        let [second, first, hourly] = [second, first, hourly].map(Tally::finish);
-        Ok(Self { smoothing, horizon, cameras, second, first, hourly, travel })
+        let [contexts, first, hourly] = [contexts, first, hourly].map(Tally::finish);
+        Ok(Self { smoothing, horizon, cameras, places, lanes, contexts, first, hourly, travel })
     }
 
-    /// Adds what was learnt elsewhere with the same horizon; keeps its own smoothing.
-    ///
-    /// # Errors
-    /// When the horizons differ: their ends of trips mean different things.
-    pub fn merge(&mut self, other: &Self) -> Result<(), InvalidValue> {
-        if self.horizon != other.horizon {
-            let fix = format!("learn both with the same horizon, here {:?}", self.horizon);
-            return Err(InvalidValue::new("horizon", format!("{:?}", other.horizon), fix));
-        }
-        let (cameras, ours, theirs) = union(&self.cameras, &other.cameras);
-        let sum = |a: &Counts, b: &Counts, rename: fn(&[u64], u64) -> u64| {
-            let ours = a.iter().map(|(k, n)| (rename(&ours, k), n));
-            Counts::sum(ours.chain(b.iter().map(|(k, n)| (rename(&theirs, k), n))))
-        };
-        fn camera(places: &[u64], number: u64) -> u64 {
-            places.get((number & NO_CAMERA) as usize).copied().unwrap_or(NO_CAMERA)
-        }
-        self.second = sum(&self.second, &other.second, |to, k| {
-            camera(to, k >> 40) << 40 | camera(to, k >> 20) << 20 | camera(to, k)
-        });
-        self.first = sum(&self.first, &other.first, |to, k| {
-            camera(to, k >> 25) << 25 | camera(to, k >> 5) << 5 | k & 31
-        });
-        self.hourly = sum(&self.hourly, &other.hourly, |to, k| k >> 20 << 20 | camera(to, k));
-        self.travel.merge(&other.travel);
-        self.cameras = cameras;
-        Ok(())
+    /// The same knowledge with other strengths.
+    #[must_use]
+    pub fn with(self, smoothing: Smoothing) -> Self {
+        Self { smoothing, ..self }
     }
 
     /// Whether it ever learnt of this camera.
     pub fn knows(&self, camera: &CameraId) -> bool {
-        self.number(camera).is_some()
+        self.place(camera).is_some()
     }
 
     /// The learnt travel times.
@@ -182,41 +265,53 @@ impl Forecaster {
         &self.travel
     }
 
+    /// Sightings further apart belong to two drives.
+    pub fn horizon(&self) -> Duration {
+        self.horizon
+    }
+
     /// What comes after a sighting.
     pub fn forecast(&self, seen: LastSeen<'_>) -> Forecast {
         self.redraw(seen, &Habit::default(), seen.at, |_| 1.0)
     }
 
-    /// What a vehicle did after each of its passages of a camera, as far as that was over before `until`.
+    /// What a vehicle did in its passages that `sees` accepts, as far as that was over before `until`.
     pub fn habit(
         &self,
         index: &PassageIndex,
         vehicle: VehicleKey,
-        camera: &CameraId,
         until: Timestamp,
+        sees: impl Fn(&CameraId, Timestamp) -> bool,
     ) -> Habit {
-        let mut habit = Habit::default();
-        let Some(here) = index.camera(camera) else { return habit };
-        let way = index.way(vehicle);
-        for (i, (at, _)) in way.iter().enumerate().filter(|(_, (_, c))| *c == here) {
-            if at.plus(self.horizon) >= until {
-                break;
-            }
-            let follows = way.times.get(i + 1).is_some_and(|t| t.since(at) <= self.horizon);
-            let next = follows.then(|| index.camera_id(way.cameras[i + 1])).flatten();
-            let next = next.and_then(|c| self.number(c)).unwrap_or(NO_CAMERA);
-            *habit.next.entry(next).or_insert(0.0) += 1.0;
-            habit.total += 1.0;
+        let mut passed: Vec<Passed> = Vec::new();
+        let mut last = None;
+        for (at, camera) in index.way(vehicle).iter() {
+            let Some(id) = index.camera_id(camera).filter(|id| at < until && sees(id, at)) else {
+                continue;
+            };
+            let follows = last.is_some_and(|last| at.since(last) <= self.horizon);
+            let over = at.plus(self.horizon) < until;
+            passed.push(Passed { place: self.place(id).unwrap_or(NO_CAMERA), follows, over });
+            last = Some(at);
         }
-        habit
+        Habit(passed)
     }
 
-    fn number(&self, camera: &CameraId) -> Option<u64> {
-        self.cameras.binary_search(camera).ok().map(|i| i as u64)
+    fn place(&self, camera: &CameraId) -> Option<u64> {
+        self.cameras.binary_search(camera).ok().map(|i| u64::from(self.places[i]))
     }
 
-    /// The same when the vehicle was not seen between the sighting and `now`, and for a vehicle whose habit is known
-    /// (the empty habit is everybody's). `sees` is the probability that a camera
+    fn course(&self, seen: LastSeen<'_>) -> Option<Course> {
+        let place = |camera| self.place(camera).unwrap_or(NO_CAMERA);
+        let here = self.place(seen.camera)?;
+        let mut drive = seen.before.iter().rev().map(place);
+        let began = drive.next().map(Course::beginning);
+        let before = began.map(|began| drive.fold(began, Course::then));
+        Some(before.map_or(Course::beginning(here), |before| before.then(here)))
+    }
+
+    /// The same when the vehicle was not seen between the sighting and `now`, and for a vehicle whose habit is known.
+    /// `sees` is the probability that a camera
     /// sees a vehicle that passed it since, 0 to 1: its read rate, less the time it was down.
     pub fn redraw(
         &self,
@@ -228,7 +323,9 @@ impl Forecaster {
         let elapsed = now.since(seen.at);
         let mut forecast =
             Forecast { next: Vec::new(), ended: 0.0, passed_unseen: 0.0, elsewhere: 1.0 };
-        for (next, probability) in self.outcomes(seen, habit) {
+        let outcomes = self.course(seen).map(|course| self.outcomes(course, habit, seen.at));
+        let cameras = outcomes.into_iter().flatten().flat_map(|outcome| self.by_lane(outcome));
+        for (next, probability) in cameras {
             forecast.elsewhere -= probability;
             let Some(camera) = self.cameras.get(next as usize) else {
                 forecast.ended += probability;
@@ -253,64 +350,176 @@ impl Forecaster {
         forecast
     }
 
-    /// Every outcome that ever followed this camera, and the end, with its smoothed probability.
-    fn outcomes(&self, seen: LastSeen<'_>, habit: &Habit) -> Vec<(u64, f64)> {
-        let before = seen.before.and_then(|c| self.number(c)).unwrap_or(NO_CAMERA);
-        let hour = u64::from(utc_hour(seen.at));
-        let Some(here) = self.number(seen.camera) else { return Vec::new() };
+    /// The share of a place, divided among its cameras; an end stays whole.
+    fn by_lane(&self, (place, share): (u64, f64)) -> impl Iterator<Item = (u64, f64)> {
+        let lanes = self.lanes.get(&place).map_or(&[][..], Vec::as_slice);
+        let all: f64 = lanes.iter().map(|(_, n)| f64::from(*n)).sum();
+        let camera = move |(camera, n): &(u64, u32)| (*camera, share * f64::from(*n) / all);
+        lanes.iter().map(camera).chain(lanes.is_empty().then_some((place, share)))
+    }
 
+    /// The cameras that a vehicle passes between `soonest` and `latest` after its last sighting, each with the
+    /// probability that it does, likeliest first: where to wait for it. Follows every way of at least
+    /// [`WAY_LEAST`] with the median times of its legs, give or take a sixth.
+    pub fn ahead(
+        &self,
+        seen: LastSeen<'_>,
+        habit: &Habit,
+        soonest: Duration,
+        latest: Duration,
+    ) -> Vec<(CameraId, f64)> {
+        /// Cameras of one way; ways through a dense town are long.
+        const LEGS_MAX: usize = 60;
+        let window = (soonest.as_secs_f64(), latest.as_secs_f64());
+        let mut open: Vec<_> =
+            self.course(seen).map(|course| (course, 0.0, 1.0, 0)).into_iter().collect();
+        let mut passed: BTreeMap<u64, f64> = BTreeMap::new();
+        while let Some((course, elapsed, probability, legs)) = open.pop() {
+            let at = seen.at.plus(Duration::from_secs_f64(elapsed));
+            for (next, share) in self.outcomes(course, habit, at) {
+                let share = probability * share;
+                let Some(leg_s) = self.usual_leg_s(course.here, next, at) else { continue };
+                let elapsed = elapsed + leg_s;
+                let (soon, late) = (elapsed * 5.0 / 6.0, elapsed * 7.0 / 6.0);
+                if share < WAY_LEAST || soon > window.1 || legs >= LEGS_MAX {
+                    continue;
+                }
+                let inside = (late.min(window.1) - soon.max(window.0)).max(0.0);
+                *passed.entry(next).or_default() += share * inside / (late - soon);
+                open.push((course.then(next), elapsed, share, legs + 1));
+            }
+        }
+        let cameras = passed.into_iter().flat_map(|place| self.by_lane(place));
+        let named = cameras.filter_map(|(camera, p)| Some((self.cameras.get(camera as usize)?, p)));
+        let mut ahead: Vec<_> =
+            named.map(|(c, p)| (c.clone(), p.min(1.0))).filter(|(_, p)| *p > 0.0).collect();
+        ahead.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        ahead
+    }
+
+    /// The median time from place to place, seconds, by their busiest lanes.
+    fn usual_leg_s(&self, from: u64, to: u64, at: Timestamp) -> Option<f64> {
+        let busiest = |place| {
+            let lanes = self.lanes.get(&place)?;
+            let (camera, _) = lanes.iter().max_by_key(|(camera, n)| (*n, *camera))?;
+            self.cameras.get(*camera as usize)
+        };
+        let times = self.travel.between(busiest(from)?, busiest(to)?, at)?;
+        Some(times.quantile(0.5).as_secs_f64())
+    }
+
+    /// Every place that ever followed this one, and the end, with its smoothed probability.
+    fn outcomes(&self, course: Course, habit: &Habit, at: Timestamp) -> Vec<(u64, f64)> {
+        let (here, hour) = (course.here, u64::from(utc_hour(at)));
         let mut counts: BTreeMap<u64, Evidence> =
             BTreeMap::from([(NO_CAMERA, Evidence::default())]);
-        // What only came since the learning counts too.
-        for next in habit.next.keys() {
-            counts.entry(*next).or_default();
-        }
         for (key, n) in self.first.range(here << 25..(here + 1) << 25) {
             let evidence = counts.entry(key >> 5 & NO_CAMERA).or_default();
             evidence.first += f64::from(n);
             evidence.this_hour += if key & 31 == hour { f64::from(n) } else { 0.0 };
         }
-        let pair = before << 20 | here;
-        for (key, n) in self.second.range(pair << 20..(pair + 1) << 20) {
-            counts.entry(key & NO_CAMERA).or_default().second += f64::from(n);
+        for (order, context) in course.contexts().into_iter().enumerate() {
+            for (key, n) in self.contexts.range(context << 20..(context + 1) << 20) {
+                // Another would be another context's, of the same hash.
+                if let Some(evidence) = counts.get_mut(&(key & NO_CAMERA)) {
+                    evidence.contexts[order] += f64::from(n);
+                }
+            }
+        }
+        // What only came since the learning counts too.
+        for (next, alike) in habit.after(course) {
+            let own = &mut counts.entry(next).or_default().own;
+            own[..alike].iter_mut().for_each(|n| *n += 1.0);
         }
         let mut total = Evidence::default();
-        for e in counts.values() {
-            total.second += e.second;
-            total.this_hour += e.this_hour;
-            total.first += e.first;
-        }
+        counts.values().for_each(|evidence| total.add(evidence));
         let all = self.hourly.range(hour << 20..(hour + 1) << 20).map(|(_, n)| f64::from(n)).sum();
         // One more for every camera and the end: nothing is impossible.
-        let possible = self.cameras.len() as f64 + 1.0;
-        let strengths = self.smoothing;
+        let possible = self.lanes.len() as f64 + 1.0;
+        let strengths = &self.smoothing;
+        let by_order = [
+            strengths.second_order,
+            strengths.third_order,
+            strengths.fourth_order,
+            strengths.drive,
+        ];
         counts
             .into_iter()
             .map(|(next, n)| {
                 let frequency = f64::from(self.hourly.get(hour << 20 | next));
-                let general = smooth(frequency, all, possible, 1.0 / possible);
-                let first = smooth(n.first, total.first, strengths.first_order, general);
-                let this_hour = smooth(n.this_hour, total.this_hour, strengths.hour, first);
-                let second = smooth(n.second, total.second, strengths.second_order, this_hour);
-                let own = habit.next.get(&next).copied().unwrap_or(0.0);
-                (next, smooth(own, habit.total, strengths.habit, second))
+                let mut p = smooth(frequency, all, possible, 1.0 / possible);
+                p = smooth(n.first, total.first, strengths.first_order, p);
+                p = smooth(n.this_hour, total.this_hour, strengths.hour, p);
+                for (order, strength) in by_order.into_iter().enumerate() {
+                    p = smooth(n.contexts[order], total.contexts[order], strength, p);
+                }
+                for (alike, strength) in strengths.habit.into_iter().enumerate() {
+                    p = smooth(n.own[alike], total.own[alike], strength, p);
+                }
+                (next, p)
             })
             .collect()
     }
 }
 
+impl Habit {
+    /// What came after each passage of the place to which the vehicle had come as it has now: from at least one same
+    /// place before (or a beginning); with how many of them were the same, at most [`ORDER_MAX`].
+    fn after(&self, course: Course) -> impl Iterator<Item = (u64, usize)> {
+        let here = self.0.iter().enumerate().filter(move |(_, p)| p.place == course.here);
+        here.filter_map(move |(i, passed)| {
+            let next = self.0.get(i + 1).filter(|next| next.follows).map(|next| next.place);
+            let next = next.or(passed.over.then_some(NO_CAMERA))?;
+            let mut alike = 0;
+            for (back, now) in course.before.into_iter().enumerate() {
+                let before = self.0[i - back].follows.then(|| self.0[i - back - 1].place);
+                if before.unwrap_or(NO_CAMERA) != now {
+                    break;
+                }
+                alike += 1;
+                if before.is_none() {
+                    // Both began there: all the same.
+                    alike = ORDER_MAX;
+                    break;
+                }
+            }
+            (alike > 0).then_some((next, alike))
+        })
+    }
+}
+
+/// The lanes of one approach hang side by side.
+fn approaches(index: &PassageIndex, positions: &HashMap<CameraId, GeoPoint>) -> Vec<u32> {
+    let places = super::places::places(index, positions, super::places::APPROACH_M);
+    // At most a million cameras.
+    places.into_iter().map(|place| place as u32).collect()
+}
+
 /// How often an outcome followed.
 #[derive(Debug, Clone, Copy, Default)]
 struct Evidence {
-    second: f64,
+    own: [f64; ORDER_MAX],
+    contexts: [f64; CONTEXTS],
     this_hour: f64,
     first: f64,
+}
+
+impl Evidence {
+    fn add(&mut self, other: &Self) {
+        let add = |a: &mut [f64], b: &[f64]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        add(&mut self.own, &other.own);
+        add(&mut self.contexts, &other.contexts);
+        self.this_hour += other.this_hour;
+        self.first += other.first;
+    }
 }
 
 /// The mean of a Dirichlet posterior: `n` of `total`, with a prior mean worth `strength` observations.
 fn smooth(n: f64, total: f64, strength: f64, prior: f64) -> f64 {
     let strength = strength.max(f64::MIN_POSITIVE);
-    (n + strength * prior) / (total + strength)
+    // So written that an endless strength leaves the prior.
+    let say = total / (total + strength);
+    if total > 0.0 { say * (n / total) + (1.0 - say) * prior } else { prior }
 }
 
 impl Forecast {
@@ -333,7 +542,7 @@ impl Forecast {
 }
 
 /// How good forecasts were, once it is known what came.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Score {
     /// Vehicles that were seen again.
     pub cases: u32,
@@ -345,13 +554,23 @@ pub struct Score {
     pub in_window: u32,
     /// Sum of the named cameras' windows, seconds: between two forecasts with right windows, the narrower is better.
     pub window_s: u64,
+    /// Sum of the surprises: -ln of the probability that the camera was given, the end being excluded.
+    pub surprise: f64,
 }
+
+/// The surprise of what was held for all but impossible: that of one in ten thousand.
+const SURPRISE_LEAST: f64 = 1e-4;
 
 impl Score {
     /// Counts one forecast and the sighting that came.
     pub fn add(&mut self, forecast: &Forecast, camera: &CameraId, at: Timestamp) {
         self.cases += 1;
-        let Some(rank) = forecast.next.iter().position(|n| n.camera == *camera) else { return };
+        let rank = forecast.next.iter().position(|n| n.camera == *camera);
+        let given = rank.map_or(0.0, |rank| forecast.next[rank].probability);
+        let some: f64 = 1.0 - forecast.ended;
+        let given = if some > 0.0 { given / some } else { 0.0 };
+        self.surprise -= given.max(SURPRISE_LEAST).ln();
+        let Some(rank) = rank else { return };
         if let Some(hits) = self.hits.get_mut(rank) {
             *hits += 1;
         }
@@ -371,6 +590,11 @@ impl Score {
         f64::from(self.hits.iter().sum::<u32>()) / f64::from(self.cases.max(1))
     }
 
+    /// The mean surprise: 0 when all was certain.
+    pub fn log_loss(&self) -> f64 {
+        self.surprise / f64::from(self.cases.max(1))
+    }
+
     /// The share of named cameras' arrivals within the window.
     pub fn window_share(&self) -> f64 {
         f64::from(self.in_window) / f64::from(self.named.max(1))
@@ -380,7 +604,7 @@ impl Score {
 #[cfg(test)]
 mod tests {
     use super::super::town::{
-        HOUR_S, Passage, SIDE, any_passages, camera_id, index_of, position, secs, traffic,
+        HOUR_S, Passage, SIDE, any_passages, camera_id, index_of, plate, position, secs, traffic,
     };
     use super::*;
     use crate::testing::Noise;
@@ -389,13 +613,11 @@ mod tests {
     const HORIZON: Duration = Duration::from_secs(1200);
 
     fn learnt(passages: &[Passage]) -> Forecaster {
-        Forecaster::learn(&index_of(passages), HORIZON, Smoothing::default()).unwrap()
+        learnt_with(&index_of(passages), Smoothing::default())
     }
 
-    /// Baseline: what came next most often after this camera, whatever the hour and the camera before.
-    fn first_order_only(model: &Forecaster) -> Forecaster {
-        let smoothing = Smoothing { habit: 1e12, second_order: 1e12, hour: 1e12, first_order: 1.0 };
-        Forecaster { smoothing, ..model.clone() }
+    fn learnt_with(index: &PassageIndex, smoothing: Smoothing) -> Forecaster {
+        Forecaster::learn(index, &HashMap::new(), HORIZON, smoothing).unwrap()
     }
 
     /// Baseline: the nearest cameras, at 20 to 60 km/h.
@@ -417,8 +639,9 @@ mod tests {
     #[test]
     fn beats_both_baselines_on_traffic_not_learnt_from() {
         let noise = &mut Noise(21);
-        let model = learnt(&traffic(400, 6, noise));
-        let first_order_model = first_order_only(&model);
+        let past = index_of(&traffic(400, 6, noise));
+        let model = learnt_with(&past, Smoothing::default());
+        let first_order_model = learnt_with(&past, Smoothing::FIRST_ORDER_ONLY);
         let fresh = index_of(&traffic(100, 3, noise));
         let mut scores = [Score::default(); 3];
         let (mut ended, mut ends_expected, mut all) = (0, 0.0, 0);
@@ -428,13 +651,14 @@ mod tests {
                 .iter()
                 .map(|(at, c)| (at, fresh.camera_id(c).unwrap()))
                 .collect();
+            let mut drive: Vec<CameraId> = Vec::new();
             for (i, (at, camera)) in way.iter().enumerate() {
-                let before = i
-                    .checked_sub(1)
-                    .map(|b| way[b])
-                    .filter(|b| at.since(b.0) <= HORIZON)
-                    .map(|b| b.1);
-                let seen = LastSeen { before, camera, at: *at };
+                if i > 0 && at.since(way[i - 1].0) > HORIZON {
+                    drive.clear();
+                }
+                let before = drive.clone();
+                drive.insert(0, (*camera).clone());
+                let seen = LastSeen { before: &before, camera, at: *at };
                 let forecast = model.forecast(seen);
                 all += 1;
                 ends_expected += forecast.ended;
@@ -463,6 +687,7 @@ mod tests {
         // The chance of an end is right on average: within four standard deviations.
         let difference = f64::from(ended) - ends_expected;
         assert!(difference.abs() < 4.0 * f64::from(all).sqrt() / 2.0, "{ended} {ends_expected}");
+        assert!(ours.log_loss() < first_order.log_loss() - 0.2, "{scores:?}");
         let narrow = |s: Score| s.window_s as f64 / f64::from(s.named);
         assert!(narrow(ours) < narrow(nearest), "{scores:?}");
     }
@@ -481,7 +706,7 @@ mod tests {
     fn redraws_when_it_did_not_come() {
         let model = fork();
         let camera = camera_id(0);
-        let seen = LastSeen { before: None, camera: &camera, at: secs(0) };
+        let seen = LastSeen { before: &[], camera: &camera, at: secs(0) };
         let share =
             |f: &Forecast, c| f.next.iter().find(|n| n.camera == camera_id(c)).unwrap().probability;
         let before = model.forecast(seen);
@@ -508,54 +733,91 @@ mod tests {
     #[test]
     fn a_camera_never_seen_forecasts_nothing() {
         let camera = camera_id(999);
-        let nothing = fork().forecast(LastSeen { before: None, camera: &camera, at: secs(0) });
+        let nothing = fork().forecast(LastSeen { before: &[], camera: &camera, at: secs(0) });
         assert_eq!((nothing.next.len(), nothing.elsewhere), (0, 1.0));
     }
 
-    /// Before, here, hour, next.
-    type Move = (Option<u32>, u32, i64, Option<u32>);
+    /// The cameras before in this drive (latest first), here, hour, next.
+    type Move = (Vec<u32>, u32, i64, Option<u32>);
+
+    /// Every move whose outcome is known at the `end`, spelt out.
+    fn moves(rows: &[Passage], end: i64) -> Vec<Move> {
+        let joined = |a: &Passage, b: &Passage| a.0 == b.0 && b.2 - a.2 <= 1200;
+        let mut moves = Vec::new();
+        for (i, (_, c, t)) in rows.iter().enumerate() {
+            let begins =
+                (0..i).rev().find(|j| !joined(&rows[*j], &rows[j + 1])).map_or(0, |j| j + 1);
+            let before = rows[begins..i].iter().rev().map(|row| row.1).collect();
+            let next = rows.get(i + 1).filter(|n| joined(&rows[i], n)).map(|n| n.1);
+            if next.is_some() || t + 1200 <= end {
+                moves.push((before, *c, t / HOUR_S, next));
+            }
+        }
+        moves
+    }
 
     proptest! {
         /// Against the formulas spelt out over plain lists.
         #[test]
-        fn equals_brute_force(passages in any_passages(150), before in 0u32..9, here in 0u32..8, hour in 0i64..3) {
-            let model = learnt(&passages);
+        fn equals_brute_force(
+            passages in any_passages(150),
+            before in prop::collection::vec(0u32..8, 0..5), here in 0u32..8, hour in 0i64..3,
+        ) {
+            let index = index_of(&passages);
+            let model = learnt_with(&index, Smoothing::default());
             let mut rows = passages.clone();
             rows.sort_by_key(|(v, c, t)| (*v, *t, *c));
             rows.dedup();
             let end = rows.iter().map(|r| r.2).max().unwrap_or(0);
-            let mut moves: Vec<Move> = Vec::new();
-            for (i, (v, c, t)) in rows.iter().enumerate() {
-                let joined = |a: &Passage, b: &Passage| a.0 == b.0 && b.2 - a.2 <= 1200;
-                let prev = i.checked_sub(1).map(|p| rows[p]).filter(|p| joined(p, &rows[i])).map(|p| p.1);
-                let next = rows.get(i + 1).filter(|n| joined(&(*v, *c, *t), n)).map(|n| n.1);
-                if next.is_some() || t + 1200 <= end {
-                    moves.push((prev, *c, t / HOUR_S, next));
-                }
-            }
+            let all = moves(&rows, end);
             let known = |c: u32| rows.iter().any(|r| r.1 == c);
-            let cameras = (0..8).filter(|c| known(*c)).count() as f64 + 1.0;
-            let before = (before < 8 && known(before)).then_some(before);
+            let places = (0..8).filter(|c| known(*c)).count() as f64 + 1.0;
+            let before: Vec<u32> = before.into_iter().filter(|c| known(*c)).collect();
+            // The vehicle of number 0 as it is known at that hour: at the end of it a passage that is not over yet.
+            let now = hour * HOUR_S;
+            let mut own: Vec<Passage> = rows.iter().copied().filter(|r| r.0 == 0 && r.2 < now).collect();
+            own.sort_by_key(|(_, c, t)| (*t, *c));
+            let own_moves = moves(&own, now - 1);
             let ratio = |n: usize, of: usize, s: f64, p: f64| (n as f64 + s * p) / (of as f64 + s);
+            let began = |before: &[u32], here: u32| before.last().copied().unwrap_or(here);
             let probability = |next: Option<u32>| {
-                let count = |f: &dyn Fn(&Move) -> bool| {
-                    let of = moves.iter().filter(|m| f(m));
+                let count = |of: &[Move], f: &dyn Fn(&Move) -> bool| {
+                    let of = of.iter().filter(|m| f(m));
                     (of.clone().filter(|m| m.3 == next).count(), of.count())
                 };
-                let (n0, t0) = count(&|m| m.2 == hour);
-                let (n1, t1) = count(&|m| m.1 == here);
-                let (nh, th) = count(&|m| m.1 == here && m.2 == hour);
-                let (n2, t2) = count(&|m| m.1 == here && m.0 == before);
-                ratio(n2, t2, 5.0, ratio(nh, th, 20.0, ratio(n1, t1, 1.0, ratio(n0, t0, cameras, 1.0 / cameras))))
+                let same = |m: &Move, n: usize| m.1 == here && (0..n).all(|i| m.0.get(i) == before.get(i));
+                let mut p = 1.0 / places;
+                let (n, t) = count(&all, &|m| m.2 == hour);
+                p = ratio(n, t, places, p);
+                let (n, t) = count(&all, &|m| m.1 == here);
+                p = ratio(n, t, 1.0, p);
+                let (n, t) = count(&all, &|m| m.1 == here && m.2 == hour);
+                p = ratio(n, t, model.smoothing.hour, p);
+                let orders = [model.smoothing.second_order, model.smoothing.third_order, model.smoothing.fourth_order];
+                for (more, strength) in (1..).zip(orders) {
+                    let (n, t) = count(&all, &|m| same(m, more));
+                    p = ratio(n, t, strength, p);
+                }
+                let (n, t) = count(&all, &|m| same(m, 1) && began(&m.0, m.1) == began(&before, here));
+                p = ratio(n, t, model.smoothing.drive, p);
+                for (more, strength) in (1..).zip(model.smoothing.habit) {
+                    let (n, t) = count(&own_moves, &|m| same(m, more));
+                    p = ratio(n, t, strength, p);
+                }
+                p
             };
-            let (camera, prev) = (camera_id(here), before.map(camera_id));
-            let seen = LastSeen { before: prev.as_ref(), camera: &camera, at: secs(hour * HOUR_S) };
-            let forecast = model.forecast(seen);
+            let camera = camera_id(here);
+            let names: Vec<CameraId> = before.iter().map(|c| camera_id(*c)).collect();
+            let seen = LastSeen { before: &names, camera: &camera, at: secs(now) };
+            let habit = index.vehicle(&plate(0)).map_or_else(Habit::default, |vehicle| {
+                model.habit(&index, vehicle, secs(now), |_, _| true)
+            });
+            let forecast = model.redraw(seen, &habit, seen.at, |_| 1.0);
             if known(here) {
-                prop_assert!((forecast.ended - probability(None)).abs() < 1e-9);
+                prop_assert!((forecast.ended - probability(None)).abs() < 1e-9, "{} {}", forecast.ended, probability(None));
                 for c in 0..8 {
                     let named = forecast.next.iter().find(|n| n.camera == camera_id(c)).map(|n| n.probability);
-                    let came = moves.iter().any(|m| m.1 == here && m.3 == Some(c));
+                    let came = all.iter().any(|m| m.1 == here && m.3 == Some(c));
                     prop_assert_eq!(named.is_some(), came);
                     if let Some(named) = named {
                         prop_assert!((named - probability(Some(c))).abs() < 1e-9);
@@ -563,7 +825,7 @@ mod tests {
                 }
             }
             // Whatever the silence and the cameras, shares add up.
-            let redrawn = model.redraw(seen, &Habit::default(), secs(hour * HOUR_S + 300), |_| 0.4);
+            let redrawn = model.redraw(seen, &habit, secs(now + 300), |_| 0.4);
             for f in [&forecast, &redrawn] {
                 let next: f64 = f.next.iter().map(|n| n.probability).sum();
                 let sum = next + f.ended + f.passed_unseen + f.elsewhere;
@@ -571,21 +833,52 @@ mod tests {
                 prop_assert!(f.next.is_sorted_by(|a, b| a.probability >= b.probability));
             }
         }
-
-        #[test]
-        fn merging_equals_learning_together(a in any_passages(60), b in any_passages(60)) {
-            let b: Vec<_> = b.into_iter().map(|(v, c, t)| (v + 100, c + 4, t)).collect();
-            // A passage at the end of both, so that both are watched to the same time.
-            let (a, b) = ([a, vec![(50, 0, 20_000)]].concat(), [b, vec![(51, 0, 20_000)]].concat());
-            let mut merged = learnt(&b);
-            merged.merge(&learnt(&a)).unwrap();
-            prop_assert_eq!(merged, learnt(&[a, b].concat()));
-        }
     }
 
+    /// From 0 half go to 1 and on to 3, half to 2.
     #[test]
-    fn other_horizons_do_not_merge() {
-        let other = Forecaster::learn(&index_of(&[]), HORIZON * 2, Smoothing::default()).unwrap();
-        assert!(fork().merge(&other).unwrap_err().to_string().contains("same horizon"));
+    fn waits_where_it_will_pass() {
+        let ways = (0..200).flat_map(|v| {
+            let start = 2000 * i64::from(v);
+            let there = if v % 2 == 0 {
+                [(v, 1, start + 100), (v, 3, start + 500)]
+            } else {
+                [(v, 2, start + 100); 2]
+            };
+            std::iter::once((v, 0, start)).chain(there)
+        });
+        let model = learnt(&ways.collect::<Vec<_>>());
+        let camera = camera_id(0);
+        let seen = LastSeen { before: &[], camera: &camera, at: secs(0) };
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        let soon = model.ahead(seen, &Habit::default(), minutes(0), minutes(4));
+        let late = model.ahead(seen, &Habit::default(), minutes(6), minutes(15));
+        assert!(soon.len() == 2 && (soon[0].1 - 0.5).abs() < 0.05, "{soon:?}");
+        assert!(late.len() == 1 && late[0].0 == camera_id(3) && late[0].1 > 0.4, "{late:?}");
+    }
+
+    /// Everybody goes from 1 to 2, but one: from 0 by 1 to 3, day after day.
+    #[test]
+    fn a_vehicle_has_its_own_way() {
+        let mut ways: Vec<Passage> = (1..200)
+            .flat_map(|v| {
+                let start = 2000 * i64::from(v);
+                [(v, 0, start), (v, 1, start + 100), (v, 2, start + 200)]
+            })
+            .collect();
+        for day in 0..5 {
+            let start = day * 24 * HOUR_S;
+            ways.extend([(0, 0, start), (0, 1, start + 100), (0, 3, start + 200)]);
+        }
+        let index = index_of(&ways);
+        let model = learnt_with(&index, Smoothing::default());
+        let (before, camera, at) = ([camera_id(0)], camera_id(1), secs(5 * 24 * HOUR_S));
+        let seen = LastSeen { before: &before, camera: &camera, at };
+        let first = |habit: &Habit| model.redraw(seen, habit, at, |_| 1.0).next[0].camera.clone();
+        let own =
+            |sees: bool| model.habit(&index, index.vehicle(&plate(0)).unwrap(), at, |_, _| sees);
+        assert_eq!(first(&Habit::default()), camera_id(2));
+        assert_eq!(first(&own(true)), camera_id(3));
+        assert_eq!(first(&own(false)), camera_id(2), "what may not be seen is not told");
     }
 }

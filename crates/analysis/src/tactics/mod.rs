@@ -26,8 +26,10 @@
 use guiji_domain::{InvalidValue, Timestamp};
 
 mod chance;
+mod clocks;
 mod counts;
 mod index;
+mod places;
 
 pub mod cameras;
 pub mod card;

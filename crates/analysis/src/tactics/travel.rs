@@ -128,7 +128,7 @@ impl TravelTimes {
 }
 
 /// Both lists as one in order, and for each what its places have become.
-pub(super) fn union(a: &[CameraId], b: &[CameraId]) -> (Vec<CameraId>, Vec<u64>, Vec<u64>) {
+fn union(a: &[CameraId], b: &[CameraId]) -> (Vec<CameraId>, Vec<u64>, Vec<u64>) {
     let mut all = [a, b].concat();
     all.sort();
     all.dedup();

@@ -40,9 +40,11 @@ impl Names<'_> {
         pb::PassagePoint { camera: self.camera(camera), time: Some(timestamp_to_pb(at)) }
     }
 
-    pub(crate) fn coverage(self) -> pb::PassageCoverage {
+    /// What an answer rests on; `asked` is since when the question wanted to know, if it said so.
+    pub(crate) fn coverage(self, asked: Option<Timestamp>) -> pb::PassageCoverage {
         let span = self.0.span();
         pb::PassageCoverage {
+            cut_short: asked.zip(span).is_some_and(|(asked, span)| asked < span.first()),
             since_time: span.map(|span| timestamp_to_pb(span.first())),
             until_time: span.map(|span| timestamp_to_pb(span.last())),
             passage_count: self.0.len() as u64,
@@ -152,6 +154,9 @@ impl Names<'_> {
                 Cause::Clock => pb::FaultCause::Clock,
                 Cause::Misreads => pb::FaultCause::Misreads,
                 Cause::NightMisreads => pb::FaultCause::NightMisreads,
+                Cause::Covered => pb::FaultCause::Covered,
+                Cause::Blurred => pb::FaultCause::Blurred,
+                Cause::Moved => pb::FaultCause::Moved,
             };
             pb::CameraFault { cause: cause.into(), passages_a_day: fault.cost }
         });
@@ -205,5 +210,6 @@ pub(crate) fn speed_to_pb(speed: &SectionSpeed, limit_kmh: Option<f64>) -> pb::S
         best_kmh: speed.best_kmh,
         high_kmh: speed.high_kmh,
         verdict: verdict.into(),
+        clock_correction_s: None,
     }
 }

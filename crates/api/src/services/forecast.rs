@@ -6,7 +6,7 @@ use std::time::Duration;
 use guiji_analysis::tactics::forecast::{Habit, LastSeen};
 use guiji_domain::{
     Alert, AlertId, AlertStage, CameraId, CameraState, PlatePattern, PlateText, SightingQuery,
-    TimeSpan, Timestamp,
+    SortOrder, TimeSpan, Timestamp,
 };
 use tracing::warn;
 
@@ -16,7 +16,7 @@ use crate::auth::View;
 use crate::call::Core;
 use crate::convert::{camera_name, point_to_pb, timestamp_to_pb};
 use crate::error::Problem;
-use crate::passages::{HORIZON, LEARNT_FOR, Learnt};
+use crate::passages::{HORIZON, LEARNT_FOR, Latest, Learnt};
 use crate::pb;
 
 /// Cameras told with an alert.
@@ -94,7 +94,9 @@ struct Followed {
     alert: AlertId,
     camera: CameraId,
     at: Timestamp,
-    plate: PlateText,
+    plate: Option<PlateText>,
+    /// The cameras that it passed before in this drive, latest first.
+    before: Vec<CameraId>,
     due: Timestamp,
     redraws: u32,
 }
@@ -117,14 +119,25 @@ impl Awaited {
             return None;
         }
         let now = core.parts.clock.now();
-        let (at, camera) = (alert.captured.at, &alert.camera);
-        let (forecast, due) = draw(core, view, camera, at, now);
-        if let (Some(due), Some(plate)) = (due, &alert.read) {
+        let (at, camera) = (alert.captured.at, alert.camera.clone());
+        let (alert, plate) = (alert.id.clone(), alert.read.clone());
+        let before = plate.as_ref().map(|plate| drive_before(core, view, plate, at));
+        let mut followed = Followed {
+            alert,
+            camera,
+            at,
+            plate,
+            before: before.unwrap_or_default(),
+            due: at,
+            redraws: 0,
+        };
+        let (forecast, due) = draw(core, view, &followed, now);
+        if let Some(due) = due.filter(|_| followed.plate.is_some()) {
             if self.0.len() >= FOLLOWED_MAX {
                 self.0.remove(0);
             }
-            let (alert, camera, plate) = (alert.id.clone(), camera.clone(), plate.clone());
-            self.0.push(Followed { alert, camera, at, plate, due, redraws: 0 });
+            followed.due = due;
+            self.0.push(followed);
         }
         Some(forecast)
     }
@@ -150,7 +163,7 @@ impl Awaited {
             if has_come(&core.parts, &followed, now)? {
                 continue;
             }
-            let (forecast, due) = draw(core, view, &followed.camera, followed.at, now);
+            let (forecast, due) = draw(core, view, &followed, now);
             let alert = format!("alerts/{}", followed.alert);
             redrawn.push(pb::ForecastRedrawn { alert, forecast: Some(forecast) });
             followed.redraws += 1;
@@ -166,18 +179,49 @@ impl Awaited {
 /// Whether the plate was seen after the sighting that rang.
 fn has_come(parts: &ApiParts, followed: &Followed, now: Timestamp) -> Result<bool, Problem> {
     let after = Timestamp::from_nanos(followed.at.as_nanos().saturating_add(1));
+    let Some(plate) = &followed.plate else { return Ok(false) };
     let query = SightingQuery {
-        plate: Some(PlatePattern::parse(followed.plate.as_str())?),
+        plate: Some(PlatePattern::parse(plate.as_str())?),
         ..SightingQuery::all_in(TimeSpan::new(after, now.max(after))?, 1)
     };
     Ok(!parts.store.search(&query)?.sightings.is_empty())
 }
 
+/// The cameras at which a plate was seen before a time in the same drive, latest first; none where that cannot be read,
+/// since an alert goes out without it too.
+fn drive_before(core: &Core, view: &View, plate: &PlateText, at: Timestamp) -> Vec<CameraId> {
+    /// So many decide; the first of a longer drive hardly does.
+    const SIGHTINGS_MAX: usize = 12;
+    let look = || {
+        let span = TimeSpan::new(
+            at.minus(HORIZON * SIGHTINGS_MAX as u32),
+            Timestamp::from_nanos(at.as_nanos().saturating_sub(1)),
+        )?;
+        let query = SightingQuery {
+            plate: Some(PlatePattern::parse(plate.as_str())?),
+            order: SortOrder::NewestFirst,
+            ..SightingQuery::all_in(span, SIGHTINGS_MAX)
+        };
+        Ok::<_, Problem>(core.parts.store.search(&view.narrow(query))?.sightings)
+    };
+    let found = look().unwrap_or_else(|problem| {
+        warn!(?problem, "an alert's drive could not be read; it is forecast without");
+        Vec::new()
+    });
+    let mut later = at;
+    let same_drive = found.into_iter().take_while(|sighting| {
+        let near = later.since(sighting.captured.at) <= HORIZON;
+        later = sighting.captured.at;
+        near && view.sees(&sighting.camera, later)
+    });
+    same_drive.map(|sighting| sighting.camera).collect()
+}
+
+/// With what everybody does and what this vehicle does, as far as it was learnt and may be seen.
 fn draw(
     core: &Core,
     view: &View,
-    camera: &CameraId,
-    at: Timestamp,
+    followed: &Followed,
     now: Timestamp,
 ) -> (pb::AlertForecast, Option<Timestamp>) {
     use pb::AlertForecastState::{Drawn, NotLearnt, Over};
@@ -185,16 +229,21 @@ fn draw(
         let as_of_time = Some(timestamp_to_pb(now));
         pb::AlertForecast { state: state.into(), as_of_time, ..Default::default() }
     };
+    let Followed { camera, at, before, plate, .. } = followed;
     if at.plus(HORIZON) <= now {
         return (none(Over), None);
     }
-    let learnt = core.passages.learnt_already();
+    let Latest { index, learnt } = core.passages.latest();
     let Some(learnt) = learnt.filter(|learnt| learnt.forecaster.knows(camera)) else {
         return (none(NotLearnt), None);
     };
-    let seen = LastSeen { before: None, camera, at };
-    let told =
-        tell(&core.parts, &learnt, view, (seen, &Habit::default()), now.max(at), CAMERAS_TOLD);
+    let known = index.as_ref().zip(plate.as_ref());
+    let vehicle = known.and_then(|(index, plate)| Some((index, index.vehicle(plate)?)));
+    let habit = vehicle.map_or_else(Habit::default, |(index, vehicle)| {
+        learnt.forecaster.habit(index, vehicle, *at, |camera, at| view.sees(camera, at))
+    });
+    let seen = LastSeen { before, camera, at: *at };
+    let told = tell(&core.parts, &learnt, view, (seen, &habit), now.max(*at), CAMERAS_TOLD);
     let forecast = pb::AlertForecast {
         next: told.next,
         ended: told.ended,

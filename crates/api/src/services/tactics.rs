@@ -4,10 +4,11 @@ mod clones;
 mod question;
 mod watch;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use guiji_analysis::tactics::cameras::{GradeSettings, grade_cameras};
+use guiji_analysis::tactics::cameras::{Cause, GradeSettings, grade_cameras};
 use guiji_analysis::tactics::card::vehicle_card;
 use guiji_analysis::tactics::collision::{AREAS_MAX, Area, collisions};
 use guiji_analysis::tactics::convoy::{ConvoySettings, companions};
@@ -19,7 +20,10 @@ use guiji_analysis::tactics::section_speed::{SectionLength, SectionSpeed};
 use guiji_analysis::tactics::stops::{StopSettings, stop_places};
 use guiji_analysis::tactics::travel::Roads;
 use guiji_analysis::tactics::{PassageIndex, VehicleKey};
-use guiji_domain::{Authority, PatternTactic, PlateText, Release, Sighting, TimeSpan, Timestamp};
+use guiji_domain::{
+    Authority, CameraId, CaptureTime, PatternTactic, PlateText, Release, Sighting, StatusReason,
+    TimeSpan, Timestamp,
+};
 use tonic::{Request, async_trait};
 
 use super::forecast::tell;
@@ -192,6 +196,7 @@ impl Services {
         wrong.done()?;
         let plate = required(plate)?;
         let span = call.reach().span("", span)?;
+        let asked = request.start_time.as_ref().map(|_| span.first());
         call.asks(format!("company of {plate}, from {} to {}", span.first(), span.last()));
         let settings = ConvoySettings {
             apart,
@@ -207,14 +212,14 @@ impl Services {
         let ask = move |_: &ApiParts, seen: &Seen, _: &Reach| {
             let (index, names) = (&*seen.index, Names(&seen.index));
             let Some(target) = index.vehicle(&plate) else {
-                let coverage = Some(names.coverage());
+                let coverage = Some(names.coverage(asked));
                 return Ok(pb::FindConvoysResponse { coverage, ..Default::default() });
             };
             let (found, next_page_token) = page.cut(companions(index, target, span, &settings)?);
             Ok(pb::FindConvoysResponse {
                 companions: found.iter().map(|companion| names.companion(companion)).collect(),
                 next_page_token,
-                coverage: Some(names.coverage()),
+                coverage: Some(names.coverage(asked)),
             })
         };
         let answer = self.on_index(call, "find a convoy", ask).await?;
@@ -263,6 +268,7 @@ impl Services {
         for (field, _, span) in &areas {
             reach.span(field, *span)?;
         }
+        let asked = areas.iter().map(|(_, _, span)| span.first()).min();
         call.asks(format!("who was in {} areas", areas.len()));
         let areas_min = match request.areas_min {
             0 => areas.len(),
@@ -280,7 +286,7 @@ impl Services {
             Ok(pb::FindCollisionsResponse {
                 collisions: found.iter().map(|collision| names.collision(collision)).collect(),
                 next_page_token,
-                coverage: Some(names.coverage()),
+                coverage: Some(names.coverage(asked)),
             })
         };
         let answer = self.on_index(call, "find collisions", ask).await?;
@@ -312,6 +318,7 @@ impl Services {
             Page::from_pb(&mut wrong, "entries", &question, request.page_size, &request.page_token);
         wrong.done()?;
         let span = call.reach().span("", span)?;
+        let asked = start.map(|_| span.first());
         let said = format!(
             "who came in from {} to {} after {} s",
             span.first(),
@@ -329,7 +336,7 @@ impl Services {
             Ok(pb::ListFirstEntriesResponse {
                 entries: found.iter().map(|entry| names.entry(entry)).collect(),
                 next_page_token,
-                coverage: Some(names.coverage()),
+                coverage: Some(names.coverage(asked)),
             })
         };
         let answer = self.on_index(call, "list first entries", ask).await?;
@@ -357,6 +364,7 @@ impl Services {
             Page::from_pb(&mut wrong, "night", &question, request.page_size, &request.page_token);
         wrong.done()?;
         let span = call.reach().span("", span)?;
+        let asked = start.map(|_| span.first());
         let said = format!("who is night-active from {} to {}", span.first(), span.last());
         self.released(call, PatternTactic::NightActive, &authority, said)?;
         let settings = NightSettings {
@@ -371,7 +379,7 @@ impl Services {
             Ok(pb::ListNightActiveResponse {
                 vehicles: found.iter().map(|activity| names.night(activity)).collect(),
                 next_page_token,
-                coverage: Some(names.coverage()),
+                coverage: Some(names.coverage(asked)),
             })
         };
         let answer = self.on_index(call, "list night-active vehicles", ask).await?;
@@ -409,6 +417,7 @@ impl Services {
         );
         wrong.done()?;
         let span = call.reach().span("", span)?;
+        let asked = start.map(|_| span.first());
         let times_min = request.times_min;
         let said = format!("who passed {times_min} times from {} to {}", span.first(), span.last());
         self.released(call, PatternTactic::Frequent, &authority, said)?;
@@ -420,7 +429,7 @@ impl Services {
             Ok(pb::ListFrequentResponse {
                 vehicles: found.iter().map(|vehicle| names.frequent(vehicle)).collect(),
                 next_page_token,
-                coverage: Some(names.coverage()),
+                coverage: Some(names.coverage(asked)),
             })
         };
         let answer = self.on_index(call, "list frequent vehicles", ask).await?;
@@ -447,7 +456,8 @@ impl Services {
         let plate = required(plate)?;
         let span = call.reach().for_plate(Some(&plate)).span("", span)?;
         call.asks(format!("stops of {plate}, from {} to {}", span.first(), span.last()));
-        let asked = plate.clone();
+        let asked = start.map(|_| span.first());
+        let named = plate.clone();
         let ask = move |_: &ApiParts, seen: &Seen, _: &Reach| {
             let (index, names) = (&*seen.index, Names(&seen.index));
             let settings = StopSettings { dwell_min, ..usual };
@@ -457,10 +467,10 @@ impl Services {
             let told = places.iter().take(PLACES_MAX);
             Ok(pb::ListStopsResponse {
                 places: told.map(|place| names.stop_place(place)).collect(),
-                coverage: Some(names.coverage()),
+                coverage: Some(names.coverage(asked)),
             })
         };
-        let answer = self.on_index_of(call, &asked, "list stops", ask).await?;
+        let answer = self.on_index_of(call, &named, "list stops", ask).await?;
         call.found(answer.places.len());
         Ok(answer)
     }
@@ -475,16 +485,17 @@ impl Services {
         let (start, end) = (request.start_time.as_ref(), request.end_time.as_ref());
         let (plate, span) = plate_and_span(call, &request.plate, start, end)?;
         call.asks(format!("card of {plate}, from {} to {}", span.first(), span.last()));
-        let asked = plate.clone();
+        let asked = start.map(|_| span.first());
+        let named = plate.clone();
         let ask = move |_: &ApiParts, seen: &Seen, _: &Reach| {
             let (index, names) = (&*seen.index, Names(&seen.index));
             let (key, stops) = (vehicle(index, &plate)?, StopSettings::default());
             let card = vehicle_card(index, key, span, CAMERAS_TOLD, roads(&seen.learnt), &stops);
             let card = card.ok_or_else(|| never_seen(&plate))?;
-            let (card, coverage) = (Some(names.card(&card)), Some(names.coverage()));
+            let (card, coverage) = (Some(names.card(&card)), Some(names.coverage(asked)));
             Ok(pb::GetVehicleCardResponse { card, coverage })
         };
-        let answer = self.on_index_of(call, &asked, "make a card", ask).await?;
+        let answer = self.on_index_of(call, &named, "make a card", ask).await?;
         call.found(1);
         Ok(answer)
     }
@@ -523,14 +534,28 @@ impl Services {
             Ok::<[Sighting; 2], Problem>([find(from)?, find(to)?])
         };
         let [from, to] = self.core.blocking("get sightings", find).await?;
+        let core = Arc::clone(&self.core);
+        let learn = move |parts: &ApiParts| Ok(core.passages.lately(parts)?.1);
+        let learnt = self.core.blocking("learn the clocks", learn).await?;
         let same = from.plate_text().is_some() && from.plate_text() == to.plate_text();
         if !same {
             let fix = "must be a sighting of the same plate as from_sighting";
             return Err(Problem::field("to_sighting", fix));
         }
         let length = SectionLength { metres: length_m, error_m: length_error_m };
-        let result = match SectionSpeed::between(from.captured, to.captured, length, relative) {
-            Ok(speed) => Answered::Speed(speed_to_pb(&speed, limit_kmh)),
+        // A clock that other vehicles show to be wrong is set right, one that may be is not relied on.
+        let set_right = |sighting: &Sighting| {
+            let clock = learnt.clocks.get(&sighting.camera);
+            clock.map_or(sighting.captured, |clock| clock.set_right(sighting.captured))
+        };
+        let ends = [set_right(&from), set_right(&to)];
+        let elapsed = |[from, to]: [CaptureTime; 2]| to.at.as_secs_f64() - from.at.as_secs_f64();
+        let corrected = elapsed(ends) - elapsed([from.captured, to.captured]);
+        let result = match SectionSpeed::between(ends[0], ends[1], length, relative) {
+            Ok(speed) => Answered::Speed(pb::SectionSpeed {
+                clock_correction_s: (corrected != 0.0).then_some(corrected),
+                ..speed_to_pb(&speed, limit_kmh)
+            }),
             Err(refusal) => Answered::Refusal(refusal.to_string()),
         };
         call.found(1);
@@ -574,16 +599,16 @@ impl Services {
         wrong.done()?;
         call.asks(if request.faulty_only { "cameras with faults" } else { "all cameras" });
         let faulty_only = request.faulty_only;
-        let ask = move |_: &ApiParts, seen: &Seen, _: &Reach| {
+        let ask = move |parts: &ApiParts, seen: &Seen, _: &Reach| {
             let (index, names) = (&*seen.index, Names(&seen.index));
-            let settings = GradeSettings::default();
-            let mut grades = grade_cameras(index, &seen.learnt.positions, &settings);
+            let (positions, settings) = (&seen.learnt.positions, GradeSettings::default());
+            let mut grades = grade_cameras(index, positions, &view_faults(parts), &settings);
             grades.retain(|grade| !faulty_only || !grade.faults.is_empty());
             let (grades, next_page_token) = page.slice(&grades);
             Ok(pb::ListCameraGradesResponse {
                 grades: grades.iter().map(|grade| names.grade(grade)).collect(),
                 next_page_token,
-                coverage: Some(names.coverage()),
+                coverage: Some(names.coverage(None)),
             })
         };
         let answer = self.on_index(call, "grade cameras", ask).await?;
@@ -640,6 +665,20 @@ impl Services {
     }
 }
 
+/// What the cameras' own pictures show to be wrong.
+fn view_faults(parts: &ApiParts) -> HashMap<CameraId, Cause> {
+    let cause = |reason| match reason {
+        StatusReason::Black | StatusReason::Covered | StatusReason::Frozen => Some(Cause::Covered),
+        StatusReason::Blurred => Some(Cause::Blurred),
+        StatusReason::Moved => Some(Cause::Moved),
+        _ => None,
+    };
+    let cameras = parts.cameras.list().into_iter();
+    cameras
+        .filter_map(|(camera, health)| Some((camera.id, health.status.reason.and_then(cause)?)))
+        .collect()
+}
+
 /// The last sighting before a time, and what comes after it.
 fn forecast(
     parts: &ApiParts,
@@ -655,10 +694,16 @@ fn forecast(
     let Some((last, before)) = rows.split_last() else { return Err(never_seen(plate)) };
     let (at, camera) = *last;
     let id = |camera| index.camera_id(camera).ok_or_else(|| never_seen(plate));
-    let before = before.last().filter(|(earlier, _)| at.since(*earlier) <= HORIZON);
-    let before = before.map(|(_, camera)| id(*camera)).transpose()?;
-    let last_seen = LastSeen { before, camera: id(camera)?, at };
-    let habit = learnt.forecaster.habit(index, key, last_seen.camera, at);
+    let mut later = at;
+    let drive = before.iter().rev().take_while(|(earlier, _)| {
+        let near = later.since(*earlier) <= HORIZON;
+        later = *earlier;
+        near
+    });
+    let drive = drive.map(|(_, camera)| id(*camera).cloned()).collect::<Result<Vec<_>, _>>()?;
+    let last_seen = LastSeen { before: &drive, camera: id(camera)?, at };
+    // What may not be seen is not in the index.
+    let habit = learnt.forecaster.habit(index, key, at, |_, _| true);
     let view = reach.view(parts);
     let told = tell(parts, learnt, &view, (last_seen, &habit), as_of, CAMERAS_TOLD);
     Ok(pb::ForecastVehicleResponse {
@@ -668,6 +713,6 @@ fn forecast(
         passed_unseen: told.passed_unseen,
         elsewhere: told.elsewhere,
         unseen_for: Some(duration_to_pb(as_of.since(at))),
-        coverage: Some(Names(index).coverage()),
+        coverage: Some(Names(index).coverage(None)),
     })
 }

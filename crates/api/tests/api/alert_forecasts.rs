@@ -134,6 +134,29 @@ async fn an_alert_brings_where_the_vehicle_may_be_next_and_again_when_it_does_no
     }
 }
 
+/// Everybody goes to k2 most; this one has always gone to k3.
+#[tokio::test]
+async fn an_alert_is_forecast_by_the_vehicles_own_habit() {
+    let (_served, client) = rig().await;
+    for day in 1..=6 {
+        let at = now().minus(Duration::from_secs(86_400 * day));
+        let there = passing("k3", "浙J12345", at.plus(Duration::from_secs(290)));
+        take_in(&client, &[passing("k1", "浙J12345", at), there]).await;
+    }
+    take_in(&client, &[passing("k1", "浙J12345", now())]).await;
+    eventually("the habit is learnt", async || {
+        let mut opened = client.alerts(AlertsFrom::Beginning, BEAT).await.unwrap();
+        let events = until_quiet(&mut opened, 2).await;
+        let alerts = events.into_iter().filter_map(|event| match event {
+            Event::Alert(alert) => alert.forecast,
+            _ => None,
+        });
+        let drawn = alerts.filter(|f| f.state() == pb::AlertForecastState::Drawn).last();
+        drawn.is_some_and(|forecast| forecast.next[0].camera == "cameras/k3")
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn of_an_old_sighting_nothing_is_forecast() {
     let (served, client) = rig().await;

@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
 use crate::access::{Guarded, spec};
-use crate::scripted::{Running, camera, eventually, now, sighting};
+use crate::scripted::{Running, authority_pb, camera, eventually, now, sighting};
 use guiji_api::client::{Client, ErrorCode};
 use guiji_api::convert::timestamp_to_pb;
-use guiji_api::{Role, TokenScope, pb};
+use guiji_api::pb::tactics_service_client::TacticsServiceClient;
+use guiji_api::{ApiSettings, PassageSettings, Role, TokenScope, pb};
 use guiji_domain::*;
 
 const DAY_S: u64 = 86_400;
@@ -233,6 +234,36 @@ async fn a_clone_is_judged_with_reasons_and_two_sightings() {
     assert_eq!(honest.finding(), pb::CloneFinding::OneVehicle, "{honest:#?}");
 }
 
+/// The last to arrive is the first of its two contradictions in time: a camera that was cut off sends it late.
+#[tokio::test]
+async fn a_clone_that_shows_is_told_with_the_two_that_contradict_each_other() {
+    let server = Running::start().await;
+    register(&server);
+    let mut sightings = convoy();
+    for place in 0..6_u64 {
+        let at = 3600 + 90 * place + 45;
+        sightings.push(sighting(&format!("k{}", 5 - place), "浙J00001", at));
+    }
+    let shift = std::time::Duration::from_secs(5 * DAY_S);
+    sightings.iter_mut().for_each(|s| s.captured.at = s.captured.at.minus(shift));
+    server.see(sightings.clone());
+    let mut client = TacticsServiceClient::new(server.channel().await);
+    let request = pb::WatchClonesRequest { authority: authority_pb() };
+    let mut shown = client.watch_clones(request).await.unwrap().into_inner();
+    let opened = shown.message().await.unwrap().unwrap().event.unwrap();
+    assert!(matches!(opened, pb::watch_clones_response::Event::Opened(_)));
+    // At k0, and 45 s after it at k5, 5.5 km away; sightings of later days are newer than both.
+    let last = sightings.len();
+    for seen in [&sightings[0], &sightings[last - 6]] {
+        server.live.send(Arc::new(seen.clone())).unwrap();
+    }
+    let event = shown.message().await.unwrap().unwrap().event.unwrap();
+    let pb::watch_clones_response::Event::Verdict(verdict) = event else { panic!("{event:?}") };
+    let ends: Vec<_> = verdict.side_by_side.iter().map(|s| s.camera.as_str()).collect();
+    assert_eq!(ends, ["cameras/k0", "cameras/k5"]);
+    assert!(verdict.contradiction_count >= 5, "{verdict:?}");
+}
+
 #[tokio::test]
 async fn a_section_speed_is_an_interval_or_a_refusal() {
     use pb::measure_section_speed_response::Result as Answered;
@@ -266,6 +297,94 @@ async fn a_section_speed_is_an_interval_or_a_refusal() {
     assert!(why.contains("more than"), "{why}");
     let error = client.measure_section_speed(request(&other, 0.05)).await.unwrap_err();
     assert_eq!(error.violations[0].field, "to_sighting");
+}
+
+/// At one end two cameras hang side by side, of which c1 is ten seconds ahead; around it stand four others.
+#[tokio::test]
+async fn a_clock_that_others_show_to_be_wrong_is_set_right_before_a_speed_is_said() {
+    use pb::measure_section_speed_response::Result as Answered;
+    let server = Running::start().await;
+    let around = [(29.01, 121.0), (28.99, 121.0), (29.0, 121.01), (29.0, 120.99)];
+    server.register(
+        (0..)
+            .zip(around)
+            .map(|(i, (lat, lon))| camera(&format!("k{i}"), lat, lon))
+            .chain([camera("c1", 29.0, 121.0), camera("c2", 29.00002, 121.0)]),
+    );
+    let mut sightings = Vec::new();
+    let mut vehicle = 0;
+    for (place, middle, trip) in (0..4)
+        .flat_map(|k| ["c1", "c2"].into_iter().flat_map(move |c| (0..12).map(move |t| (k, c, t))))
+    {
+        let ahead = if middle == "c1" { 10 } else { 0 };
+        let takes = 80 + 7 * trip % 11;
+        for inwards in [true, false] {
+            vehicle += 1;
+            let (plate, begins) = (format!("浙J{vehicle:05}"), 400 * vehicle);
+            let outer = |at| sighting(&format!("k{place}"), &plate, at);
+            let inner = |at: u64| sighting(middle, &plate, at + ahead);
+            sightings.extend(match inwards {
+                true => [outer(begins), inner(begins + takes)],
+                false => [inner(begins), outer(begins + takes)],
+            });
+        }
+    }
+    let (from, to) = (sightings[0].clone(), sightings[1].clone());
+    server.see(sightings);
+    let client = server.client().await;
+    let request = pb::MeasureSectionSpeedRequest {
+        from_sighting: format!("sightings/{}", from.id),
+        to_sighting: format!("sightings/{}", to.id),
+        length_m: 1112.0,
+        relative_error_max: Some(0.5),
+        ..Default::default()
+    };
+    let Some(Answered::Speed(speed)) = client.measure_section_speed(request).await.unwrap().result
+    else {
+        panic!("refused")
+    };
+    let corrected = speed.clock_correction_s.unwrap();
+    assert!((corrected + 10.0).abs() < 2.0, "{speed:?}");
+    // 80 s in truth, 90 s by the clocks.
+    assert!(speed.low_kmh < 50.04 && 50.04 < speed.high_kmh && speed.best_kmh > 46.0, "{speed:?}");
+}
+
+#[tokio::test]
+async fn what_lies_in_the_past_is_found_and_an_answer_says_when_it_is_cut_short() {
+    let passages = PassageSettings { days: 30, ..PassageSettings::default() };
+    let server = Running::start_with(ApiSettings { passages, ..ApiSettings::default() }).await;
+    register(&server);
+    let back = |days: u64| std::time::Duration::from_secs(days * DAY_S);
+    server.see(convoy().into_iter().map(|mut s| {
+        s.captured.at = s.captured.at.minus(back(100));
+        s
+    }));
+    let client = server.client().await;
+    let answer = client.find_convoys(ask("浙J00001")).await.unwrap();
+    assert_eq!(answer.companions.len(), 1, "the window ends with the newest passage");
+    assert!(!answer.coverage.unwrap().cut_short);
+    let since = |days| pb::FindConvoysRequest {
+        start_time: Some(timestamp_to_pb(now().minus(back(days)))),
+        ..ask("浙J00001")
+    };
+    let asked = |request| async { client.find_convoys(request).await.unwrap().coverage.unwrap() };
+    assert!(asked(since(200)).await.cut_short);
+    assert!(!asked(since(99)).await.cut_short);
+}
+
+#[tokio::test]
+async fn what_retention_deletes_leaves_the_tactics() {
+    let passages = PassageSettings { kept_days: 3, ..PassageSettings::default() };
+    let server = Running::start_with(ApiSettings { passages, ..ApiSettings::default() }).await;
+    register(&server);
+    // Five, four and three days before the present; of the store's days, which are those of UTC, three are kept.
+    seen(&server, convoy()).await;
+    let client = server.client().await;
+    let answer = client.find_convoys(ask("浙J00001")).await.unwrap();
+    let since = answer.coverage.unwrap().since_time.unwrap();
+    let kept = i64::from(now().utc_day()) - 3;
+    assert!(since.seconds >= kept * DAY_S as i64, "{since:?}");
+    assert!(answer.companions[0].meeting_count < 18, "{answer:?}");
 }
 
 #[tokio::test]

@@ -33,16 +33,16 @@
 //! So an attribute conflict tells two vehicles but not clone from misread; the reads' own probabilities and repetition
 //! tell that, which is why one contradiction between two perfect reads stays undecided.
 
-use std::time::Duration;
+use guiji_domain::{CameraId, CaptureTime, InvalidValue, PlateState, PlateText, Sighting, Vehicle};
 
-use guiji_domain::{CameraId, CaptureTime, InvalidValue, PlateState, Sighting, Vehicle};
-
+use super::PassageIndex;
 use super::cameras::ClockOffset;
 use super::travel::Roads;
 use super::within;
 use weigh::Case;
 
 mod reason;
+mod rivals;
 mod search;
 mod weigh;
 
@@ -56,8 +56,13 @@ pub struct PlateSighting {
     pub camera: CameraId,
     /// When, with its uncertainty.
     pub captured: CaptureTime,
-    /// Probability that the plate was another one: 1 - the plate's probability under the fused lattice.
+    /// Probability that the plate was another one: 1 - the plate's probability under the fused lattice, until
+    /// [`Self::weigh_rivals`] has asked who else there is.
     pub misread: f64,
+    /// What else the reads may be, likeliest first, with the lattice's probabilities.
+    pub others: Vec<(PlateText, f64)>,
+    /// Whether other vehicles show how far the camera's clock is off, and [`Self::set_right`] took it out.
+    pub clock_known: bool,
     /// What was seen of the vehicle.
     pub vehicle: Vehicle,
 }
@@ -65,27 +70,34 @@ pub struct PlateSighting {
 impl PlateSighting {
     /// Takes what is known of the camera's clock out of the time. Nothing changes where the clock seems right.
     pub fn set_right(&mut self, clock: Option<ClockOffset>) {
-        /// Below this an estimate is no better than the clock.
-        const OFF_S: f64 = 1.0;
-        let Some(clock) = clock.filter(|c| c.offset_s.abs() > OFF_S.max(3.0 * c.error_s)) else {
-            return;
-        };
-        let off = Duration::from_secs_f64(clock.offset_s.abs());
-        let at = self.captured.at;
-        self.captured.at = if clock.offset_s > 0.0 { at.minus(off) } else { at.plus(off) };
-        let error = Duration::from_secs_f64(2.0 * clock.error_s.max(0.0));
-        self.captured.uncertainty = self.captured.uncertainty.saturating_add(error);
+        /// With a larger error the clock counts as unknown.
+        const KNOWN_S: f64 = 3.0;
+        self.clock_known = clock.is_some_and(|c| c.error_s <= KNOWN_S);
+        if let Some(clock) = clock {
+            self.captured = clock.set_right(self.captured);
+        }
     }
 
     /// From a sighting; `None` when its plate was not read.
     pub fn of(sighting: &Sighting) -> Option<Self> {
         let PlateState::Read(plate) = &sighting.plate else { return None };
+        let texts = plate.lattice.top_texts(rivals::TEXTS + 1).into_iter();
+        let others = texts.filter(|(text, p)| *text != plate.text && *p >= rivals::LEAST);
         Some(Self {
             camera: sighting.camera.clone(),
             captured: sighting.captured,
             misread: 1.0 - f64::from(plate.confidence),
+            others: others.map(|(text, p)| (text, f64::from(p))).collect(),
+            clock_known: false,
             vehicle: sighting.vehicle,
         })
+    }
+
+    /// Makes of the lattice's doubt the probability that another vehicle passed: by how often the other texts pass,
+    /// and whether they were near. The reads alone call one right read in three doubtful.
+    pub fn weigh_rivals(&mut self, plate: &PlateText, index: &PassageIndex, roads: Roads<'_>) {
+        self.misread = rivals::misread(self, plate, index, roads);
+        self.others.clear();
     }
 }
 
@@ -96,6 +108,8 @@ pub struct CloneSettings {
     pub clone_prior: f64,
     /// Prior that a camera's clock is off by more than it says.
     pub clock_prior: f64,
+    /// How much less likely that is of a clock that other vehicles have shown.
+    pub clock_known: f64,
     /// The power to which the probability of a misread is raised for a vehicle that was misread before.
     pub misread_again: f64,
     /// Share of a vehicle's further misreads that give the very text of the first.
@@ -138,6 +152,11 @@ impl CloneSettings {
                 "prior of a wrong clock",
                 self.clock_prior,
                 "assumed: 1 of 1000 cameras at a time",
+            ),
+            entry(
+                "the same of a clock that other vehicles have shown, over the other",
+                self.clock_known,
+                "assumed: it would have gone wrong just now",
             ),
             entry(
                 "power of a repeated misread",
@@ -190,6 +209,7 @@ impl Default for CloneSettings {
         Self {
             clone_prior: 1e-3,
             clock_prior: 1e-3,
+            clock_known: 0.01,
             misread_again: 0.95,
             misread_same: 0.1,
             early_share: 0.05,

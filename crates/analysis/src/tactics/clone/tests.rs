@@ -38,6 +38,8 @@ fn seen(camera: u32, at: i64, misread: f64) -> PlateSighting {
             source: ClockSource::Rtcp,
         },
         misread,
+        others: Vec::new(),
+        clock_known: false,
         vehicle: Vehicle { class: Some((VehicleClass::Car, 0.9)), colour: None },
     }
 }

@@ -100,8 +100,8 @@ impl<'a> Case<'a> {
         split.filter(|(s, _)| s.firsts < n).map(|(_, w)| w).sum()
     }
 
-    /// Sum over the cameras of the likelihood that all is one vehicle's but for this camera's times. The prior of each
-    /// is one clock's.
+    /// Sum over the cameras of the likelihood that all is one vehicle's but for this camera's times, each weighed by
+    /// how its prior compares with that of a clock of which nothing is known.
     pub(super) fn clock_error(&self) -> f64 {
         let wrong_clock = |camera: &CameraId| {
             let trusted: Vec<_> = (0..self.sightings.len())
@@ -110,7 +110,9 @@ impl<'a> Case<'a> {
             let times =
                 trusted.windows(2).map(|w| self.time_ratio(w[0], w[1], Clocks::AtTheirWorst));
             let looks = (1..self.sightings.len()).map(|j| self.looks_ratio(j - 1, j));
-            times.product::<f64>() * looks.product::<f64>()
+            let known = self.sightings.iter().any(|s| s.camera == *camera && s.clock_known);
+            let prior = if known { self.settings.clock_known } else { 1.0 };
+            prior * times.product::<f64>() * looks.product::<f64>()
         };
         self.cameras().into_iter().map(wrong_clock).sum::<f64>() * self.all_right()
     }

@@ -1,10 +1,10 @@
 //! Cloned plates: the index says which sightings contradict, the store has what they look like.
 
-use guiji_analysis::tactics::VehicleKey;
 use guiji_analysis::tactics::clone::{
     CloneSettings, PlateSighting, SIGHTINGS_MAX, Suspect, SuspectSettings, judge, suspects,
     suspicion, telling,
 };
+use guiji_analysis::tactics::{PassageIndex, VehicleKey};
 use guiji_domain::{PlatePattern, PlateText, Sighting, SightingQuery, TimeSpan};
 
 use super::question::Page;
@@ -29,7 +29,8 @@ impl Services {
         let (start, end) = (request.start_time.as_ref(), request.end_time.as_ref());
         let (plate, span) = plate_and_span(call, &request.plate, start, end)?;
         call.asks(format!("is {plate} cloned, from {} to {}", span.first(), span.last()));
-        let asked = plate.clone();
+        let asked = start.map(|_| span.first());
+        let named = plate.clone();
         let ask = move |parts: &ApiParts, seen: &Seen, reach: &Reach| {
             let key = vehicle(&seen.index, &plate)?;
             let settings = SuspectSettings::default();
@@ -41,10 +42,10 @@ impl Services {
                     format!("{plate} has fewer than two sightings: none to judge"),
                 )
             })?;
-            let coverage = Some(Names(&seen.index).coverage());
+            let coverage = Some(Names(&seen.index).coverage(asked));
             Ok(pb::JudgeCloneResponse { verdict: Some(verdict), coverage })
         };
-        let answer = self.on_index_of(call, &asked, "judge a plate", ask).await?;
+        let answer = self.on_index_of(call, &named, "judge a plate", ask).await?;
         call.found(1);
         Ok(answer)
     }
@@ -72,6 +73,7 @@ impl Services {
         let page = page.of_at_most(PAGE_MAX);
         wrong.done()?;
         let span = call.reach().span("", span)?;
+        let asked = start.map(|_| span.first());
         call.asks(format!("cloned plates from {} to {}", span.first(), span.last()));
         let cleared_too = request.include_cleared;
         let ask = move |parts: &ApiParts, seen: &Seen, reach: &Reach| {
@@ -89,7 +91,7 @@ impl Services {
                 verdicts,
                 next_page_token,
                 suspect_count: u32::try_from(all.len()).unwrap_or(u32::MAX),
-                coverage: Some(Names(&seen.index).coverage()),
+                coverage: Some(Names(&seen.index).coverage(asked)),
             })
         };
         let answer = self.on_index(call, "look for clones", ask).await?;
@@ -124,7 +126,7 @@ fn verdict(
         judged.push(sighting);
     }
     let side_by_side = side_by_side(suspect, &way, &judged, seen);
-    let verdict = judge_sightings(plate, judged, learnt)?;
+    let verdict = judge_sightings(plate, judged, &seen.whole, learnt)?;
     Ok(verdict.map(|verdict| pb::CloneVerdict {
         side_by_side,
         contradiction_count: u32::try_from(suspect.contradictions.len()).unwrap_or(u32::MAX),
@@ -132,16 +134,18 @@ fn verdict(
     }))
 }
 
-/// Judges these sightings of a plate, the clocks that are known to be wrong set right; `None` when there are fewer than
-/// two.
+/// Judges these sightings of a plate, the clocks that are known to be wrong set right and the reads' doubts weighed by who
+/// passes, of all that pass; `None` when there are fewer than two.
 pub(super) fn judge_sightings(
     plate: &PlateText,
     sightings: Vec<Sighting>,
+    whole: &PassageIndex,
     learnt: &Learnt,
 ) -> Result<Option<pb::CloneVerdict>, Problem> {
     let set_right = |sighting: Sighting| {
         let mut plain = PlateSighting::of(&sighting)?;
         plain.set_right(learnt.clocks.get(&plain.camera).copied());
+        plain.weigh_rivals(plate, whole, roads(learnt));
         Some((plain, sighting))
     };
     let mut judged: Vec<_> = sightings.into_iter().filter_map(set_right).collect();

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use guiji_analysis::tactics::clone::SIGHTINGS_MAX;
+use guiji_analysis::tactics::clone::{SIGHTINGS_MAX, SuspectSettings, least_kmh};
 use guiji_domain::{
-    CameraId, GeoPoint, PlatePattern, PlateText, Sighting, SightingQuery, SortOrder, TimeSpan,
+    CameraId, GeoPoint, PlatePattern, Sighting, SightingQuery, SortOrder, TimeSpan, Timestamp,
 };
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::mpsc;
@@ -17,7 +17,7 @@ use super::clones::judge_sightings;
 use crate::ApiParts;
 use crate::auth::Reach;
 use crate::call::{Call, CallKind, Core, Sink, StreamEnd};
-use crate::clone_watch::ShownClone;
+use crate::clone_watch::{Contradiction, ShownClone};
 use crate::convert::{View, sighting_to_pb, timestamp_to_pb};
 use crate::error::Problem;
 use crate::pb;
@@ -47,19 +47,19 @@ impl Services {
     /// Keeps the index fresh and looks for clones, until the feed ends.
     pub(crate) async fn watch_for_clones(self, live: broadcast::Receiver<Arc<Sighting>>) {
         let core = self.core;
-        let (suspects, mut to_judge) = mpsc::channel::<PlateText>(SUSPECTS_AHEAD);
+        let (suspects, mut to_judge) = mpsc::channel::<Contradiction>(SUSPECTS_AHEAD);
         let kept = Positions::default();
         let listening = core.passages.listen(live, |sighting| {
             let positions = positions(&core.parts, &kept);
-            if let Some(plate) = core.clones.consider(sighting, &positions)
-                && suspects.try_send(plate).is_err()
+            if let Some(contradiction) = core.clones.consider(sighting, &positions)
+                && suspects.try_send(contradiction).is_err()
             {
                 warn!("too many suspects at once: one is left to ListClones");
             }
         });
         let judging = async {
-            while let Some(plate) = to_judge.recv().await {
-                judge_now(&core, plate).await;
+            while let Some(contradiction) = to_judge.recv().await {
+                judge_now(&core, contradiction).await;
             }
         };
         tokio::select! {
@@ -80,10 +80,10 @@ impl Services {
 }
 
 /// Judges a plate by its latest sightings, and tells when it is a clone.
-async fn judge_now(core: &Arc<Core>, plate: PlateText) {
-    let (judging, asked) = (Arc::clone(core), plate.clone());
-    let judged = core.blocking("judge a plate", move |parts| latest(&judging, parts, &asked)).await;
-    match judged {
+async fn judge_now(core: &Arc<Core>, contradiction: Contradiction) {
+    let (judging, plate) = (Arc::clone(core), contradiction.plate.clone());
+    let judge = move |parts: &ApiParts| latest(&judging, parts, &contradiction);
+    match core.blocking("judge a plate", judge).await {
         Ok(Some(clone)) => {
             info!(%plate, probability = clone.verdict.probability, "a cloned plate shows");
             if let Some((_, at)) = clone.seen.first() {
@@ -96,9 +96,14 @@ async fn judge_now(core: &Arc<Core>, plate: PlateText) {
     }
 }
 
-/// The verdict on a plate's latest sightings, if it is a clone.
-fn latest(core: &Core, parts: &ApiParts, plate: &PlateText) -> Result<Option<ShownClone>, Problem> {
-    let learnt = core.passages.learnt_so_far(parts)?;
+/// The verdict on a plate's latest sightings, if it is a clone, with the two that contradict each other.
+fn latest(
+    core: &Core,
+    parts: &ApiParts,
+    contradiction: &Contradiction,
+) -> Result<Option<ShownClone>, Problem> {
+    let (index, learnt) = core.passages.lately(parts)?;
+    let Contradiction { plate, ends } = contradiction;
     let query = SightingQuery {
         plate: Some(PlatePattern::parse(plate.as_str())?),
         order: SortOrder::NewestFirst,
@@ -106,14 +111,32 @@ fn latest(core: &Core, parts: &ApiParts, plate: &PlateText) -> Result<Option<Sho
     };
     let sightings = parts.store.search(&query)?.sightings;
     let seen = sightings.iter().map(|s| (s.camera.clone(), s.captured.at)).collect();
-    let side_by_side = sightings.iter().take(2).rev();
-    let side_by_side = side_by_side.map(|s| sighting_to_pb(s, View::Basic)).collect();
-    let verdict = judge_sightings(plate, sightings, &learnt)?;
+    let end = |(camera, at): &(CameraId, Timestamp)| {
+        sightings.iter().find(|s| s.camera == *camera && s.captured.at == *at)
+    };
+    let side_by_side =
+        ends.iter().filter_map(end).map(|s| sighting_to_pb(s, View::Basic)).collect();
+    let contradiction_count = contradictions(&sightings, &learnt.positions);
+    let verdict = judge_sightings(plate, sightings, &index, &learnt)?;
     let clone = verdict.filter(|verdict| verdict.finding() == pb::CloneFinding::Clone);
     Ok(clone.map(|verdict| ShownClone {
-        verdict: pb::CloneVerdict { side_by_side, contradiction_count: 1, ..verdict },
+        verdict: pb::CloneVerdict { side_by_side, contradiction_count, ..verdict },
         seen,
     }))
+}
+
+/// How many trips between sightings, newest first, one vehicle can hardly have made.
+fn contradictions(sightings: &[Sighting], positions: &HashMap<CameraId, GeoPoint>) -> u32 {
+    let settings = SuspectSettings::default();
+    let fast = |pair: &&[Sighting]| {
+        let [later, earlier] = pair else { return false };
+        let place = |sighting: &Sighting| positions.get(&sighting.camera);
+        let metres = place(earlier).zip(place(later)).map(|(a, b)| a.distance_m(b));
+        let elapsed = later.captured.at.abs_diff(earlier.captured.at);
+        let kmh = metres.and_then(|metres| least_kmh(metres, elapsed, settings.slack));
+        kmh.is_some_and(|kmh| kmh >= settings.least_kmh)
+    };
+    u32::try_from(sightings.windows(2).filter(fast).count()).unwrap_or(u32::MAX)
 }
 
 /// Sends what shows and may be seen.
