@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use guiji_domain::{
-    CaptureTime, ClockSource, Detector as _, Frame, OwnedPicture, SharedPicture, Timestamp,
+    CaptureTime, ClockSource, Detector as _, Frame, OwnedPicture, SharedPicture, Timestamp, View,
 };
 use guiji_vision::{Models, Thresholds, Vision, VisionSettings};
 use image::RgbImage;
@@ -59,5 +59,6 @@ pub(crate) fn frame(image: &RgbImage, vision: &Vision) -> anyhow::Result<Frame> 
         pts: Duration::ZERO,
         full: picture(image)?,
         small: picture(&resize(image, width, height, FilterType::Triangle))?,
+        view: View::Unknown,
     })
 }

@@ -332,6 +332,9 @@ pub(crate) struct IngestConfig {
     pub(crate) opening_max: Option<usize>,
     /// Threads that decode for all live cameras; `None` means one a core.
     pub(crate) decoders: Option<usize>,
+    /// Memory for encoded units of each camera, and how old they may become; `None` means what ingest takes.
+    pub(crate) ring_bytes_max: Option<usize>,
+    pub(crate) ring_age_max: Option<Duration>,
 }
 
 impl IngestConfig {
@@ -341,6 +344,8 @@ impl IngestConfig {
             receiver: self.receiver,
             opening_max: self.opening_max.unwrap_or(settings.opening_max),
             decoders: self.decoders.unwrap_or(settings.decoders),
+            ring_bytes_max: self.ring_bytes_max.unwrap_or(settings.ring_bytes_max),
+            ring_age_max: self.ring_age_max.unwrap_or(settings.ring_age_max),
             ..settings
         }
     }
@@ -352,6 +357,8 @@ struct RawIngest {
     receiver: Option<String>,
     opening_max: Option<usize>,
     decoders: Option<usize>,
+    ring_mb: Option<f64>,
+    ring_seconds: Option<f64>,
 }
 
 impl RawIngest {
@@ -363,11 +370,19 @@ impl RawIngest {
                 );
             }
         }
+        if self.ring_mb.is_some_and(|it| !(0.1..=1000.0).contains(&it)) {
+            bail!("ingest.ring_mb is out of range: give 0.1 to 1000 MB a camera, or leave it out");
+        }
+        if self.ring_seconds.is_some_and(|it| !(0.0..=60.0).contains(&it)) {
+            bail!("ingest.ring_seconds is out of range: give at most 60, or leave it out");
+        }
         let receiver = self.receiver.map(|it| it.parse()).transpose();
         Ok(IngestConfig {
             receiver: receiver.context("ingest.receiver")?.unwrap_or_default(),
             opening_max: self.opening_max,
             decoders: self.decoders,
+            ring_bytes_max: self.ring_mb.map(|mb| (mb * 1e6) as usize),
+            ring_age_max: self.ring_seconds.map(Duration::from_secs_f64),
         })
     }
 }
@@ -738,6 +753,8 @@ mod tests {
             ("[servr]", &["servr", "did you mean `server`"]),
             ("[analysis]\nworkers = 0", &["analysis.workers", "at least 1"]),
             ("[ingest]\ndecoders = 0", &["ingest.decoders", "at least 1"]),
+            ("[ingest]\nring_mb = 0.01", &["ingest.ring_mb", "0.1 to 1000"]),
+            ("[ingest]\nring_seconds = 61", &["ingest.ring_seconds", "at most 60"]),
             (
                 "[store.evidence.frame]\ndays = 0\ngb_max = 1",
                 &["store.evidence.frame.days", "keep = false"],

@@ -21,6 +21,7 @@ pub(crate) fn init_logs() {
 /// The metrics in Prometheus' text format. Labels stay few: a camera's own figures are in `CameraService`.
 pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String {
     let (perception, recorder, intake) = (counts.perception(), counts.recorder(), counts.intake());
+    let (load, totals) = (cameras.load(), cameras.stream_totals());
     let cameras = cameras.list();
     let mut page = Page::default();
 
@@ -41,14 +42,11 @@ pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String
         "Cameras whose policy leaves times between two pictures of which nothing is known.",
     );
     page.line("guiji_cameras_partly_blind", "", partly as f64);
-    let sum = |get: fn(&guiji_domain::CameraHealth) -> u64| {
-        cameras.iter().map(|(_, health)| get(health)).sum::<u64>()
-    };
-    page.counter("guiji_units_total", "Encoded access units received.", sum(|h| h.counters.units));
-    page.counter("guiji_keyframes_total", "Of these, keyframes.", sum(|h| h.counters.keyframes));
-    page.counter("guiji_stream_bytes_total", "Bytes of encoded video.", sum(|h| h.counters.bytes));
-    page.counter("guiji_frames_decoded_total", "Pictures decoded.", sum(|h| h.counters.decoded));
-    page.counter("guiji_connects_total", "Connections tried.", sum(|h| h.counters.connects));
+    page.counter("guiji_units_total", "Encoded access units received.", totals.units);
+    page.counter("guiji_keyframes_total", "Of these, keyframes.", totals.keyframes);
+    page.counter("guiji_stream_bytes_total", "Bytes of encoded video.", totals.bytes);
+    page.counter("guiji_frames_decoded_total", "Pictures decoded.", totals.decoded);
+    page.counter("guiji_connects_total", "Connections tried.", totals.connects);
 
     page.counter("guiji_frames_analysed_total", "Pictures analysed.", perception.analysed);
     page.counter(
@@ -56,16 +54,33 @@ pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String
         "Of these, pictures without a change: not searched.",
         perception.still,
     );
+    page.counter(
+        "guiji_frames_standing_total",
+        "And pictures without a change, in which only vehicles stand that were looked at a moment ago: not searched.",
+        perception.standing,
+    );
+    page.counter(
+        "guiji_frames_asked_total",
+        "Keyframes of views that move without vehicles, asking whether there is one.",
+        perception.asked,
+    );
     page.head("guiji_frames_dropped_total", "counter", "Pictures dropped, by reason.");
     for (reason, count) in [
         ("newer_frame", perception.replaced),
+        ("analysis_behind", perception.given_up),
         ("camera_closed", perception.late),
         ("model_failed", perception.failed),
-        ("rate_limit", sum(|h| h.counters.skipped)),
-        ("decoder_behind", sum(|h| h.counters.shed)),
+        ("rate_limit", totals.skipped),
+        ("decoder_behind", totals.shed),
     ] {
         page.line("guiji_frames_dropped_total", &format!("{{reason=\"{reason}\"}}"), count as f64);
     }
+    page.head(
+        "guiji_load_level",
+        "gauge",
+        "What is given up because analysis cannot keep up: 0 nothing, 1 frames, 2 pictures as well.",
+    );
+    page.line("guiji_load_level", "", f64::from(load as u8));
     page.counter("guiji_batches_total", "Detector batches run.", perception.batches);
     page.seconds("guiji_detect_seconds_total", "Time in vehicle detection.", perception.detect_ns);
     page.seconds("guiji_read_seconds_total", "Time in plate reading.", perception.read_ns);

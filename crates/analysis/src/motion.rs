@@ -7,7 +7,7 @@
 //!
 //! Costs about 0.1 ms for a picture of 416 x 234. What it saves is the detector on every frame of an empty road.
 
-use guiji_domain::{CaptureTime, Picture, PixelFormat, Timestamp};
+use guiji_domain::{CaptureTime, Picture, PixelFormat, Timestamp, View};
 use std::time::Duration;
 
 /// When a view counts as changed.
@@ -22,8 +22,22 @@ pub struct MotionSettings {
     pub deviations: f32,
     /// Frames until the averages can be trusted; till then everything counts as changed.
     pub learning_frames: u32,
-    /// The view counts as changed at least this often: what stands or creeps must not be learnt away unseen.
+    /// A look is worth while at least this often: what stands or creeps must not be learnt away unseen.
     pub look_every: Duration,
+    /// The same where whoever decoded the pictures found the view as usual, by a background of his own that learns by
+    /// time and takes changes of light out: only to prove him right.
+    pub prove_every: Duration,
+}
+
+/// Whether a picture is worth a detector's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Worth {
+    /// Nothing has changed.
+    Nothing,
+    /// Nothing has changed, but none has been looked at for long.
+    Proof,
+    /// Something has changed.
+    Changed,
 }
 
 impl Default for MotionSettings {
@@ -34,6 +48,7 @@ impl Default for MotionSettings {
             deviations: 5.0,
             learning_frames: 8,
             look_every: Duration::from_secs(2),
+            prove_every: Duration::from_secs(60),
         }
     }
 }
@@ -71,9 +86,9 @@ impl MotionGate {
         Self { settings, size: (0, 0), cells: Vec::new(), seen: 0, looked: None }
     }
 
-    /// Takes the next picture of the view; whether it is worth a detector's time. Always true while learning, after
-    /// a change of size, and every [`MotionSettings::look_every`].
-    pub fn look(&mut self, captured: CaptureTime, picture: &dyn Picture) -> bool {
+    /// Takes the next picture of the view, and what is known of it already; whether it is worth a detector's time.
+    /// Always, while learning and after a change of size, unless it is known to be as usual.
+    pub fn look(&mut self, captured: CaptureTime, picture: &dyn Picture, known: View) -> Worth {
         let size = (picture.width(), picture.height());
         if size != self.size {
             let across = (size.0 as usize).div_ceil(CELL) * (size.1 as usize).div_ceil(CELL);
@@ -87,11 +102,18 @@ impl MotionGate {
         for (cell, mean) in self.cells.iter_mut().zip(cell_means(picture)) {
             changed |= cell.take(mean, share, learning, &self.settings);
         }
-        let due = self
-            .looked
-            .is_none_or(|at| captured.at < at || captured.at.since(at) >= self.settings.look_every);
-        let worth = learning || changed || due;
-        if worth {
+        let (changed, every) = match known {
+            View::Unknown | View::Changed => (learning || changed, self.settings.look_every),
+            View::Usual => (false, self.settings.prove_every),
+            View::Asked => (true, self.settings.look_every),
+        };
+        let due = self.looked.is_none_or(|at| captured.at < at || captured.at.since(at) >= every);
+        let worth = match (changed, due) {
+            (true, _) => Worth::Changed,
+            (false, true) => Worth::Proof,
+            (false, false) => Worth::Nothing,
+        };
+        if worth != Worth::Nothing {
             self.looked = Some(captured.at);
         }
         worth
@@ -172,16 +194,39 @@ mod tests {
     fn taught() -> MotionGate {
         let mut gate = MotionGate::new(MotionSettings::default());
         for i in 0..50 {
-            gate.look(at(i * 100), &picture(i as u32, None));
+            look(&mut gate, i * 100, &picture(i as u32, None));
         }
         gate
+    }
+
+    fn look(gate: &mut MotionGate, millis: i64, picture: &OwnedPicture) -> bool {
+        gate.look(at(millis), picture, View::Unknown) != Worth::Nothing
     }
 
     #[test]
     fn noise_is_quiet_but_for_the_regular_look() {
         let mut gate = taught();
-        let looks = (50..250).filter(|i| gate.look(at(i * 100), &picture(*i as u32, None))).count();
+        let looks =
+            (50..250).filter(|i| look(&mut gate, i * 100, &picture(*i as u32, None))).count();
         assert!((9..=11).contains(&looks), "{looks} looks in 20 seconds, one due every 2");
+    }
+
+    #[test]
+    fn a_view_known_to_be_as_usual_is_only_proven() {
+        let mut gate = taught();
+        // A keyframe every two seconds; clouds that the decoder's background takes out.
+        let mut worth = |known: View| {
+            let keyframe = |i: i64| {
+                let cloudy = picture(i as u32, Some((0, 0, if i % 9 < 4 { 90 } else { 120 })));
+                gate.look(at(10_000 + i * 2000), &cloudy, known)
+            };
+            (0..300).map(keyframe).collect::<Vec<_>>()
+        };
+        let usual = worth(View::Usual);
+        assert!(!usual.contains(&Worth::Changed));
+        let proofs = usual.iter().filter(|it| **it == Worth::Proof).count();
+        assert!((9..=11).contains(&proofs), "{proofs} in ten minutes");
+        assert_eq!(worth(View::Asked), [Worth::Changed; 300]);
     }
 
     #[test]
@@ -189,8 +234,11 @@ mod tests {
         for grey in [60, 105, 200] {
             for (x, y) in [(0, 0), (8, 8), (100, 50), (184, 99)] {
                 let mut gate = taught();
-                gate.look(at(5000), &picture(1, None)); // the regular look is not due next
-                assert!(gate.look(at(5100), &picture(2, Some((x, y, grey)))), "{grey} at {x},{y}");
+                look(&mut gate, 5000, &picture(1, None)); // the regular look is not due next
+                assert!(
+                    look(&mut gate, 5100, &picture(2, Some((x, y, grey)))),
+                    "{grey} at {x},{y}"
+                );
             }
         }
     }
@@ -199,7 +247,7 @@ mod tests {
     fn a_vehicle_that_waits_stays_a_change_until_it_has_a_track() {
         let mut gate = taught();
         let waiting = |i: i64| picture(i as u32, Some((80, 40, 160)));
-        let noticed = (0..100).filter(|i| gate.look(at(5000 + i * 100), &waiting(*i))).count();
+        let noticed = (0..100).filter(|i| look(&mut gate, 5000 + i * 100, &waiting(*i))).count();
         assert_eq!(noticed, 100);
     }
 
@@ -211,9 +259,9 @@ mod tests {
             picture(i as u32, Some((150, 10, grey)))
         };
         for i in 0..1200 {
-            gate.look(at(5000 + i * 100), &tree(i));
+            look(&mut gate, 5000 + i * 100, &tree(i));
         }
-        let looks = (1200..1400).filter(|i| gate.look(at(5000 + i * 100), &tree(*i))).count();
+        let looks = (1200..1400).filter(|i| look(&mut gate, 5000 + i * 100, &tree(*i))).count();
         assert!(looks < 40, "{looks} of 200");
     }
 
@@ -221,6 +269,6 @@ mod tests {
     fn another_size_is_learnt_anew() {
         let mut gate = taught();
         let small = OwnedPicture::rgb(7, 5, vec![0; 105]).unwrap();
-        assert!((0..8).all(|i| gate.look(at(5000 + i), &small)));
+        assert!((0..8).all(|i| look(&mut gate, 5000 + i, &small)));
     }
 }

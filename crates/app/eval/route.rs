@@ -10,7 +10,7 @@ use guiji_analysis::fusion::PlateFusion;
 use guiji_analysis::passage::PassageSettings;
 use guiji_domain::{
     BBox, CameraId, CaptureTime, ClockSource, Detector, Frame, FusedPlate, OwnedPicture, PlateRead,
-    PlateReader, SharedPicture, Timestamp,
+    PlateReader, SharedPicture, Timestamp, View,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -116,6 +116,7 @@ impl Route<'_> {
             pts: Duration::ZERO,
             full: picture.clone(),
             small: picture.clone(),
+            view: View::Unknown,
         };
         let found = self.detector.detect(&[&frame])?;
         Ok(found.into_iter().flatten().map(|detection| detection.bbox).collect())

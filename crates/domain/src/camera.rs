@@ -286,6 +286,24 @@ pub struct StreamCounters {
     pub woken_by_size: u64,
 }
 
+impl StreamCounters {
+    /// Of two streams together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            units: self.units + other.units,
+            keyframes: self.keyframes + other.keyframes,
+            bytes: self.bytes + other.bytes,
+            decoded: self.decoded + other.decoded,
+            skipped: self.skipped + other.skipped,
+            connects: self.connects + other.connects,
+            shed: self.shed + other.shed,
+            woken_by_view: self.woken_by_view + other.woken_by_view,
+            woken_by_size: self.woken_by_size + other.woken_by_size,
+        }
+    }
+}
+
 /// For how long, and for whom, a camera is open that is otherwise closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {

@@ -25,6 +25,22 @@ pub struct CaptureTime {
     pub source: ClockSource,
 }
 
+/// What whoever decoded a frame knows of its view already, so that nothing is searched where nothing can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum View {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// It differs nowhere from what is usual.
+    Usual,
+    /// It differs from what is usual.
+    Changed,
+    /// It differs, as this view often does without a vehicle. The frame only asks whether there is one that was not
+    /// there before: [`OpenStream::detected`](crate::OpenStream::detected) answers. If there is, the frame comes again
+    /// in its turn, after the pictures before it.
+    Asked,
+}
+
 /// One decoded picture of one camera.
 ///
 /// Holds pixels by handle: cloning copies no pixel. A decoder has a bounded pool of pictures, so do not keep
@@ -41,6 +57,8 @@ pub struct Frame {
     pub full: SharedPicture,
     /// The same view scaled (each axis apart, nothing cropped, nothing padded) to the detector's input size, RGB or BGR.
     pub small: SharedPicture,
+    /// Whether anything has changed in it.
+    pub view: View,
 }
 
 impl Frame {

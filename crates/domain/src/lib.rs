@@ -52,7 +52,7 @@ pub use error::InvalidValue;
 pub use export::{
     EvidenceSealer, ExportOrder, Hidden, People, PictureRedactor, RedactedPicture, Sealing,
 };
-pub use frame::{CaptureTime, ClockSource, Frame};
+pub use frame::{CaptureTime, ClockSource, Frame, View};
 pub use geometry::{BBox, GeoArea, GeoPoint, Point, Quad};
 pub use ids::{
     AlertId, CameraId, Digest, PatrolUnitId, ReceiverId, SightingId, SiteId, TrackId, WatchEntryId,

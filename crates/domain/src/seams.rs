@@ -57,6 +57,16 @@ pub trait OpenStream: Send + Sync {
         let _ = feedback;
     }
 
+    /// Hears how many vehicles that are new or move were found in the frame of this time in the stream: how it learns
+    /// that a view moves without vehicles, and the answer to a frame of [`View::Asked`](crate::View::Asked). Returns
+    /// at once.
+    fn detected(&self, pts: Duration, vehicles: usize) {
+        let _ = (pts, vehicles);
+    }
+
+    /// Hears that [`FrameSink::has_room`] again. Returns at once.
+    fn room(&self) {}
+
     /// For how long at a time nothing is known of the view, by what is decoded: what comes and goes in it may be
     /// missed. Zero when every picture is decoded.
     fn blind_time(&self) -> Duration {
@@ -71,12 +81,19 @@ pub struct Feedback {
     pub live_tracks: usize,
     /// Somebody waits for what this camera sees: a watch-list alert or an analyst. Its work comes before others'.
     pub urgent: bool,
+    /// Analysis cannot keep up: decode what cannot be done without, and no more.
+    pub sparing: bool,
 }
 
 /// Takes what a camera delivers. Called from the media framework's threads.
 pub trait FrameSink: Send + Sync {
     /// Takes a frame. May block for recordings played as fast as possible; must not otherwise.
     fn frame(&self, frame: Frame);
+    /// Whether a frame would be taken without the loss of another. Asked, for live cameras, before old pictures are
+    /// decoded that can wait; [`OpenStream::room`] says when to ask again.
+    fn has_room(&self) -> bool {
+        true
+    }
     /// Hears of a change of state.
     fn status(&self, camera: &CameraId, status: CameraStatus);
 }

@@ -1,8 +1,8 @@
 //! Cameras that come and go while everything else runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,13 @@ use guiji_analysis::passage::PassageSettings;
 use guiji_domain::{
     Camera, CameraControl, CameraHealth, CameraId, CameraRegistry, CameraState, CameraStatus,
     CaptureTime, Clock, ControlError, Feedback, Frame, FrameSink, FrameSource, OpenStream, Opening,
-    Pace, Registered, StatusReason, StoreError, StreamCounters, Timestamp,
+    Pace, Registered, StatusReason, StoreError, StreamCounters, Timestamp, View,
 };
 use tracing::{info, warn};
 
 use crate::coverage::{CoverageKeeper, is_live};
 use crate::lane::Lane;
+use crate::load::{Load, LoadLevel, LoadWatch};
 use crate::perception::PerceptionCounters;
 use crate::slots::{Put, Slots, WhenFull};
 use crate::view::{Viewed, seeing};
@@ -62,6 +63,10 @@ struct Health {
 struct Told {
     feedback: Feedback,
     alerted: Option<Instant>,
+    /// Somebody had the camera opened to watch it.
+    watched: bool,
+    /// Analysis cannot keep up.
+    sparing: bool,
 }
 
 /// So long after its last alert a camera goes before others: a watched vehicle may still be in view.
@@ -69,8 +74,9 @@ const URGENT_FOR: Duration = Duration::from_secs(30);
 
 impl Told {
     fn update(&mut self, live_tracks: usize, stream: Option<&dyn OpenStream>) {
-        let urgent = self.alerted.is_some_and(|at| at.elapsed() < URGENT_FOR);
-        let feedback = Feedback { live_tracks, urgent };
+        let alerted = self.alerted.is_some_and(|at| at.elapsed() < URGENT_FOR);
+        let urgent = alerted || self.watched;
+        let feedback = Feedback { live_tracks, urgent, sparing: self.sparing && !urgent };
         if self.feedback != feedback
             && let Some(stream) = stream
         {
@@ -138,7 +144,34 @@ impl CameraCell {
         told.update(live_tracks, lock(&self.stream).as_deref());
     }
 
-    /// A watch-list alert rang here: for a while its pictures are decoded before those of others.
+    /// Tells the stream how many vehicles that are new or move were found in a frame.
+    pub(crate) fn detected(&self, frame: &Frame, vehicles: usize) {
+        if let Some(stream) = lock(&self.stream).as_deref() {
+            stream.detected(frame.pts, vehicles);
+        }
+    }
+
+    /// Tells the stream that its frame was taken: there is room for the next.
+    pub(crate) fn taken(&self) {
+        if let Some(stream) = lock(&self.stream).as_deref() {
+            stream.room();
+        }
+    }
+
+    /// Whether somebody waits for what it sees.
+    fn is_urgent(&self) -> bool {
+        lock(&self.told).feedback.urgent
+    }
+
+    /// Whether analysis cannot keep up.
+    fn spare(&self, sparing: bool) {
+        let mut told = lock(&self.told);
+        told.sparing = sparing;
+        let live_tracks = told.feedback.live_tracks;
+        told.update(live_tracks, lock(&self.stream).as_deref());
+    }
+
+    /// A watch-list alert rang here: for a while its pictures come before those of others.
     pub(crate) fn alerted(&self) {
         let mut told = lock(&self.told);
         told.alerted = Some(Instant::now());
@@ -204,27 +237,107 @@ impl CameraCell {
 
 /// All cameras by id.
 #[derive(Default)]
-pub(crate) struct Cells(RwLock<BTreeMap<CameraId, Arc<CameraCell>>>);
+pub(crate) struct Cells(RwLock<Held>);
+
+#[derive(Default)]
+struct Held {
+    by_id: BTreeMap<CameraId, Arc<CameraCell>>,
+    /// What the streams delivered of cameras that were removed or edited since: totals never fall.
+    gone: StreamCounters,
+}
+
+impl Held {
+    fn let_go(&mut self, cell: Option<Arc<CameraCell>>) {
+        self.gone = cell.map_or(self.gone, |cell| self.gone.plus(cell.counters()));
+    }
+}
 
 impl Cells {
+    fn read(&self) -> RwLockReadGuard<'_, Held> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn get(&self, id: &CameraId) -> Option<Arc<CameraCell>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.read().by_id.get(id).cloned()
     }
 
     fn all(&self) -> Vec<Arc<CameraCell>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.read().by_id.values().cloned().collect()
     }
 
     fn len(&self) -> usize {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.read().by_id.len()
+    }
+
+    fn totals(&self) -> StreamCounters {
+        let held = self.read();
+        held.by_id.values().fold(held.gone, |sum, cell| sum.plus(cell.counters()))
     }
 
     fn insert(&self, cell: Arc<CameraCell>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(cell.camera.id.clone(), cell);
+        let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let before = held.by_id.insert(cell.camera.id.clone(), cell);
+        held.let_go(before);
     }
 
     fn remove(&self, id: &CameraId) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let removed = held.by_id.remove(id);
+        held.let_go(removed);
+    }
+}
+
+/// The cameras that are being changed just now, each by one caller. Closing a stream takes seconds: whoever changes
+/// another camera must not wait for it.
+#[derive(Default)]
+struct Changing {
+    now: Mutex<InChange>,
+    done: Condvar,
+}
+
+#[derive(Default)]
+struct InChange {
+    ids: BTreeSet<CameraId>,
+    all: bool,
+}
+
+/// A camera, or all of them, that nobody else changes meanwhile.
+struct Change<'a> {
+    changing: &'a Changing,
+    /// `None`: all.
+    id: Option<CameraId>,
+}
+
+impl Changing {
+    /// Waits until nobody else changes this camera.
+    fn begin(&self, id: &CameraId) -> Change<'_> {
+        let mut now = lock(&self.now);
+        while now.all || now.ids.contains(id) {
+            now = self.done.wait(now).unwrap_or_else(PoisonError::into_inner);
+        }
+        now.ids.insert(id.clone());
+        Change { changing: self, id: Some(id.clone()) }
+    }
+
+    /// Waits until nobody else changes any camera.
+    fn begin_all(&self) -> Change<'_> {
+        let mut now = lock(&self.now);
+        while now.all || !now.ids.is_empty() {
+            now = self.done.wait(now).unwrap_or_else(PoisonError::into_inner);
+        }
+        now.all = true;
+        Change { changing: self, id: None }
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        let mut now = lock(&self.changing.now);
+        match &self.id {
+            Some(id) => _ = now.ids.remove(id),
+            None => now.all = false,
+        }
+        self.changing.done.notify_all();
     }
 }
 
@@ -236,6 +349,9 @@ struct CameraSink {
     coverage: Arc<CoverageKeeper>,
     when_full: WhenFull,
     clock: Arc<dyn Clock>,
+    load: Arc<LoadLevel>,
+    /// The last frame that was put while some are given up.
+    spared: Mutex<Option<Duration>>,
     /// The watchdog of the view; recordings have none.
     viewed: Option<Mutex<Viewed>>,
 }
@@ -261,6 +377,26 @@ impl CameraSink {
     }
 }
 
+/// Between two frames of a camera while some are given up.
+const FEWER_LOOKS: Duration = Duration::from_millis(250);
+
+impl CameraSink {
+    /// Whether the frame is given up because analysis cannot keep up.
+    fn is_given_up(&self, frame: &Frame, urgent: bool) -> bool {
+        let gives = self.when_full == WhenFull::ReplaceOlder && frame.view != View::Asked;
+        if self.load.get() == Load::Normal || urgent || !gives {
+            return false;
+        }
+        let mut last = lock(&self.spared);
+        let early = |it: Duration| frame.pts >= it && frame.pts - it < FEWER_LOOKS;
+        let given_up = last.is_some_and(early);
+        if !given_up {
+            *last = Some(frame.pts);
+        }
+        given_up
+    }
+}
+
 impl FrameSink for CameraSink {
     fn frame(&self, frame: Frame) {
         if let Some(viewed) = &self.viewed {
@@ -269,6 +405,12 @@ impl FrameSink for CameraSink {
                 self.tell(status);
             }
         }
+        let urgent = self.cell.is_urgent();
+        if self.is_given_up(&frame, urgent) {
+            self.counters.given_up.fetch_add(1, Relaxed);
+            return;
+        }
+        self.slots.set_urgent(&frame.camera, urgent);
         match self.slots.put(frame, self.when_full) {
             Put::Waiting => {}
             Put::Replaced => {
@@ -279,6 +421,10 @@ impl FrameSink for CameraSink {
                 self.counters.late.fetch_add(1, Relaxed);
             }
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.slots.has_room(&self.cell.camera.id)
     }
 
     fn status(&self, _: &CameraId, status: CameraStatus) {
@@ -304,8 +450,11 @@ pub struct Cameras {
     clock: Arc<dyn Clock>,
     settings: PassageSettings,
     cameras_max: usize,
-    /// Held while the set changes, so that two callers cannot register the same id.
-    changing: Mutex<()>,
+    /// Held while cameras are added, so that two callers cannot pass a limit together. Nothing slow is done with it.
+    adding: Mutex<()>,
+    changing: Changing,
+    load: Arc<LoadLevel>,
+    load_watch: Mutex<LoadWatch>,
 }
 
 pub(crate) struct CamerasParts {
@@ -343,7 +492,10 @@ impl Cameras {
             clock,
             settings,
             cameras_max,
-            changing: Mutex::default(),
+            adding: Mutex::default(),
+            changing: Changing::default(),
+            load: Arc::default(),
+            load_watch: Mutex::default(),
         }
     }
 
@@ -352,7 +504,8 @@ impl Cameras {
     /// # Errors
     /// When one of that id is open, or there are too many.
     pub fn open(&self, camera: Camera) -> Result<(), ControlError> {
-        let _changing = lock(&self.changing);
+        let _change = self.changing.begin(&camera.id);
+        let _adding = lock(&self.adding);
         self.check_room(&camera.id)?;
         self.start(camera);
         Ok(())
@@ -407,28 +560,39 @@ impl Cameras {
             coverage: self.coverage.clone(),
             when_full,
             clock: self.clock.clone(),
+            load: self.load.clone(),
+            spared: Mutex::default(),
             viewed: is_live(&cell.camera).then(|| Mutex::new(Viewed::new())),
         };
         self.coverage.noted(&cell.camera, &lock(&cell.health).status);
         let stream = self.source.open(&cell.camera, Arc::new(sink));
         *lock(&cell.stream) = Some(stream);
+        cell.spare(self.load.get() == Load::FewerPictures); // and it may be urgent from the beginning
+    }
+
+    /// What the streams of all cameras delivered since the start, those of cameras removed or edited since included.
+    pub fn stream_totals(&self) -> StreamCounters {
+        self.cells.totals()
     }
 
     /// Closes the cameras whose time is over; to be called about once a second.
     pub(crate) fn close_due(&self) {
-        let over = |cell: &Arc<CameraCell>| {
+        let over = |cell: &CameraCell| {
             lock(&cell.opening).as_ref().is_some_and(|it| it.until <= self.clock.now())
         };
-        if !self.cells.all().iter().any(over) {
-            return;
-        }
-        let _changing = lock(&self.changing);
-        // Looked at again: somebody may have prolonged one, or taken it off, before the lock was had.
-        for cell in self.cells.all().into_iter().filter(over) {
-            self.stop(&cell);
-            info!(camera = %cell.camera.id, "the camera's time is over: closed");
-            self.start(cell.registered());
-        }
+        let due: Vec<_> = self.cells.all().into_iter().filter(|cell| over(cell)).collect();
+        thread::scope(|scope| {
+            for id in due.iter().map(|cell| &cell.camera.id) {
+                scope.spawn(move || {
+                    let _change = self.changing.begin(id);
+                    // Looked at again: somebody may have prolonged it, or taken it off meanwhile.
+                    let Some(cell) = self.cells.get(id).filter(|cell| over(cell)) else { return };
+                    self.stop(&cell);
+                    info!(camera = %id, "the camera's time is over: closed");
+                    self.start(cell.registered());
+                });
+            }
+        });
     }
 
     /// Closes the stream of one camera and lets the tracks in view end.
@@ -445,7 +609,8 @@ impl Cameras {
 
     /// Closes every stream and lets the tracks in view end. The cameras stay registered.
     pub(crate) fn close_all(&self) {
-        let _changing = lock(&self.changing);
+        let _change = self.changing.begin_all();
+        let _adding = lock(&self.adding);
         let cells = self.cells.all();
         // A recording that waits for room must be let go before its stream can be closed.
         self.slots.shut();
@@ -460,15 +625,29 @@ impl Cameras {
         }
     }
 
-    /// Brings the rates up to date; to be called about once a second.
+    /// How much is being given up because analysis cannot keep up.
+    pub fn load(&self) -> Load {
+        self.load.get()
+    }
+
+    /// Brings the rates up to date, and what is given up; to be called about once a second.
     pub(crate) fn sample_rates(&self) {
-        self.cells.all().iter().for_each(|cell| cell.sample_rate());
+        let cells = self.cells.all();
+        cells.iter().for_each(|cell| cell.sample_rate());
+        let counts = self.counters.counts();
+        let mut watch = lock(&self.load_watch);
+        if watch.sample(&self.load, counts.analysed, counts.replaced) {
+            let load = self.load.get();
+            warn!(?load, "analysis is behind, or no longer: what is given up has changed");
+            cells.iter().for_each(|cell| cell.spare(load == Load::FewerPictures));
+        }
     }
 }
 
 impl CameraControl for Cameras {
     fn register(&self, camera: Camera) -> Result<(), ControlError> {
-        let _changing = lock(&self.changing);
+        let _change = self.changing.begin(&camera.id);
+        let _adding = lock(&self.adding);
         self.check_room(&camera.id)?;
         self.registry.put_camera(&camera)?;
         info!(camera = %camera.id, "camera registered");
@@ -480,7 +659,7 @@ impl CameraControl for Cameras {
         &self,
         cameras: Vec<Camera>,
     ) -> Result<Vec<Result<Registered, ControlError>>, StoreError> {
-        let _changing = lock(&self.changing);
+        let _adding = lock(&self.adding);
         let mut new = BTreeMap::new();
         let outcomes: Vec<_> = cameras
             .into_iter()
@@ -500,8 +679,8 @@ impl CameraControl for Cameras {
     }
 
     fn update(&self, before: &Camera, after: Camera) -> Result<(), ControlError> {
-        let _changing = lock(&self.changing);
         let id = after.id.clone();
+        let _change = self.changing.begin(&id);
         let cell = self.cells.get(&id).ok_or_else(|| ControlError::NotFound(id.clone()))?;
         if cell.registered() != *before {
             return Err(ControlError::Changed(id));
@@ -522,7 +701,8 @@ impl CameraControl for Cameras {
     }
 
     fn open_until(&self, id: &CameraId, opening: Opening) -> Result<(), ControlError> {
-        let _changing = lock(&self.changing);
+        let _change = self.changing.begin(id);
+        let _adding = lock(&self.adding);
         let cell = self.cells.get(id).ok_or_else(|| ControlError::NotFound(id.clone()))?;
         let registered = cell.registered();
         if registered.enabled {
@@ -542,12 +722,13 @@ impl CameraControl for Cameras {
         let opened = CameraCell::new(running, self.settings.clone(), self.clock.now());
         *lock(&opened.registered) = registered;
         *lock(&opened.opening) = Some(opening);
+        lock(&opened.told).watched = true;
         self.start_cell(opened);
         Ok(())
     }
 
     fn remove(&self, id: &CameraId) -> Result<(), ControlError> {
-        let _changing = lock(&self.changing);
+        let _change = self.changing.begin(id);
         let cell = self.cells.get(id).ok_or_else(|| ControlError::NotFound(id.clone()))?;
         self.registry.remove_camera(id)?;
         self.stop(&cell);

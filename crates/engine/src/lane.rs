@@ -1,15 +1,16 @@
 //! One camera's decisions and the pictures kept for its evidence.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use guiji_analysis::motion::{MotionGate, MotionSettings};
+use guiji_analysis::motion::{MotionGate, MotionSettings, Worth};
 use guiji_analysis::passage::{
     BestShot, PassageEvent, PassageSettings, Passages, PlateSearch, ReadWish, ShotId,
     vehicles_around,
 };
 use guiji_domain::{
     BBox, Camera, CaptureTime, Detection, EvidenceKind, Frame, OwnedPicture, PlateRead, Sighting,
-    VehicleColour,
+    Timestamp, VehicleColour,
 };
 
 /// Which pictures are kept of a passage.
@@ -41,9 +42,26 @@ pub(crate) struct Passage {
     pub(crate) shot: Option<Shot>,
 }
 
+/// What is to be done with a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Nothing has changed, and nothing is followed: no vehicle.
+    Nothing,
+    /// Nothing has changed, and what is followed stands and was looked at a moment ago: it is still there.
+    Later,
+    /// The detector is to look.
+    Vehicles,
+    /// The same; something has changed, so that a vehicle that it overlooks may be given away by its plate.
+    VehiclesAndPlates,
+}
+
+/// How often vehicles are looked at that stand, while nothing changes: a track that is not confirmed for longer ends.
+const STANDING_EVERY: Duration = Duration::from_millis(500);
+
 /// The state of one camera's perception.
 pub(crate) struct Lane {
     gate: MotionGate,
+    looked: Option<Timestamp>,
     plate_search: PlateSearch,
     passages: Passages,
     shots: HashMap<ShotId, Shot>,
@@ -53,16 +71,39 @@ impl Lane {
     pub(crate) fn new(settings: &PassageSettings, camera: &Camera) -> Self {
         Self {
             gate: MotionGate::new(MotionSettings::default()),
+            looked: None,
             plate_search: PlateSearch::default(),
             passages: Passages::new(settings.clone(), camera),
             shots: HashMap::new(),
         }
     }
 
-    /// Whether the detector should look at the frame: something has changed, or a vehicle is being followed.
-    pub(crate) fn is_worth_detecting(&mut self, frame: &Frame) -> bool {
+    /// What the frame is worth.
+    pub(crate) fn worth(&mut self, frame: &Frame) -> Look {
+        let now = frame.captured.at;
         // The gate sees every frame, so that it knows the view when the vehicle is gone.
-        self.gate.look(frame.captured, frame.small.as_ref()) || self.passages.is_following()
+        let look = match self.gate.look(frame.captured, frame.small.as_ref(), frame.view) {
+            Worth::Changed => Look::VehiclesAndPlates,
+            Worth::Proof => Look::Vehicles,
+            Worth::Nothing if !self.passages.is_following() => Look::Nothing,
+            Worth::Nothing => {
+                let recent =
+                    self.looked.is_some_and(|at| now >= at && now.since(at) < STANDING_EVERY);
+                match recent && self.passages.follows_standing_only(now) {
+                    true => Look::Later,
+                    false => Look::Vehicles,
+                }
+            }
+        };
+        if matches!(look, Look::Vehicles | Look::VehiclesAndPlates) {
+            self.looked = Some(now);
+        }
+        look
+    }
+
+    /// How many of the detections are vehicles that are new or move.
+    pub(crate) fn news(&self, frame: &Frame, detections: &[Detection]) -> usize {
+        self.passages.news(frame.captured.at, detections)
     }
 
     /// How many vehicles are being followed.

@@ -20,6 +20,7 @@ mod engine;
 mod escalation;
 mod intake;
 mod lane;
+mod load;
 mod patrol;
 mod perception;
 mod recorder;
@@ -32,6 +33,7 @@ pub use engine::{DrainReport, Engine, EngineCounts, EngineParts, EngineSettings}
 pub use escalation::{Escalation, EscalationParts};
 pub use intake::{Intake, IntakeCounts, IntakeParts};
 pub use lane::EvidenceSettings;
+pub use load::Load;
 pub use patrol::PatrolBook;
 pub use perception::PerceptionCounts;
 pub use recorder::RecorderCounts;

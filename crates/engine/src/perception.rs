@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use guiji_analysis::passage::ReadWish;
 use guiji_domain::{
-    BBox, CameraId, Detection, Detector, Frame, PlateRead, PlateReader, SharedPicture, VisionError,
+    BBox, CameraId, Detection, Detector, Frame, PlateRead, PlateReader, SharedPicture, View,
+    VisionError,
 };
 use tracing::{error, warn};
 
 use crate::cameras::{CameraCell, Cells};
 use crate::counters::counters;
-use crate::lane::{Lane, Passage};
+use crate::lane::{Lane, Look, Passage};
 use crate::slots::{Slots, Work};
 
 /// What a worker needs.
@@ -36,8 +37,14 @@ counters! {
         analysed,
         /// Of these, frames in which nothing had changed: the detector was not asked.
         still,
+        /// And frames in which nothing had changed but vehicles stand that were looked at a moment ago.
+        standing,
+        /// Frames that only asked whether a vehicle is there that was not there before.
+        asked,
         /// Frames lost because a newer one of the same camera came first.
         replaced,
+        /// Frames passed over because analysis could not keep up: at most four a second of a camera are taken then.
+        given_up,
         /// Frames that came for a camera already closed.
         late,
         /// Frames lost because a model could not be run.
@@ -65,6 +72,13 @@ counters! {
 struct Job {
     cell: Arc<CameraCell>,
     frame: Frame,
+    look: Look,
+}
+
+impl Job {
+    fn is_looked_at(&self) -> bool {
+        matches!(self.look, Look::Vehicles | Look::VehiclesAndPlates)
+    }
 }
 
 impl Perception {
@@ -92,7 +106,11 @@ impl Perception {
         for (camera, work) in batch {
             let Some(cell) = self.cells.get(&camera) else { continue };
             match work {
-                Work::Frame(frame) => jobs.push(Job { cell, frame }),
+                Work::Frame(frame) => {
+                    cell.taken();
+                    let look = self.guarded(&cell, |lane| (Some(lane.worth(&frame)), Vec::new()));
+                    jobs.push(Job { cell, frame, look: look.unwrap_or(Look::Vehicles) });
+                }
                 Work::Flush => self.guarded(&cell, |lane| ((), lane.finish())),
             }
         }
@@ -126,31 +144,20 @@ impl Perception {
         }
     }
 
-    /// The vehicles of each frame; none, without asking the detector, where nothing has changed.
+    /// The vehicles of each frame; none, without asking the detector, where it is not to look.
     fn detect(&self, jobs: &[Job]) -> Result<Vec<Vec<Detection>>, VisionError> {
-        let worth: Vec<bool> = jobs
-            .iter()
-            .map(|job| {
-                self.guarded(&job.cell, |lane| (lane.is_worth_detecting(&job.frame), Vec::new()))
-            })
-            .collect();
-        let frames: Vec<&Frame> = jobs
-            .iter()
-            .zip(&worth)
-            .filter(|(_, worth)| **worth)
-            .map(|(job, _)| &job.frame)
-            .collect();
-        self.counters.still.fetch_add((jobs.len() - frames.len()) as u64, Relaxed);
-        if frames.is_empty() {
+        let of = |look| jobs.iter().filter(|job| job.look == look).count() as u64;
+        self.counters.still.fetch_add(of(Look::Nothing), Relaxed);
+        self.counters.standing.fetch_add(of(Look::Later), Relaxed);
+        let looked_at: Vec<&Job> = jobs.iter().filter(|job| job.is_looked_at()).collect();
+        if looked_at.is_empty() {
             return Ok(vec![Vec::new(); jobs.len()]);
         }
+        let frames: Vec<&Frame> = looked_at.iter().map(|job| &job.frame).collect();
         let found = timed(&self.counters.detect_ns, || self.detector.detect(&frames))?;
-        let looked_at = jobs.iter().zip(&worth).filter(|(_, worth)| **worth).map(|(job, _)| job);
-        let mut found = self.with_plate_led(looked_at.collect(), found).into_iter();
-        Ok(worth
-            .iter()
-            .map(|worth| if *worth { found.next().unwrap_or_default() } else { Vec::new() })
-            .collect())
+        let mut found = self.with_plate_led(looked_at, found).into_iter();
+        let of = |job: &Job| if job.is_looked_at() { found.next() } else { None };
+        Ok(jobs.iter().map(of).map(Option::unwrap_or_default).collect())
     }
 
     /// Adds the vehicles that the detector overlooked and that a plate gives away.
@@ -160,8 +167,9 @@ impl Perception {
         mut found: Vec<Vec<Detection>>,
     ) -> Vec<Vec<Detection>> {
         let due = |(index, (job, found)): (usize, (&&Job, &Vec<Detection>))| {
-            self.guarded(&job.cell, |lane| (lane.is_worth_searching(&job.frame, found), Vec::new()))
-                .then_some(index)
+            let search = |lane: &mut Lane| (lane.is_worth_searching(&job.frame, found), Vec::new());
+            let due = job.look == Look::VehiclesAndPlates && self.guarded(&job.cell, search);
+            due.then_some(index)
         };
         let searched: Vec<usize> = jobs.iter().zip(&found).enumerate().filter_map(due).collect();
         let requests: Vec<(SharedPicture, BBox)> = searched
@@ -193,11 +201,25 @@ impl Perception {
     fn observe(&self, job: &Job, detections: &[Detection]) -> Vec<ReadWish> {
         self.counters.analysed.fetch_add(1, Relaxed);
         job.cell.analysed(job.frame.captured);
+        if job.look == Look::Later {
+            return Vec::new(); // nobody looked: that is no sign that what stands there is gone
+        }
+        let news = self.guarded(&job.cell, |lane| (lane.news(&job.frame, detections), Vec::new()));
+        if job.frame.view == View::Asked {
+            self.counters.asked.fetch_add(1, Relaxed);
+            if news > 0 {
+                job.cell.detected(&job.frame, news);
+                return Vec::new(); // it comes again in its turn, after the pictures before it
+            }
+        }
         let (wishes, live_tracks) = self.guarded(&job.cell, |lane| {
             let (wishes, passages) = lane.observe(&job.frame, detections);
             ((wishes, lane.live_tracks()), passages)
         });
         job.cell.follows(live_tracks);
+        if job.frame.view != View::Unknown {
+            job.cell.detected(&job.frame, news);
+        }
         wishes
     }
 

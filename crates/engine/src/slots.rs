@@ -38,6 +38,8 @@ pub(crate) enum Put {
 #[derive(Default)]
 struct Slot {
     frame: Option<Frame>,
+    /// Somebody waits for what this camera sees.
+    urgent: bool,
     flush: bool,
     queued: bool,
     busy: bool,
@@ -49,6 +51,9 @@ struct Inner {
     /// Cameras with work and no worker, in the order in which the work came: each at most once, so a camera that
     /// floods gets no more turns than the others.
     queue: VecDeque<CameraId>,
+    /// The urgent ones of them, which come first; but one turn in four goes to the others.
+    urgent: VecDeque<CameraId>,
+    urgent_in_a_row: u32,
     /// No more frames are taken in.
     shut: bool,
     /// Workers end when nothing waits.
@@ -63,10 +68,29 @@ impl Inner {
             && (slot.frame.is_some() || slot.flush)
         {
             slot.queued = true;
-            self.queue.push_back(camera.clone());
+            let queue = if slot.urgent { &mut self.urgent } else { &mut self.queue };
+            queue.push_back(camera.clone());
         }
     }
+
+    fn waiting(&self) -> usize {
+        self.queue.len() + self.urgent.len()
+    }
+
+    fn pop(&mut self) -> Option<CameraId> {
+        let others_wait = !self.queue.is_empty();
+        if (self.urgent_in_a_row < URGENT_IN_A_ROW || !others_wait)
+            && let Some(next) = self.urgent.pop_front()
+        {
+            self.urgent_in_a_row = if others_wait { self.urgent_in_a_row + 1 } else { 0 };
+            return Some(next);
+        }
+        self.urgent_in_a_row = 0;
+        self.queue.pop_front()
+    }
 }
+
+const URGENT_IN_A_ROW: u32 = 3;
 
 /// The slots of all cameras.
 #[derive(Default)]
@@ -92,7 +116,20 @@ impl Slots {
         let mut inner = self.lock();
         inner.slots.remove(camera);
         inner.queue.retain(|queued| queued != camera);
+        inner.urgent.retain(|queued| queued != camera);
         self.space.notify_all();
+    }
+
+    /// Whether a frame of this camera would be taken without the loss of another.
+    pub(crate) fn has_room(&self, camera: &CameraId) -> bool {
+        self.lock().slots.get(camera).is_none_or(|slot| slot.frame.is_none())
+    }
+
+    /// Says whether the camera's frames come before those of others, from the next one on.
+    pub(crate) fn set_urgent(&self, camera: &CameraId, urgent: bool) {
+        if let Some(slot) = self.lock().slots.get_mut(camera) {
+            slot.urgent = urgent;
+        }
     }
 
     /// Puts a frame, blocking only with [`WhenFull::Block`].
@@ -129,14 +166,14 @@ impl Slots {
     /// taken must be given back with [`Self::done`]. `None` when closed and empty.
     pub(crate) fn take_batch(&self, max: usize, linger: Duration) -> Option<Vec<(CameraId, Work)>> {
         let mut inner = self.lock();
-        while inner.queue.is_empty() {
+        while inner.waiting() == 0 {
             if inner.closed {
                 return None;
             }
             inner = self.work.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
         let deadline = Instant::now() + linger;
-        while inner.queue.len() < max && !inner.closed {
+        while inner.waiting() < max && !inner.closed {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -145,7 +182,7 @@ impl Slots {
         }
         let mut batch = Vec::with_capacity(max);
         while batch.len() < max
-            && let Some(camera) = inner.queue.pop_front()
+            && let Some(camera) = inner.pop()
         {
             let Some(slot) = inner.slots.get_mut(&camera) else { continue };
             slot.queued = false;
@@ -210,7 +247,7 @@ mod tests {
     use std::sync::Arc;
     use std::thread;
 
-    use guiji_domain::{CaptureTime, ClockSource, OwnedPicture, Timestamp};
+    use guiji_domain::{CaptureTime, ClockSource, OwnedPicture, Timestamp, View};
 
     use super::*;
 
@@ -226,6 +263,7 @@ mod tests {
             pts: Duration::from_millis(millis),
             full: picture.clone(),
             small: picture,
+            view: View::Unknown,
         }
     }
 
@@ -269,6 +307,32 @@ mod tests {
         slots.put(frame("c", 8), WhenFull::ReplaceOlder);
         let batch = slots.take_batch(2, Duration::ZERO).unwrap();
         assert_eq!(taken(&batch), [("a".into(), Some(4)), ("b".into(), Some(7))]);
+    }
+
+    #[test]
+    fn urgent_cameras_come_first_and_leave_a_turn_in_four_to_the_others() {
+        let names = ["a", "b", "c", "d", "e", "f", "g"];
+        let slots = slots(&names);
+        for name in &names[2..] {
+            slots.set_urgent(&CameraId::new(name).unwrap(), true);
+        }
+        for name in names {
+            slots.put(frame(name, 1), WhenFull::ReplaceOlder);
+        }
+        let order: String =
+            std::iter::from_fn(|| slots.lock().pop()).map(|it| it.to_string()).collect();
+        assert_eq!(order, "cdeafgb");
+    }
+
+    #[test]
+    fn there_is_room_until_a_frame_waits() {
+        let slots = slots(&["a"]);
+        let a = CameraId::new("a").unwrap();
+        assert!(slots.has_room(&a));
+        slots.put(frame("a", 1), WhenFull::ReplaceOlder);
+        assert!(!slots.has_room(&a));
+        drop(slots.take_batch(4, Duration::ZERO));
+        assert!(slots.has_room(&a), "one in work, and room for the next");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails as a test does")]
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -85,6 +85,7 @@ impl FrameSource for ScriptedSource {
                     pts,
                     full: full.clone(),
                     small,
+                    view: View::Unknown,
                 });
             }
             if !endless {
@@ -651,5 +652,226 @@ fn many_cameras_are_registered_at_once_and_again() {
     assert!(matches!(outcome, Err(ControlError::Exists(_))), "{outcome:?}");
     assert_eq!(store.cameras().unwrap().len(), 4);
     assert_eq!(cameras.list().len(), 4);
+    engine.drain(Duration::from_secs(10));
+}
+
+/// Cameras whose frames the test sends itself, and what their streams are told.
+#[derive(Default)]
+struct ManualSource {
+    opened: Mutex<Vec<Arc<dyn FrameSink>>>,
+    heard: Arc<Heard>,
+    /// Streams do not close before this is let go.
+    hold: Arc<Mutex<()>>,
+}
+
+#[derive(Default)]
+struct Heard {
+    detected: Mutex<Vec<(Duration, usize)>>,
+    room: AtomicU32,
+    urgent: AtomicBool,
+}
+
+struct ManualStream {
+    heard: Arc<Heard>,
+    hold: Arc<Mutex<()>>,
+}
+
+impl OpenStream for ManualStream {
+    fn counters(&self) -> StreamCounters {
+        StreamCounters { units: 100, ..StreamCounters::default() }
+    }
+    fn feedback(&self, feedback: Feedback) {
+        self.heard.urgent.store(feedback.urgent, SeqCst);
+    }
+    fn detected(&self, pts: Duration, vehicles: usize) {
+        self.heard.detected.lock().unwrap().push((pts, vehicles));
+    }
+    fn room(&self) {
+        self.heard.room.fetch_add(1, SeqCst);
+    }
+}
+
+impl Drop for ManualStream {
+    fn drop(&mut self) {
+        drop(self.hold.lock().unwrap());
+    }
+}
+
+impl FrameSource for ManualSource {
+    fn open(&self, camera: &Camera, sink: Arc<dyn FrameSink>) -> Box<dyn OpenStream> {
+        sink.status(&camera.id, status(CameraState::Live));
+        self.opened.lock().unwrap().push(sink);
+        Box::new(ManualStream { heard: self.heard.clone(), hold: self.hold.clone() })
+    }
+}
+
+fn manual_frame(camera: &str, millis: u64, view: View) -> Frame {
+    let pts = Duration::from_millis(millis);
+    Frame {
+        camera: CameraId::new(camera).unwrap(),
+        captured: CaptureTime {
+            at: Timestamp::from_secs(1_795_000_000).plus(pts),
+            uncertainty: Duration::from_millis(10),
+            source: ClockSource::Stated,
+        },
+        pts,
+        full: Arc::new(OwnedPicture::rgb(640, 360, vec![90; 640 * 360 * 3]).unwrap()),
+        small: Arc::new(small_picture(millis, millis % 3 == 0)), // clouds
+        view,
+    }
+}
+
+/// Sees the car of [`ScriptedDetector`], and counts the frames.
+#[derive(Default)]
+struct CountingDetector(AtomicU32);
+
+impl Detector for CountingDetector {
+    fn input_size(&self) -> (u32, u32) {
+        (64, 36)
+    }
+    fn detect(&self, frames: &[&Frame]) -> Result<Vec<Vec<Detection>>, VisionError> {
+        self.0.fetch_add(frames.len() as u32, SeqCst);
+        ScriptedDetector.detect(frames)
+    }
+    fn body_colour(&self, _: &dyn Picture, _: &BBox) -> Option<(VehicleColour, f32)> {
+        None
+    }
+}
+
+#[test]
+fn keyframes_of_a_view_as_usual_cost_no_model_but_for_a_proof_a_minute() {
+    let Rig { mut parts, .. } = rig();
+    let (source, detector) =
+        (Arc::new(ManualSource::default()), Arc::new(CountingDetector::default()));
+    (parts.source, parts.detector) = (source.clone(), detector.clone());
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    engine.cameras().register(camera("k1")).unwrap();
+    let sink = source.opened.lock().unwrap()[0].clone();
+    // After the car has gone: five minutes of keyframes, two seconds apart.
+    for number in 0..150 {
+        sink.frame(manual_frame("k1", 10_000 + number * 2001, View::Usual));
+    }
+    wait_until("all frames", || engine.counts().perception().analysed == 150);
+    let counts = engine.counts().perception();
+    let looks = detector.0.load(SeqCst);
+    assert!((5..=6).contains(&looks), "{looks} looks in five minutes");
+    assert_eq!((counts.searched, counts.still), (0, 150 - u64::from(looks)));
+    assert!(source.heard.room.load(SeqCst) >= 150);
+    engine.drain(Duration::from_secs(10));
+}
+
+#[test]
+fn a_question_is_answered_and_what_it_shows_comes_again() {
+    let Rig { store, mut parts } = rig();
+    let source = Arc::new(ManualSource::default());
+    parts.source = source.clone();
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    engine.cameras().register(camera("k1")).unwrap();
+    let sink = source.opened.lock().unwrap()[0].clone();
+    let answer = |millis: u64| {
+        let pts = Duration::from_millis(millis);
+        let heard = source.heard.detected.lock().unwrap();
+        heard.iter().find(|it| it.0 == pts).map(|it| it.1)
+    };
+    // The car is in view until 3 s.
+    for (millis, vehicles) in [(1000, 1), (6000, 0)] {
+        sink.frame(manual_frame("k1", millis, View::Asked));
+        wait_until("the answer", || answer(millis).is_some());
+        assert_eq!(answer(millis), Some(vehicles));
+    }
+    assert_eq!(engine.counts().perception().asked, 2);
+    engine.drain(Duration::from_secs(10));
+    assert!(finals(&store).is_empty(), "nobody followed it");
+}
+
+#[test]
+fn vehicles_that_stand_are_looked_at_now_and_then() {
+    /// A car that stands.
+    struct Standing(AtomicU32);
+    impl Detector for Standing {
+        fn input_size(&self) -> (u32, u32) {
+            (64, 36)
+        }
+        fn detect(&self, frames: &[&Frame]) -> Result<Vec<Vec<Detection>>, VisionError> {
+            self.0.fetch_add(frames.len() as u32, SeqCst);
+            let bbox = BBox::new(100.0, 40.0, 300.0, 190.0).unwrap();
+            let car = Detection { bbox, class: Some(VehicleClass::Car), score: 0.8 };
+            Ok(vec![vec![car]; frames.len()])
+        }
+        fn body_colour(&self, _: &dyn Picture, _: &BBox) -> Option<(VehicleColour, f32)> {
+            None
+        }
+    }
+    let Rig { store, mut parts } = rig();
+    let (source, detector) = (Arc::new(ManualSource::default()), Arc::new(Standing(0.into())));
+    (parts.source, parts.detector) = (source.clone(), detector.clone());
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    engine.cameras().register(camera("k1")).unwrap();
+    let sink = source.opened.lock().unwrap()[0].clone();
+    for number in 0..200 {
+        sink.frame(manual_frame("k1", number * 100, View::Usual));
+    }
+    wait_until("all frames", || engine.counts().perception().analysed == 200);
+    let looks = detector.0.load(SeqCst);
+    // Each of the first two seconds' frames, then two a second.
+    assert!((50..=75).contains(&looks), "{looks} of 200");
+    engine.drain(Duration::from_secs(10));
+    assert_eq!(finals(&store).len(), 1, "one vehicle, followed all the time");
+}
+
+#[test]
+fn a_camera_that_closes_slowly_keeps_nobody_from_changing_others() {
+    let Rig { mut parts, .. } = rig();
+    let source = Arc::new(ManualSource::default());
+    parts.source = source.clone();
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    let cameras = engine.cameras();
+    let id = |id| CameraId::new(id).unwrap();
+    cameras.register(camera("k1")).unwrap();
+    let held = source.hold.lock().unwrap();
+    let removing = thread::spawn({
+        let cameras = cameras.clone();
+        move || cameras.remove(&CameraId::new("k1").unwrap())
+    });
+    wait_until("it is being closed", || cameras.list()[0].1.counters.units == 100);
+    cameras.register(camera("k2")).unwrap();
+    let renamed = Camera { name: "路口".into(), ..camera("k2") };
+    cameras.update(&camera("k2"), renamed).unwrap();
+    assert!(!removing.is_finished());
+    drop(held);
+    removing.join().unwrap().unwrap();
+    assert!(matches!(cameras.remove(&id("k1")), Err(ControlError::NotFound(_))));
+    engine.drain(Duration::from_secs(10));
+}
+
+#[test]
+fn totals_do_not_fall_when_a_camera_is_edited_or_removed() {
+    let Rig { mut parts, .. } = rig();
+    parts.source = Arc::new(ManualSource::default());
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    let cameras = engine.cameras();
+    cameras.register(camera("k1")).unwrap();
+    cameras.register(camera("k2")).unwrap();
+    assert_eq!(cameras.stream_totals().units, 200);
+    let edited = Camera { analysed_fps_max: 5.0, ..camera("k1") };
+    cameras.update(&camera("k1"), edited).unwrap();
+    assert_eq!(cameras.stream_totals().units, 300);
+    cameras.remove(&CameraId::new("k2").unwrap()).unwrap();
+    assert_eq!(cameras.stream_totals().units, 300);
+    engine.drain(Duration::from_secs(10));
+}
+
+#[test]
+fn a_camera_opened_by_an_analyst_goes_first() {
+    let Rig { mut parts, .. } = rig();
+    let source = Arc::new(ManualSource::default());
+    parts.source = source.clone();
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    let cameras = engine.cameras();
+    cameras.register(Camera { enabled: false, ..camera("k1") }).unwrap();
+    let until = Timestamp::from_secs(1_795_000_160);
+    let opening = Opening { until, by: "wang".into() };
+    cameras.open_until(&CameraId::new("k1").unwrap(), opening).unwrap();
+    assert!(source.heard.urgent.load(SeqCst));
     engine.drain(Duration::from_secs(10));
 }

@@ -60,17 +60,19 @@ fn main() -> Outcome<()> {
     clips.sort();
     println!("policy              CPU s  decoded  woken view/size  caught  of full");
     let mut by_full = Vec::new();
-    for (policy, heed_sizes) in [
-        (DecodePolicy::Full, true),
-        (DecodePolicy::KeyframeOnly, true),
-        (DecodePolicy::Motion, false),
-        (DecodePolicy::Motion, true),
+    for (name, policy, heed_sizes, heed_quantiser) in [
+        ("full", DecodePolicy::Full, false, false),
+        ("keyframe-only", DecodePolicy::KeyframeOnly, false, false),
+        ("motion", DecodePolicy::Motion, true, true),
+        ("- quantiser", DecodePolicy::Motion, true, false),
+        ("- sizes", DecodePolicy::Motion, false, false),
     ] {
+        let settings = |settings| IngestSettings { heed_sizes, heed_quantiser, ..settings };
         let began = cpu_seconds()?;
         let mut total = StreamCounters::default();
         let mut caught = Vec::new();
         for clip in &clips {
-            let (delivered, counters) = play(clip, policy, heed_sizes)?;
+            let (delivered, counters) = play(clip, policy, &settings)?;
             total.decoded += counters.decoded;
             total.woken_by_view += counters.woken_by_view;
             total.woken_by_size += counters.woken_by_size;
@@ -85,11 +87,6 @@ fn main() -> Outcome<()> {
         let wanted = by_full.iter().filter(|full| **full > 0).count();
         let pairs = caught.iter().zip(&by_full);
         let found = pairs.filter(|(it, full)| **full > 0 && **it >= FRAMES_MIN.min(**full)).count();
-        let name = if policy == DecodePolicy::Motion && !heed_sizes {
-            "motion, no sizes"
-        } else {
-            policy.as_str()
-        };
         println!(
             "{name:<18} {cpu:6.1} {:8} {:8}/{:<7} {found:7} {wanted:8}",
             total.decoded, total.woken_by_view, total.woken_by_size
@@ -101,10 +98,9 @@ fn main() -> Outcome<()> {
 fn play(
     clip: &Path,
     policy: DecodePolicy,
-    heed_sizes: bool,
+    chosen: impl Fn(IngestSettings) -> IngestSettings,
 ) -> Outcome<(Vec<u64>, StreamCounters)> {
-    let mut settings = IngestSettings::new((320, 192), PixelFormat::Bgr);
-    settings.heed_sizes = heed_sizes;
+    let settings = chosen(IngestSettings::new((320, 192), PixelFormat::Bgr));
     let source = GstSource::new(settings, Arc::new(WallClock))?;
     let camera = Camera {
         id: CameraId::new("clip")?,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer_video as gst_video;
-use guiji_domain::{Frame, Picture};
+use guiji_domain::{Frame, Picture, View};
 
 use crate::gate::Purpose;
 use crate::glance::Glance;
@@ -35,13 +35,20 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    pub(crate) fn new(line: Arc<Line>, progress: Arc<Progress>) -> Self {
+    /// `glance`: what is known of the view.
+    pub(crate) fn new(line: Arc<Line>, progress: Arc<Progress>, mut glance: Glance) -> Self {
         let limit = RateLimit::new(line.camera.analysed_fps_max);
-        Self { line, progress, limit, format: None, scaler: None, glance: Glance::default() }
+        glance.interrupted();
+        Self { line, progress, limit, format: None, scaler: None, glance }
+    }
+
+    /// What it has learnt of the view, at its end.
+    pub(crate) fn forget(&mut self) -> Glance {
+        std::mem::take(&mut self.glance)
     }
 
     /// Takes a decoded picture. `judge` is told whether the view has changed, where that is asked for, and says
-    /// whether to deliver it.
+    /// whether to deliver it, and as what.
     ///
     /// # Errors
     /// When the framework refuses the picture, or the sink panicked (which is reported).
@@ -50,7 +57,7 @@ impl Delivery {
         buffer: gst::Buffer,
         caps: gst::Caps,
         moment: &Moment,
-        judge: impl FnOnce(bool) -> bool,
+        judge: impl FnOnce(bool) -> Option<View>,
     ) -> Result<(), Undelivered> {
         let info = self.format_of(caps)?;
         count(&self.line.tally.decoded);
@@ -66,7 +73,9 @@ impl Delivery {
             Purpose::Check => true,
             Purpose::Deliver | Purpose::Watch => self.limit.admits(moment.running),
         };
-        if !in_time {
+        // A keyframe that is not delivered is looked at all the same: it proves what was believed of its group.
+        let watched = moment.purpose == Purpose::Watch;
+        if !in_time && !(watched && moment.key) {
             count(&self.line.tally.skipped);
             return Ok(());
         }
@@ -74,9 +83,13 @@ impl Delivery {
             self.line.complain(&self.progress);
             return Ok(());
         };
-        if matches!(moment.purpose, Purpose::Check | Purpose::Watch)
-            && !judge(self.glance.look(moment.running, &full))
-        {
+        let view = match watched || moment.purpose == Purpose::Check {
+            false => Some(View::Unknown),
+            true => judge(self.glance.look(moment.running, &full)),
+        };
+        let Some(view) = view else { return Ok(()) };
+        if !in_time {
+            count(&self.line.tally.skipped);
             return Ok(());
         }
         let small = self.scaler_for(&info, &full)?.scale(&full).map_err(framework)?;
@@ -86,6 +99,7 @@ impl Delivery {
             pts: moment.running,
             full: Arc::new(full),
             small,
+            view,
         };
         self.progress.delivering.store(true, Relaxed);
         let outcome = self.line.outlet.frame(frame);

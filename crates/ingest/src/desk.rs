@@ -8,12 +8,14 @@ use guiji_domain::{CameraState, Feedback, StatusReason};
 use crate::decoder::{Decoded, Decoder};
 use crate::delivery::{Delivery, Undelivered};
 use crate::failure::Failure;
-use crate::gate::{Gate, Order, Step};
-use crate::link::{Line, Progress};
+use crate::gate::{Gate, Look, Order, Step};
+use crate::glance::Glance;
+use crate::link::{Learnt, Line, Progress};
 use crate::mailbox::Event;
 use crate::moments::{Moment, Moments};
 use crate::outlet::caught;
 use crate::pool::{DecodePool, Shelf, Turns};
+use crate::unit::UnitKind;
 
 /// Where the units of one connection become frames: the receiver brings units, the gate says which are decoded, and
 /// whoever has a turn decodes them.
@@ -39,6 +41,8 @@ struct State {
     /// Having a turn.
     running: bool,
     closed: bool,
+    /// What was learnt was given back to the line.
+    handed_on: bool,
 }
 
 /// What the one who has the turn needs.
@@ -60,12 +64,13 @@ impl Desk {
         line: &Arc<Line>,
         progress: &Arc<Progress>,
         gate: Gate,
+        glance: Glance,
         pool: Option<Arc<DecodePool>>,
     ) -> Arc<Self> {
-        let delivery = Delivery::new(Arc::clone(line), Arc::clone(progress));
+        let delivery = Delivery::new(Arc::clone(line), Arc::clone(progress), glance);
         let work = Work { decoder: None, moments: Moments::default(), delivery };
-        let state = State { gate, queued: false, running: false, closed: false };
-        Arc::new(Self {
+        let state = State { gate, queued: false, running: false, closed: false, handed_on: false };
+        let this = Arc::new(Self {
             line: Arc::clone(line),
             progress: Arc::clone(progress),
             state: Mutex::new(state),
@@ -73,7 +78,9 @@ impl Desk {
             work: Mutex::new(work),
             pool,
             urgent: AtomicBool::new(false),
-        })
+        });
+        this.follows(line.feedback());
+        this
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -127,7 +134,24 @@ impl Desk {
     /// What the engine saw.
     pub(crate) fn follows(&self, feedback: Feedback) {
         self.urgent.store(feedback.urgent, Relaxed);
-        self.lock().gate.follows(feedback.live_tracks);
+        self.lock().gate.follows(feedback.live_tracks, feedback.sparing);
+    }
+
+    /// What the detector saw in the frame of this time. A recording played as fast as possible does not wait for it:
+    /// what is decoded of it must not depend on how fast that is.
+    pub(crate) fn detected(self: &Arc<Self>, running: Duration, vehicles: usize) {
+        if self.pool.is_some() {
+            let mut state = self.lock();
+            state.gate.detected(running, vehicles);
+            self.go(state);
+        }
+    }
+
+    /// The sink has room again.
+    pub(crate) fn room(self: &Arc<Self>) {
+        if self.pool.is_some() {
+            self.go(self.lock());
+        }
     }
 
     /// For how long at a time nothing is known of the view, as [`Gate::blind`] says.
@@ -136,7 +160,7 @@ impl Desk {
     }
 
     /// Forgets what waits, and returns when nobody decodes for this connection any more, unless the caller is the one
-    /// who does.
+    /// who does. What was learnt of the view is kept for the next connection.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
@@ -144,12 +168,22 @@ impl Desk {
         while state.running && !self.line.outlet.is_calling_here() {
             state = self.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        if std::mem::replace(&mut state.handed_on, true) {
+            return;
+        }
+        let sizes = state.gate.forget();
+        drop(state);
+        // Not to be had when this is the decoding thread, or it panicked: then the next connection begins anew.
+        if let Ok(mut work) = self.work.try_lock() {
+            self.line.learn(Learnt { sizes, glance: work.delivery.forget() });
+        }
     }
 
     /// The next step, or the end of the turn.
     fn next(&self) -> Option<Step> {
         let mut state = self.lock();
-        let step = if state.closed { None } else { state.gate.next() };
+        let waits = self.pool.is_some() && state.gate.can_wait() && !self.line.outlet.has_room();
+        let step = if state.closed || waits { None } else { state.gate.next() };
         state.running = step.is_some();
         self.line.tally.gate(state.gate.take_tally());
         if step.is_none() {
@@ -189,13 +223,15 @@ impl Desk {
             work.moments = Moments::default();
         }
         let stamp = gst::ClockTime::try_from(unit.running).unwrap_or(gst::ClockTime::ZERO);
-        let moment = Moment { running: unit.running, captured: unit.captured, purpose };
+        let key = unit.kind == UnitKind::Key;
+        let moment = Moment { running: unit.running, captured: unit.captured, purpose, key };
         work.moments.keep(stamp, moment);
         let mut data = unit.data;
         // The ring has the same buffer: this copies its header, not its memory.
         let header = data.make_mut();
         header.set_pts(stamp);
         header.set_dts(None);
+        self.progress.fed(false);
         let pictures = decoder.decode(data)?;
         if decoder.complained() {
             self.line.complain(&self.progress);
@@ -206,6 +242,7 @@ impl Desk {
 
     fn drain(&self, work: &mut Work, shelf: &Shelf) -> Result<(), String> {
         let Some(mut decoder) = work.decoder.take() else { return Ok(()) };
+        self.progress.fed(true);
         let pictures = decoder.drain();
         shelf.give_back(decoder);
         self.deliver(work, pictures)
@@ -214,7 +251,8 @@ impl Desk {
     fn deliver(&self, work: &mut Work, pictures: Vec<Decoded>) -> Result<(), String> {
         for (picture, caps) in pictures {
             let Some(moment) = work.moments.take(picture.pts()) else { continue };
-            let judge = |changed| self.lock().gate.looked(moment.purpose, moment.running, changed);
+            let Moment { purpose, running, key, .. } = moment;
+            let judge = |changed| self.lock().gate.looked(Look { purpose, running, key, changed });
             match work.delivery.picture(picture, caps, &moment, judge) {
                 Ok(()) => {}
                 Err(Undelivered::Refused(what)) => return Err(what),
@@ -232,10 +270,14 @@ impl Desk {
 impl Turns for Desk {
     fn turn(&self, shelf: &Shelf) -> bool {
         for _ in 0..TURN {
-            let Some(step) = self.next() else { return false };
-            if let Err(panic) = caught(|| self.carry_out(step, shelf)) {
-                self.line.panicked(panic);
-                self.lock().closed = true; // the supervisor ends this connection, and only this one
+            let done = caught(|| self.next().map(|step| self.carry_out(step, shelf)));
+            match done {
+                Ok(Some(())) => {}
+                Ok(None) => return false,
+                Err(panic) => {
+                    self.line.panicked(panic);
+                    self.lock().closed = true; // the supervisor ends this connection, and only this one
+                }
             }
         }
         let mut state = self.lock();

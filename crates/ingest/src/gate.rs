@@ -3,12 +3,13 @@
 //! It keeps the encoded units of the last groups of pictures and says, one step after the other, what is to be
 //! decoded. Pure: units, verdicts on pictures and feedback in, steps out, so it is tested without a decoder.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use guiji_domain::DecodePolicy;
+use guiji_domain::{DecodePolicy, Timestamp, View};
 
 use crate::ring::{GopRing, RingLimits};
-use crate::sizes::Sizes;
+use crate::sizes::{Sizes, weight};
 use crate::unit::{Unit, UnitKind};
 
 /// What is to be done next.
@@ -36,7 +37,8 @@ pub(crate) enum Purpose {
     Deliver,
     /// To be looked at, by [`Gate::looked`], and delivered.
     Watch,
-    /// To be looked at; delivered only if nothing has changed. Otherwise it comes again in its turn.
+    /// To be looked at; delivered only if nothing has changed, or to ask whether a vehicle is there. Otherwise it
+    /// comes again in its turn.
     Check,
     /// Others need it; it was delivered before.
     Refer,
@@ -56,6 +58,8 @@ pub(crate) struct Gate {
     /// After a beginning: the keyframe's time. What is presented before it and decoded after it (leading pictures)
     /// refers to a group that this decoder has not seen.
     leading_until: Duration,
+    rhythm: Rhythm,
+    sparing: bool,
     motion: Motion,
     tally: GateTally,
 }
@@ -81,24 +85,83 @@ struct Motion {
     deaf: bool,
     /// Vehicles that the engine follows.
     live_tracks: usize,
-    /// Between the last two keyframes.
-    group: Duration,
-    last_key: Option<Duration>,
+    /// Set when it fell asleep although the view was changed, because the detector saw nothing new in it: so many
+    /// keyframes without a change end it. Until then a keyframe with a change does not wake it but asks the detector.
+    doubt: Option<u32>,
+    /// The keyframe whose answer is awaited.
+    asked: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Awake {
-    /// Time in the stream of the last change seen.
+    /// Times in the stream: of what woke it, of the last change seen, and of the last vehicle that was new or moved.
+    since: Duration,
     changed: Duration,
-    by_size: bool,
+    vehicle: Duration,
     /// A picture has shown a change since.
     confirmed: bool,
+    /// How often the detector looked, how often in a row it saw nothing new, and whether it ever did.
+    looks: u32,
+    empty_looks: u32,
+    fruitful: bool,
+}
+
+impl Awake {
+    fn at(running: Duration) -> Self {
+        let (since, changed, vehicle) = (running, running, running);
+        let (looks, empty_looks) = (0, 0);
+        Self { since, changed, vehicle, confirmed: false, looks, empty_looks, fruitful: false }
+    }
+}
+
+/// The distances of a stream's keyframes.
+#[derive(Debug, Default)]
+struct Rhythm {
+    /// The last few.
+    distances: VecDeque<Duration>,
+    /// The last keyframe, before the first one the first unit.
+    began: Option<Duration>,
+    newest: Duration,
+    keys: u64,
+}
+
+/// A keyframe more than usual (a scene cut) must not hide for long how far apart they are.
+const DISTANCES: usize = 8;
+
+impl Rhythm {
+    fn note(&mut self, kind: UnitKind, running: Duration) {
+        let began = *self.began.get_or_insert(running);
+        self.newest = self.newest.max(running);
+        if kind == UnitKind::Key {
+            if self.keys > 0 {
+                self.distances.truncate(DISTANCES - 1);
+                self.distances.push_front(running.saturating_sub(began));
+            }
+            self.keys += 1;
+            (self.began, self.newest) = (Some(running), running);
+        }
+    }
+
+    /// The longest of the last few, and of the one that is still growing.
+    fn longest(&self) -> Duration {
+        let growing = self.newest.saturating_sub(self.began.unwrap_or(self.newest));
+        self.distances.iter().copied().fold(growing, Duration::max)
+    }
 }
 
 /// After so much stream time without a change it goes to sleep, if nothing is being followed.
 const CALM: Duration = Duration::from_millis(1200);
 /// And after so much in any case: what stands does not need every picture, and when it moves the view changes.
 const CALM_FOLLOWING: Duration = Duration::from_secs(5);
+/// So many looks of the detector in a row without anything new, and as much time, send it to sleep even though the
+/// view is changed: trees, rain, a flag.
+const EMPTY_LOOKS: u32 = 8;
+/// So many keyframes without a change end the doubt that follows.
+const DOUBT: u32 = 5;
+/// A unit is waited with for room only while this many newer ones are there: at the live edge the newest wins.
+const LIVE_EDGE: u64 = 5;
+/// And only so long after it woke: what is behind for longer is overload, and is thinned like any other.
+const CATCH_UP: Duration = Duration::from_secs(8);
 
 impl Gate {
     pub(crate) fn new(policy: DecodePolicy, limits: RingLimits) -> Self {
@@ -110,6 +173,8 @@ impl Gate {
             drain_due: false,
             ended: false,
             leading_until: Duration::ZERO,
+            rhythm: Rhythm::default(),
+            sparing: false,
             motion: Motion::default(),
             tally: GateTally::default(),
         }
@@ -121,9 +186,24 @@ impl Gate {
         self
     }
 
+    /// Goes on with what earlier connections of the camera learnt.
+    pub(crate) fn recalling(mut self, mut sizes: Sizes) -> Self {
+        sizes.interrupted();
+        self.motion.sizes = sizes;
+        self
+    }
+
+    /// What it has learnt, at its end.
+    pub(crate) fn forget(&mut self) -> Sizes {
+        std::mem::take(&mut self.motion.sizes)
+    }
+
     /// Takes the next unit, in decoding order.
     pub(crate) fn push(&mut self, unit: Unit) {
-        let (kind, bytes, running) = (unit.kind, unit.data.size(), unit.running);
+        let (kind, running) = (unit.kind, unit.running);
+        let weight = weight(unit.data.size(), unit.quantiser);
+        let hour = hour_of(unit.captured.at);
+        self.rhythm.note(kind, running);
         if self.policy == DecodePolicy::KeyframeOnly && kind != UnitKind::Key {
             return;
         }
@@ -134,24 +214,38 @@ impl Gate {
             return;
         }
         if self.policy == DecodePolicy::Motion {
-            self.feel(number, kind, bytes, running);
+            let motion = &mut self.motion;
+            if !motion.deaf && motion.sizes.alarms(kind, weight, hour) && motion.awake.is_none() {
+                self.tally.woken_by_size += 1;
+                motion.sizes.begins(true);
+                motion.awake = Some(Awake::at(running));
+                if let Some(key) = self.ring.key_before(number) {
+                    self.go_back(key);
+                }
+            }
         }
     }
 
-    fn feel(&mut self, number: u64, kind: UnitKind, bytes: usize, running: Duration) {
+    /// A keyframe shows that something is there.
+    fn wake(&mut self, key: u64, running: Duration) {
+        self.tally.woken_by_view += 1;
+        self.motion.sizes.begins(false);
+        self.motion.awake = Some(Awake { confirmed: true, ..Awake::at(running) });
+        // What came before the vehicle reached the keyframe, unless it was delivered already.
+        let before = self.ring.key_before(key).filter(|_| self.motion.delivered < key);
+        self.go_back(before.unwrap_or(key));
+    }
+
+    /// `despite`: the view is still changed, but nothing in it is of interest.
+    fn sleep(&mut self, despite: bool) {
         let motion = &mut self.motion;
-        if kind == UnitKind::Key
-            && let Some(last) = motion.last_key.replace(running)
-        {
-            motion.group = running.saturating_sub(last);
+        let Some(awake) = motion.awake.take() else { return };
+        // The detector's word counts where it has said one.
+        motion.sizes.ends(if awake.looks > 0 { awake.fruitful } else { awake.confirmed });
+        if despite {
+            motion.doubt = Some(DOUBT);
         }
-        if motion.awake.is_none() && !motion.deaf && motion.sizes.alarms(kind, bytes) {
-            self.tally.woken_by_size += 1;
-            motion.awake = Some(Awake { changed: running, by_size: true, confirmed: false });
-            if let Some(key) = self.ring.key_before(number) {
-                self.go_back(key);
-            }
-        }
+        self.drain_due = self.continuous;
     }
 
     fn go_back(&mut self, key: u64) {
@@ -180,12 +274,27 @@ impl Gate {
             }
     }
 
+    /// Where analysis cannot keep up, what no other picture needs is left out whatever the policy.
+    fn leaves_out_leaves(&self) -> bool {
+        self.policy == DecodePolicy::Referenced || self.sparing
+    }
+
     fn only_keys(&self) -> bool {
         match self.policy {
             DecodePolicy::Full | DecodePolicy::Referenced => false,
             DecodePolicy::KeyframeOnly => true,
             DecodePolicy::Motion => self.motion.awake.is_none(),
         }
+    }
+
+    /// Whether what comes next can wait until there is room for its picture: what is decoded back after a wake comes
+    /// faster than pictures can be analysed, and was decoded for nothing if it pushes itself out.
+    pub(crate) fn can_wait(&self) -> bool {
+        let Some(awake) = &self.motion.awake else { return false };
+        !self.ended
+            && self.at >= self.motion.delivered
+            && self.at + LIVE_EDGE < self.ring.end()
+            && self.ring.get(self.at).is_some_and(|it| it.running < awake.since + CATCH_UP)
     }
 
     /// What is to be done next; `None` until more comes.
@@ -217,7 +326,7 @@ impl Gate {
         self.at = key + 1;
         let purpose = match self.policy {
             DecodePolicy::Motion => Purpose::Check,
-            _ => Purpose::Deliver,
+            _ => Purpose::Watch,
         };
         self.drain_due = true; // its picture is wanted now
         self.release();
@@ -239,7 +348,7 @@ impl Gate {
                 // The rest of a group whose beginning is lost, or was looked at by another decoder.
                 _ if begin => continue,
                 _ if unit.running < self.leading_until => continue,
-                UnitKind::Leaf if self.policy == DecodePolicy::Referenced => continue,
+                UnitKind::Leaf if self.leaves_out_leaves() => continue,
                 UnitKind::Delta | UnitKind::Leaf => {}
             }
             let unit = unit.clone();
@@ -268,61 +377,90 @@ impl Gate {
         }
     }
 
-    /// A picture of [`Purpose::Watch`] or [`Purpose::Check`] was looked at. Whether to deliver it.
-    pub(crate) fn looked(&mut self, purpose: Purpose, running: Duration, changed: bool) -> bool {
-        match purpose {
-            Purpose::Check => self.checked(running, changed),
-            Purpose::Watch => {
-                self.watched(running, changed);
-                true
+    /// A picture of [`Purpose::Watch`] or [`Purpose::Check`] was looked at: whether to deliver it, and as what.
+    pub(crate) fn looked(&mut self, look: Look) -> Option<View> {
+        let shown = if look.changed { View::Changed } else { View::Usual };
+        match (self.policy, look.purpose) {
+            (DecodePolicy::Motion, Purpose::Check) => self.checked(look),
+            (DecodePolicy::Motion, _) => {
+                self.watched(look);
+                Some(shown)
             }
-            Purpose::Deliver | Purpose::Refer => purpose == Purpose::Deliver,
+            _ => Some(shown),
         }
     }
 
-    fn checked(&mut self, running: Duration, changed: bool) -> bool {
+    fn checked(&mut self, Look { running, changed, .. }: Look) -> Option<View> {
         let motion = &mut self.motion;
         // The keyframe just decoded: `at` has not moved since, unless sizes woke it meanwhile.
         let key = self.at.saturating_sub(1);
         if let Some(awake) = &mut motion.awake {
-            awake.confirmed |= changed;
-            return false; // it comes again in its turn
+            if changed {
+                awake.confirmed = true;
+                motion.sizes.keyframe_showed();
+            }
+            return None; // it comes again in its turn
         }
         if !changed {
             motion.delivered = motion.delivered.max(key + 1);
-            return true;
+            motion.doubt = motion.doubt.and_then(|left| left.checked_sub(1)).filter(|it| *it > 0);
+            return Some(View::Usual);
         }
-        motion.sizes.missed();
-        self.tally.woken_by_view += 1;
-        motion.awake = Some(Awake { changed: running, by_size: false, confirmed: true });
-        // What came before the vehicle reached the keyframe, unless it was delivered already.
-        let before = self.ring.key_before(key).filter(|_| motion.delivered < key);
-        self.go_back(before.unwrap_or(key));
-        false
+        if motion.doubt.is_some() || self.sparing {
+            motion.doubt = motion.doubt.map(|_| DOUBT);
+            motion.asked = Some(key);
+            return Some(View::Asked);
+        }
+        self.wake(key, running);
+        None
     }
 
-    fn watched(&mut self, running: Duration, changed: bool) {
+    fn watched(&mut self, Look { running, changed, key, .. }: Look) {
         let motion = &mut self.motion;
         let Some(awake) = &mut motion.awake else { return };
         if changed {
             awake.confirmed = true;
             awake.changed = awake.changed.max(running);
-            return;
-        }
-        let calm = running.saturating_sub(awake.changed);
-        let patience = if motion.live_tracks > 0 { CALM_FOLLOWING } else { CALM };
-        if calm > patience {
-            if awake.by_size {
-                motion.sizes.judged(awake.confirmed);
+            if key {
+                motion.sizes.keyframe_showed();
             }
-            motion.awake = None;
-            self.drain_due = self.continuous;
+        } else if running.saturating_sub(awake.changed) > patience(motion.live_tracks) {
+            self.sleep(false);
         }
     }
 
-    /// The engine says how many vehicles it follows.
-    pub(crate) fn follows(&mut self, live_tracks: usize) {
-        self.motion.live_tracks = live_tracks;
+    /// The detector looked at the picture of this time and found so many vehicles that are new or move.
+    pub(crate) fn detected(&mut self, running: Duration, vehicles: usize) {
+        let motion = &mut self.motion;
+        if let Some(awake) = &mut motion.awake {
+            awake.looks += 1;
+            if vehicles > 0 {
+                (awake.fruitful, awake.empty_looks) = (true, 0);
+                awake.vehicle = awake.vehicle.max(running);
+                return;
+            }
+            awake.empty_looks += 1;
+            let idle = running.saturating_sub(awake.vehicle);
+            if awake.empty_looks >= EMPTY_LOOKS && idle > patience(motion.live_tracks) {
+                self.sleep(true);
+            }
+            return;
+        }
+        // The answer to a question; one that comes too late has nothing to go back to.
+        let key = self.ring.key_at(running);
+        let Some(key) = key.filter(|key| motion.asked.take_if(|it| it == key).is_some()) else {
+            return;
+        };
+        if vehicles > 0 {
+            self.wake(key, running);
+        } else {
+            motion.delivered = motion.delivered.max(key + 1);
+        }
+    }
+
+    /// The engine says how many vehicles it follows, and whether it cannot keep up.
+    pub(crate) fn follows(&mut self, live_tracks: usize, sparing: bool) {
+        (self.motion.live_tracks, self.sparing) = (live_tracks, sparing);
     }
 
     /// What happened since last asked.
@@ -335,9 +473,32 @@ impl Gate {
         match self.policy {
             DecodePolicy::Full | DecodePolicy::Referenced => Duration::ZERO,
             DecodePolicy::Motion if self.motion.sizes.are_proven() => Duration::ZERO,
-            DecodePolicy::Motion | DecodePolicy::KeyframeOnly => self.motion.group,
+            DecodePolicy::Motion | DecodePolicy::KeyframeOnly => self.rhythm.longest(),
         }
     }
+}
+
+/// What a look at a decoded picture showed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    pub(crate) purpose: Purpose,
+    /// Its time in the stream.
+    pub(crate) running: Duration,
+    /// It is a keyframe.
+    pub(crate) key: bool,
+    /// It differs from the view's background.
+    pub(crate) changed: bool,
+}
+
+/// For how long without a reason it stays awake.
+fn patience(live_tracks: usize) -> Duration {
+    if live_tracks > 0 { CALM_FOLLOWING } else { CALM }
+}
+
+/// The hour of the day, UTC: which one does not matter, only that it is the same one tomorrow.
+fn hour_of(at: Timestamp) -> usize {
+    const HOUR_NS: i64 = 3_600_000_000_000;
+    usize::try_from(at.as_nanos().div_euclid(HOUR_NS).rem_euclid(24)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -363,11 +524,13 @@ mod tests {
         gate: Gate,
         seen: Vec<Seen>,
         pushed: u64,
+        /// Keyframes with which it asked.
+        asked: Vec<u64>,
     }
 
     impl Driver {
         fn new(policy: DecodePolicy, limits: RingLimits) -> Self {
-            Self { gate: Gate::new(policy, limits), seen: Vec::new(), pushed: 0 }
+            Self { gate: Gate::new(policy, limits), seen: Vec::new(), pushed: 0, asked: Vec::new() }
         }
 
         fn push(&mut self, kind: UnitKind, bytes: usize) {
@@ -383,7 +546,13 @@ mod tests {
                     Purpose::Deliver => true,
                     Purpose::Refer => false,
                     Purpose::Check | Purpose::Watch => {
-                        self.gate.looked(purpose, unit.running, changed(number))
+                        let key = unit.kind == UnitKind::Key;
+                        let (running, changed) = (unit.running, changed(number));
+                        let view = self.gate.looked(Look { purpose, running, key, changed });
+                        if view == Some(View::Asked) {
+                            self.asked.push(number);
+                        }
+                        view.is_some_and(|it| it != View::Asked)
                     }
                 };
                 let key = unit.kind == UnitKind::Key;
@@ -476,7 +645,7 @@ mod tests {
     fn a_vehicle_that_is_followed_keeps_it_awake_for_a_while() {
         let decoded = |live_tracks| {
             let mut driver = Driver::new(DecodePolicy::Motion, LIMITS);
-            driver.gate.follows(live_tracks);
+            driver.gate.follows(live_tracks, false);
             driver.stream(600, 50, |it| (100..110).contains(&it));
             driver.delivered().len()
         };
@@ -484,9 +653,124 @@ mod tests {
         assert!(followed > alone + 50 && followed < 300, "{alone} {followed}");
     }
 
+    /// A view that moves in every picture, and what the detector says of it.
+    fn moving(driver: &mut Driver, units: u64, vehicles: impl Fn(u64) -> bool) {
+        for _ in 0..units {
+            let number = driver.pushed;
+            let kind = if number.is_multiple_of(50) { UnitKind::Key } else { UnitKind::Delta };
+            let before = driver.seen.len();
+            driver.push(kind, 1000);
+            driver.decode(|_| true);
+            let delivered = driver.seen.iter().skip(before).filter(|it| it.delivered);
+            let looked: Vec<u64> =
+                delivered.map(|it| it.number).chain(driver.asked.pop()).collect();
+            for it in looked {
+                driver.gate.detected(Duration::from_millis(40 * it), usize::from(vehicles(it)));
+            }
+        }
+        driver.decode(|_| true);
+    }
+
+    #[test]
+    fn a_view_that_moves_without_vehicles_is_asked_at_keyframes_and_not_decoded_at_full_rate() {
+        let mut driver = Driver::new(DecodePolicy::Motion, LIMITS);
+        moving(&mut driver, 1000, |_| false);
+        let decoded = driver.seen.len();
+        assert!(decoded < 80, "{decoded} of 1000");
+        assert_eq!(driver.gate.take_tally().woken_by_view, 1);
+        // A vehicle on a keyframe is found by asking, and what came before it is decoded back.
+        let vehicle = |it: u64| (1130..1190).contains(&it);
+        moving(&mut driver, 500, vehicle);
+        let delivered = driver.delivered();
+        assert!((1101..1220).all(|it| delivered.contains(&it)), "{delivered:?}");
+        assert!(!delivered.iter().any(|it| (1260..1500).contains(it)), "{delivered:?}");
+        assert!(driver.has_references());
+        assert_eq!(driver.gate.take_tally().woken_by_view, 1);
+    }
+
+    #[test]
+    fn when_analysis_cannot_keep_up_leaves_are_left_out_and_the_detector_is_asked_first() {
+        let mut driver = Driver::new(DecodePolicy::Full, LIMITS);
+        driver.gate.follows(0, true);
+        for kind in [UnitKind::Key, UnitKind::Leaf, UnitKind::Delta, UnitKind::Leaf] {
+            driver.push(kind, 1000);
+        }
+        driver.decode(|_| true);
+        assert_eq!(driver.delivered(), [0, 2]);
+        let mut driver = Driver::new(DecodePolicy::Motion, LIMITS);
+        driver.gate.follows(0, true);
+        driver.stream(160, 50, |it| it >= 130);
+        assert_eq!((driver.delivered(), driver.asked), (vec![0, 50, 100], vec![150]));
+    }
+
+    #[test]
+    fn doubt_ends_when_the_view_is_calm() {
+        let mut driver = Driver::new(DecodePolicy::Motion, LIMITS);
+        moving(&mut driver, 300, |_| false);
+        driver.stream(400, 50, |_| false);
+        driver.asked.clear();
+        driver.stream(100, 50, |it| it >= 720);
+        assert!(driver.asked.is_empty() && driver.delivered().contains(&760));
+    }
+
+    #[test]
+    fn what_is_decoded_back_can_wait_and_the_live_edge_cannot() {
+        let mut driver = Driver::new(DecodePolicy::Motion, LIMITS);
+        driver.stream(150, 50, |_| false);
+        assert!(!driver.gate.can_wait());
+        driver.push(UnitKind::Key, 1000);
+        let mut waits = Vec::new();
+        while let Some(step) = driver.gate.next() {
+            if let Step::Decode(Order { unit, purpose, .. }) = step {
+                let look = Look { purpose, running: unit.running, key: false, changed: true };
+                driver.gate.looked(look);
+            }
+            waits.push(driver.gate.can_wait());
+        }
+        let waited = waits.iter().filter(|it| **it).count();
+        assert!((40..50).contains(&waited), "{waits:?}");
+        assert!(!waits.last().unwrap());
+        // Nothing more is to come: waiting has no end.
+        driver.push(UnitKind::Delta, 1000);
+        (0..20).for_each(|_| driver.push(UnitKind::Delta, 1000));
+        assert!(driver.gate.can_wait());
+        driver.gate.finish();
+        assert!(!driver.gate.can_wait());
+    }
+
+    #[test]
+    fn blind_time_is_that_between_keyframes_even_before_the_second() {
+        for policy in [DecodePolicy::KeyframeOnly, DecodePolicy::Motion] {
+            let mut driver = Driver::new(policy, LIMITS);
+            driver.stream(26, 250, |_| false);
+            assert_eq!(driver.gate.blind(), Duration::from_secs(1), "{policy}");
+            driver.stream(225, 250, |_| false);
+            assert_eq!(driver.gate.blind(), Duration::from_secs(10), "{policy}");
+            // A keyframe more does not make the others closer.
+            driver.push(UnitKind::Key, 1000);
+            driver.decode(|_| false);
+            assert_eq!(driver.gate.blind(), Duration::from_secs(10), "{policy}");
+        }
+        let mut full = Driver::new(DecodePolicy::Full, LIMITS);
+        full.stream(26, 250, |_| false);
+        assert_eq!(full.gate.blind(), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_was_learnt_of_sizes_outlives_the_connection() {
+        let mut driver = Driver::new(DecodePolicy::Motion, LIMITS);
+        driver.stream(200, 50, |_| false);
+        let sizes = driver.gate.forget();
+        let mut driver = Driver::new(DecodePolicy::Motion, LIMITS);
+        driver.gate = Gate::new(DecodePolicy::Motion, LIMITS).recalling(sizes);
+        driver.stream(10, 50, |_| false);
+        (0..10).for_each(|_| driver.push(UnitKind::Delta, 2000));
+        assert_eq!(driver.gate.take_tally().woken_by_size, 1);
+    }
+
     #[test]
     fn what_does_not_fit_gives_way_and_is_counted() {
-        let limits = RingLimits { bytes: 30_000, age: Duration::from_secs(1) };
+        let limits = RingLimits { bytes: 60_000, age: Duration::from_secs(1) };
         let mut driver = Driver::new(DecodePolicy::Full, limits);
         for number in 0..100u64 {
             let kind = if number.is_multiple_of(10) { UnitKind::Key } else { UnitKind::Delta };
@@ -505,15 +789,20 @@ mod tests {
         fn sound(
             policy in prop::sample::select(DecodePolicy::ALL),
             units in prop::collection::vec((0u8..12, 1usize..3000, any::<bool>(), 0u8..4), 1..400),
-            bytes in 5_000usize..60_000,
+            bytes in 5_000usize..90_000,
         ) {
             let limits = RingLimits { bytes, age: Duration::from_secs(2) };
             let mut driver = Driver::new(policy, limits);
             let changed: Vec<bool> = units.iter().map(|it| it.2).collect();
-            for (kind, size, _, decode) in units {
+            for (kind, size, vehicle, decode) in units {
                 driver.push(if kind == 0 { UnitKind::Key } else { UnitKind::Delta }, size);
                 if decode == 0 {
                     driver.decode(|it| changed[it as usize]);
+                    let last = driver.seen.iter().filter(|it| it.delivered).map(|it| it.number).next_back();
+                    for it in driver.asked.pop().into_iter().chain(last) {
+                        let running = Duration::from_millis(40 * it);
+                        (0..3).for_each(|_| driver.gate.detected(running, usize::from(vehicle)));
+                    }
                 }
             }
             driver.gate.finish();

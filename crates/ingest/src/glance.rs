@@ -79,6 +79,11 @@ impl Glance {
         largest_group(&changed) >= CELLS_MIN
     }
 
+    /// The stream broke off: time begins anew.
+    pub(crate) fn interrupted(&mut self) {
+        self.last = None;
+    }
+
     fn measure(&mut self, picture: &dyn Picture) {
         let (width, height) = (picture.width() as usize, picture.height() as usize);
         let (luma, stride) = (picture.plane(0), picture.stride(0));
@@ -210,6 +215,15 @@ mod tests {
         assert!(glance.look(seconds(20), &road(20, 90, parked)));
         let last = (21..200).filter(|n| glance.look(seconds(*n), &road(*n, 90, parked))).last();
         assert!(last.is_some_and(|n| (40..190).contains(&n)), "{last:?}");
+    }
+
+    #[test]
+    fn a_new_connection_knows_the_view() {
+        let mut glance = Glance::default();
+        (0..20).for_each(|n| _ = glance.look(seconds(n), &road(n, 90, None)));
+        glance.interrupted();
+        assert!(!glance.look(Duration::ZERO, &road(20, 90, None)));
+        assert!(glance.look(seconds(1), &road(21, 90, Some((200, 100, 40)))));
     }
 
     #[test]

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer_app as gst_app;
-use guiji_domain::Timestamp;
+use guiji_domain::{DecodePolicy, Timestamp};
 
 use crate::capture_clock::CaptureClock;
 use crate::desk::{Closed, Desk};
 use crate::link::{Line, Progress};
 use crate::mailbox::Event;
+use crate::quantiser::Quantiser;
 use crate::tally::count;
 use crate::unit::{Codec, LeafFinder, Unit, UnitKind};
 
@@ -21,6 +22,7 @@ pub(crate) struct Intake {
     codec: Codec,
     clock: CaptureClock,
     leaves: LeafFinder,
+    quantiser: Quantiser,
     clock_refused: bool,
 }
 
@@ -39,6 +41,7 @@ impl Intake {
             codec,
             clock,
             leaves: LeafFinder::default(),
+            quantiser: Quantiser::default(),
             clock_refused: false,
         }
     }
@@ -78,15 +81,23 @@ impl Intake {
         self.desk.put(unit)
     }
 
-    fn date(&mut self, data: gst::Buffer, running: Duration) -> Unit {
-        let (line, progress) = (&self.line, &self.progress);
+    fn parse(&mut self, data: &gst::BufferRef) -> (UnitKind, Option<i32>) {
+        let bytes = data.map_readable().ok();
+        let bytes = bytes.as_deref().unwrap_or_default();
         let kind = match data.flags().contains(gst::BufferFlags::DELTA_UNIT) {
             false => UnitKind::Key,
-            true => match data.map_readable() {
-                Ok(bytes) if self.leaves.is_leaf(self.codec, &bytes) => UnitKind::Leaf,
-                _ => UnitKind::Delta,
-            },
+            true if self.leaves.is_leaf(self.codec, bytes) => UnitKind::Leaf,
+            true => UnitKind::Delta,
         };
+        // Only the smart policy asks.
+        let asked =
+            self.line.camera.policy == DecodePolicy::Motion && self.line.settings.heed_quantiser;
+        (kind, asked.then(|| self.quantiser.read(self.codec, bytes)).flatten())
+    }
+
+    fn date(&mut self, data: gst::Buffer, running: Duration) -> Unit {
+        let (kind, quantiser) = self.parse(&data);
+        let (line, progress) = (&self.line, &self.progress);
         let captured = self.clock.observe(line.clock.now(), running, camera_time(&data));
         count(&line.tally.units);
         line.tally.bytes.fetch_add(data.size() as u64, Relaxed);
@@ -99,7 +110,7 @@ impl Intake {
         }
         progress.unit_came(kind == UnitKind::Key);
         self.tell_of_clock();
-        Unit { codec: self.codec, data, kind, running, captured }
+        Unit { codec: self.codec, data, kind, quantiser, running, captured }
     }
 
     fn tell_of_clock(&mut self) {

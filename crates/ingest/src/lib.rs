@@ -47,6 +47,7 @@ mod outlet;
 mod picture;
 mod pipeline;
 mod pool;
+mod quantiser;
 mod redact;
 mod report;
 mod ring;

@@ -2,15 +2,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use guiji_domain::{Camera, Clock};
+use guiji_domain::{Camera, Clock, Feedback};
 
 use crate::IngestSettings;
 use crate::desk::Desk;
+use crate::glance::Glance;
 use crate::mailbox::{Event, Mailbox};
 use crate::outlet::{Outlet, caught};
 use crate::pool::DecodePool;
 use crate::redact::Redactor;
 use crate::shared::Shared;
+use crate::sizes::Sizes;
 use crate::tally::{Tally, count};
 
 /// What lasts as long as a camera is open: shared by its supervisor and the callbacks of each connection.
@@ -26,6 +28,17 @@ pub(crate) struct Line {
     pub(crate) pool: Arc<DecodePool>,
     /// The desk of the connection that is open just now.
     pub(crate) desk: Mutex<Weak<Desk>>,
+    /// What the last connection learnt of the view.
+    pub(crate) learnt: Mutex<Learnt>,
+    /// What the engine said last, for connections to come.
+    pub(crate) feedback: Mutex<Feedback>,
+}
+
+/// What the connections of a camera learn of its view, one from the other.
+#[derive(Debug, Default)]
+pub(crate) struct Learnt {
+    pub(crate) sizes: Sizes,
+    pub(crate) glance: Glance,
 }
 
 impl Line {
@@ -37,6 +50,21 @@ impl Line {
     /// The desk of the open connection, if there is one.
     pub(crate) fn desk(&self) -> Option<Arc<Desk>> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+    }
+
+    /// What the last connection learnt of the view; to be given back by [`Self::learn`].
+    pub(crate) fn recall(&self) -> Learnt {
+        std::mem::take(&mut *self.learnt.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What a connection has learnt, for the next one.
+    pub(crate) fn learn(&self, learnt: Learnt) {
+        *self.learnt.lock().unwrap_or_else(PoisonError::into_inner) = learnt;
+    }
+
+    /// What the engine said last.
+    pub(crate) fn feedback(&self) -> Feedback {
+        *self.feedback.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a callback of the media framework. A panic must not unwind into C: it is reported, and `fallback` returned.
@@ -81,7 +109,13 @@ pub(crate) struct Progress {
     last_unit: AtomicU64,
     last_key: AtomicU64,
     last_picture: AtomicU64,
+    /// Since the last picture: the first unit that a decoder was given, and how many pictures it owes.
+    fed_first: AtomicU64,
+    owed: AtomicU64,
 }
+
+/// A decoder may hold back so many pictures (H.264 and H.265).
+const HELD_BACK_MAX: u64 = 16;
 
 impl Progress {
     pub(crate) fn new() -> Self {
@@ -97,6 +131,8 @@ impl Progress {
             last_unit: AtomicU64::new(0),
             last_key: AtomicU64::new(0),
             last_picture: AtomicU64::new(0),
+            fed_first: AtomicU64::new(0),
+            owed: AtomicU64::new(0),
         }
     }
 
@@ -120,8 +156,23 @@ impl Progress {
         }
     }
 
+    /// A decoder was given a unit, or asked for all that it holds back.
+    pub(crate) fn fed(&self, drained: bool) {
+        if self.owed.fetch_add(if drained { HELD_BACK_MAX } else { 1 }, Relaxed) == 0 {
+            self.fed_first.store(self.stamp(), Relaxed);
+        }
+    }
+
+    /// For how long decoders have been given units and made no picture of them. Not for how long there was no picture:
+    /// where decoding is too slow for all cameras, a camera waits through no fault of its own.
+    pub(crate) fn since_fed_in_vain(&self) -> Option<Duration> {
+        (self.owed.load(Relaxed) > HELD_BACK_MAX).then(|| self.since(&self.fed_first)).flatten()
+    }
+
     /// True for the first one.
     pub(crate) fn picture_came(&self) -> bool {
+        self.owed.store(0, Relaxed);
+        self.fed_first.store(0, Relaxed);
         self.last_picture.swap(self.stamp(), Relaxed) == 0
     }
 
@@ -156,5 +207,27 @@ impl Progress {
     fn since(&self, stamp: &AtomicU64) -> Option<Duration> {
         let then = stamp.load(Relaxed);
         (then > 0).then(|| Duration::from_millis(self.stamp().saturating_sub(then)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_given_to_a_decoder_can_be_decoded_in_vain() {
+        let progress = Progress::new();
+        progress.unit_came(true);
+        assert_eq!(progress.since_fed_in_vain(), None, "nobody had time to decode it");
+        (0..HELD_BACK_MAX).for_each(|_| progress.fed(false));
+        assert_eq!(progress.since_fed_in_vain(), None, "a decoder may hold back so many");
+        progress.fed(false);
+        assert!(progress.since_fed_in_vain().is_some());
+        progress.picture_came();
+        assert_eq!(progress.since_fed_in_vain(), None);
+        // A single keyframe, and then all that came of it.
+        progress.fed(false);
+        progress.fed(true);
+        assert!(progress.since_fed_in_vain().is_some());
     }
 }

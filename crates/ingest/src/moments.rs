@@ -12,6 +12,8 @@ pub(crate) struct Moment {
     pub(crate) running: Duration,
     pub(crate) captured: CaptureTime,
     pub(crate) purpose: Purpose,
+    /// It is a keyframe.
+    pub(crate) key: bool,
 }
 
 /// Carries moments past the decoder, by time stamp, so that they are those of arrival and not of decoding.
@@ -64,8 +66,8 @@ mod tests {
             source: ClockSource::Arrival,
         };
         let running = Duration::from_millis(ms);
-        let purpose = Purpose::Deliver;
-        (gst::ClockTime::from_mseconds(ms), Moment { running, captured, purpose })
+        let (purpose, key) = (Purpose::Deliver, false);
+        (gst::ClockTime::from_mseconds(ms), Moment { running, captured, purpose, key })
     }
 
     #[test]

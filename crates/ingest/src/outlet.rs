@@ -34,6 +34,11 @@ impl Outlet {
         self.call(|sink| sink.frame(frame))
     }
 
+    /// Whether the sink would take a frame without losing another.
+    pub(crate) fn has_room(&self) -> bool {
+        caught(|| self.sink.has_room()).unwrap_or(true)
+    }
+
     pub(crate) fn status(&self, camera: &CameraId, status: CameraStatus) -> Result<(), PanicText> {
         self.call(|sink| sink.status(camera, status))
     }

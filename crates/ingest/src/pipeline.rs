@@ -56,9 +56,11 @@ impl Pipeline {
         // What waits for a slow sink must not hold up a thread that live cameras need.
         let whole = line.camera.pace == Pace::AsFastAsPossible;
         let pool = (!whole).then(|| Arc::clone(&line.pool));
+        let learnt = line.recall();
         let gate = Gate::new(line.camera.policy, line.settings.ring())
-            .heeding_sizes(line.settings.heed_sizes);
-        let desk = Desk::new(line, progress, gate, pool);
+            .heeding_sizes(line.settings.heed_sizes)
+            .recalling(learnt.sizes);
+        let desk = Desk::new(line, progress, gate, learnt.glance, pool);
         line.seat(&desk);
         let mut this = Self { pipeline, desk, origin, client: None };
         this.listen(line, progress)?;

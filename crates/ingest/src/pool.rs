@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::Builder;
 
 use crate::decoder::Decoder;
+use crate::outlet::caught;
 use crate::unit::Codec;
 
 /// Work of one camera, taken in turns.
@@ -108,11 +109,19 @@ impl Shared {
             };
             drop(queue);
             // A camera that was closed meanwhile is gone.
-            if let Some(turns) = next.upgrade()
-                && turns.turn(&self.shelf)
-            {
-                self.lock().push(&turns);
-                self.work.notify_one();
+            let Some(turns) = next.upgrade() else { continue };
+            // Nothing of one camera may end a thread that all share, whatever was forgotten to be caught in it; nor may
+            // its last breath, which may be here.
+            let more = caught(|| {
+                let more = turns.turn(&self.shelf);
+                more.then(|| self.lock().push(&turns));
+                drop(turns);
+                more
+            });
+            match more {
+                Ok(true) => self.work.notify_one(),
+                Ok(false) => {}
+                Err(panic) => tracing::error!(panic, "the turn of a camera panicked"),
             }
         }
     }
@@ -176,6 +185,31 @@ mod tests {
         fn is_urgent(&self) -> bool {
             self.urgent
         }
+    }
+
+    #[test]
+    fn a_panic_ends_no_thread_of_the_pool() {
+        struct Panics;
+        impl Turns for Panics {
+            fn turn(&self, _: &Shelf) -> bool {
+                panic!("scripted")
+            }
+            fn is_urgent(&self) -> bool {
+                false
+            }
+        }
+        let pool = DecodePool::start(1).unwrap();
+        let bad: Arc<dyn Turns> = Arc::new(Panics);
+        pool.queue(&bad);
+        let (told, heard) = sync_channel(1);
+        let good: Arc<dyn Turns> = Arc::new(Camera {
+            name: "good",
+            urgent: false,
+            left: AtomicUsize::new(1),
+            told: Mutex::new(told),
+        });
+        pool.queue(&good);
+        assert_eq!(heard.recv_timeout(Duration::from_secs(10)), Ok("good"));
     }
 
     fn order(cameras: &[(&'static str, bool, usize)]) -> String {

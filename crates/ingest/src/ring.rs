@@ -24,10 +24,18 @@ pub(crate) struct GopRing {
 /// How much a camera's ring may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RingLimits {
-    /// Encoded bytes.
+    /// Bytes of memory: what is encoded, and what it takes to hold each unit.
     pub(crate) bytes: usize,
-    /// A group that ended longer ago than this goes, but for the newest two.
+    /// A group that ended longer ago than this goes, but for the last before the newest.
     pub(crate) age: Duration,
+}
+
+/// Memory that a unit takes besides its bytes: a buffer of GStreamer with its allocation, and our own record. A
+/// camera that floods with tiny units is bounded by this.
+const UNIT_OVERHEAD: usize = 1000;
+
+fn cost(unit: &Unit) -> usize {
+    unit.data.size() + UNIT_OVERHEAD
 }
 
 impl GopRing {
@@ -38,12 +46,12 @@ impl GopRing {
 
     /// Keeps it; false when it is refused: no keyframe came before it, or its group is too large.
     pub(crate) fn push(&mut self, unit: Unit) -> bool {
-        let (is_key, size) = (unit.kind == UnitKind::Key, unit.data.size());
+        let (is_key, size) = (unit.kind == UnitKind::Key, cost(&unit));
         if is_key {
             self.cut = false;
             let old =
                 |ring: &Self| ring.ended(1).is_some_and(|end| end + ring.limits.age < unit.running);
-            while self.keys.len() > 2 && old(self) {
+            while self.keys.len() > 1 && old(self) {
                 self.evict();
             }
         } else if self.cut {
@@ -89,7 +97,7 @@ impl GopRing {
         while self.first < number
             && let Some(unit) = self.units.pop_front()
         {
-            self.bytes -= unit.data.size();
+            self.bytes -= cost(&unit);
             self.first += 1;
         }
     }
@@ -119,6 +127,12 @@ impl GopRing {
         self.keys.iter().copied().find(|key| *key >= number)
     }
 
+    /// The keyframe of this time in the stream.
+    pub(crate) fn key_at(&self, running: Duration) -> Option<u64> {
+        let is_it = |key: &u64| self.get(*key).is_some_and(|unit| unit.running == running);
+        self.keys.iter().rev().copied().find(is_it)
+    }
+
     /// The last keyframe before a unit.
     pub(crate) fn key_before(&self, number: u64) -> Option<u64> {
         self.keys.iter().rev().copied().find(|key| *key < number && *key >= self.first)
@@ -142,21 +156,21 @@ pub(crate) mod tests {
             source: ClockSource::Arrival,
         };
         let data = gstreamer::Buffer::from_slice(vec![0u8; bytes]);
-        Unit { codec: Codec::H264, data, kind, running, captured }
+        Unit { codec: Codec::H264, data, kind, quantiser: None, running, captured }
     }
 
     proptest! {
         #[test]
         fn bounded_and_whole(
             units in prop::collection::vec((0u8..10, 1usize..400), 1..300),
-            bytes in 100usize..3000,
+            bytes in 1500usize..40_000,
             age_ms in 0u64..4000,
         ) {
             let mut ring = GopRing::new(RingLimits { bytes, age: Duration::from_millis(age_ms) });
             for (number, (kind, size)) in units.into_iter().enumerate() {
                 let kind = if kind == 0 { UnitKind::Key } else { UnitKind::Delta };
                 ring.push(unit(number as u64, kind, size));
-                let held: usize = ring.units.iter().map(|it| it.data.size()).sum();
+                let held: usize = ring.units.iter().map(cost).sum();
                 prop_assert_eq!(held, ring.bytes);
                 prop_assert!(held <= bytes);
                 prop_assert!(ring.units.front().is_none_or(|it| it.kind == UnitKind::Key));
@@ -175,6 +189,17 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_flood_of_tiny_units_is_bounded() {
+        let limits = RingLimits { bytes: 100_000, age: Duration::from_secs(3600) };
+        let mut ring = GopRing::new(limits);
+        for number in 0..10_000 {
+            let kind = if number % 50 == 0 { UnitKind::Key } else { UnitKind::Delta };
+            ring.push(unit(number, kind, 1));
+        }
+        assert!((40..100).contains(&ring.units.len()), "{}", ring.units.len());
+    }
+
+    #[test]
     fn what_is_over_goes_with_its_time() {
         let mut ring = GopRing::new(RingLimits { bytes: 1_000_000, age: Duration::from_secs(1) });
         for number in 0..200 {
@@ -183,7 +208,7 @@ pub(crate) mod tests {
         }
         assert!(ring.first() >= 100 && ring.first().is_multiple_of(25), "{}", ring.first());
         ring.release_before(190);
-        assert_eq!((ring.first(), ring.end(), ring.bytes), (190, 200, 100));
+        assert_eq!((ring.first(), ring.end(), ring.bytes), (190, 200, 10 * (10 + UNIT_OVERHEAD)));
         assert_eq!((ring.key_before(200), ring.key_from(190)), (None, None));
     }
 }

@@ -181,7 +181,7 @@ impl<'a> Session<'a> {
                 format!("units come, but no keyframe for {}", seconds(settings.keyframe_timeout));
             return stalled(StatusReason::NoKeyframe, detail);
         }
-        if progress.since_picture().unwrap_or(since_first) > settings.keyframe_timeout {
+        if progress.since_fed_in_vain().is_some_and(|it| it > settings.keyframe_timeout) {
             let detail =
                 format!("no picture could be decoded for {}", seconds(settings.keyframe_timeout));
             return stalled(StatusReason::DecodeErrors, detail);

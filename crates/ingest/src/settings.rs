@@ -82,14 +82,17 @@ pub struct IngestSettings {
     pub clock_disagreement_max: Duration,
     /// Threads that decode for all live cameras together.
     pub decoders: usize,
-    /// Encoded bytes that are kept of each camera: what waits for a decoder, and the group of pictures before, in case
-    /// the next keyframe shows a vehicle. 6 MB are 12 s at 4 Mb/s.
+    /// Memory for encoded units of each camera, about a kilobyte a unit for holding it included: what waits for a
+    /// decoder, and the group of pictures before, in case the next keyframe shows a vehicle. 12 MB are two groups of
+    /// 250 pictures at 25 Hz and 4 Mb/s; where keyframes are 2 s apart, 3 MB are used.
     pub ring_bytes_max: usize,
     /// How old what waits for a decoder may become before it gives way.
     pub ring_age_max: Duration,
     /// Whether the sizes of units may announce a vehicle between keyframes (`DecodePolicy::Motion`). Off to measure
     /// what they are worth.
     pub heed_sizes: bool,
+    /// Whether they are weighed by how coarsely they are quantised (H.264). Off to measure what that is worth.
+    pub heed_quantiser: bool,
 }
 
 impl IngestSettings {
@@ -112,9 +115,10 @@ impl IngestSettings {
             degraded_for: s(10),
             clock_disagreement_max: s(10),
             decoders: std::thread::available_parallelism().map_or(2, usize::from),
-            ring_bytes_max: 6_000_000,
+            ring_bytes_max: 12_000_000,
             ring_age_max: s(3),
             heed_sizes: true,
+            heed_quantiser: true,
         }
     }
 
@@ -141,6 +145,10 @@ impl IngestSettings {
         if !(100_000..=1_000_000_000).contains(&self.ring_bytes_max) {
             let bytes = self.ring_bytes_max;
             return Err(InvalidValue::new("ring size", bytes, "use 100 kB to 1 GB a camera"));
+        }
+        if self.ring_age_max > Duration::from_secs(60) {
+            let age = format!("{:?}", self.ring_age_max);
+            return Err(InvalidValue::new("ring age", age, "use at most 60 s"));
         }
         let durations = [
             ("answer timeout", self.answer_timeout),

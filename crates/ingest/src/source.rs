@@ -54,6 +54,8 @@ impl FrameSource for GstSource {
             redactor: Redactor::new(camera.credentials.as_ref()),
             pool: Arc::clone(&self.pool),
             desk: Mutex::default(),
+            learnt: Mutex::default(),
+            feedback: Mutex::default(),
         });
         let ended = start_supervisor(&line);
         Box::new(GstStream { line, ended: Mutex::new(ended) })
@@ -89,8 +91,21 @@ impl OpenStream for GstStream {
     }
 
     fn feedback(&self, feedback: Feedback) {
+        *self.line.feedback.lock().unwrap_or_else(PoisonError::into_inner) = feedback;
         if let Some(desk) = self.line.desk() {
             desk.follows(feedback);
+        }
+    }
+
+    fn detected(&self, pts: Duration, vehicles: usize) {
+        if let Some(desk) = self.line.desk() {
+            desk.detected(pts, vehicles);
+        }
+    }
+
+    fn room(&self) {
+        if let Some(desk) = self.line.desk() {
+            desk.room();
         }
     }
 

@@ -50,6 +50,8 @@ pub(crate) struct Unit {
     /// As [`Codec::units`] says.
     pub(crate) data: gst::Buffer,
     pub(crate) kind: UnitKind,
+    /// How coarsely its first slice is quantised, where that is known.
+    pub(crate) quantiser: Option<i32>,
     /// Presentation time since the connection began.
     pub(crate) running: Duration,
     pub(crate) captured: CaptureTime,

@@ -108,7 +108,7 @@ fn a_live_camera_says_how_long_it_is_blind_and_hears_what_was_seen() {
     let stream = open(&Camera { policy, ..camera(&server.address()) }, &sink);
     // The ball moves all the time.
     sink.wait_frames(60);
-    stream.feedback(Feedback { live_tracks: 1, urgent: true });
+    stream.feedback(Feedback { live_tracks: 1, urgent: true, sparing: false });
     sink.wait_frames(90);
     // Keyframes come every 10 pictures, and nothing proves yet that sizes tell of vehicles between them.
     let blind = stream.blind_time();

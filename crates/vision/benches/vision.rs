@@ -11,7 +11,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use guiji_domain::{
     BBox, CameraId, CaptureTime, ClockSource, Detector, Frame, OwnedPicture, PictureEncoder,
-    PlateReader, SharedPicture, Timestamp,
+    PlateReader, SharedPicture, Timestamp, View,
 };
 use guiji_vision::{Models, Thresholds, Vision, VisionSettings, load_picture};
 
@@ -48,6 +48,7 @@ fn vision(c: &mut Criterion) {
         pts: Duration::ZERO,
         full: car.clone(),
         small: Arc::new(small),
+        view: View::Unknown,
     };
     let vehicle = BBox::new(60.0, 30.0, 480.0, 320.0).expect("a box");
     let nothing = BBox::new(0.0, 0.0, 300.0, 150.0).expect("a box");

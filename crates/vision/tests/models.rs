@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use guiji_domain::{
     BBox, CameraId, CaptureTime, ClockSource, Detector, Frame, OwnedPicture, Picture,
-    PictureEncoder, PlateReader, SharedPicture, Timestamp, VehicleClass, VehicleColour,
+    PictureEncoder, PlateReader, SharedPicture, Timestamp, VehicleClass, VehicleColour, View,
 };
 use guiji_vision::{Models, Thresholds, Vision, VisionSettings, load_picture};
 
@@ -63,6 +63,7 @@ fn frame(photo: &OwnedPicture, wanted: (u32, u32)) -> Frame {
         pts: Duration::ZERO,
         full: Arc::new(full),
         small: Arc::new(small),
+        view: View::Unknown,
     }
 }
 

@@ -148,6 +148,8 @@ pub struct Passages {
 
 /// Time may step back by this much without being a new beginning.
 const BACKWARD_MAX: Duration = Duration::from_secs(1);
+/// A vehicle that did not move for so long stands.
+const STANDS_AFTER: Duration = Duration::from_secs(2);
 /// Plates remembered against late twins.
 const TOLD_MAX: usize = 32;
 /// Pixels from the frame's edge within which a box counts as cut.
@@ -188,6 +190,25 @@ impl Passages {
     /// How many vehicles are being followed.
     pub fn live_tracks(&self) -> usize {
         self.tracker.live()
+    }
+
+    /// Whether all that is followed has been standing for a while: it need not be looked at in every frame as long as
+    /// nothing changes in the view.
+    pub fn follows_standing_only(&self, now: Timestamp) -> bool {
+        self.live.iter().all(|passing| passing.path.resting(now) >= STANDS_AFTER)
+    }
+
+    /// How many of the detections are vehicles that are new or move: not those that stand where one was known to.
+    pub fn news(&self, now: Timestamp, detections: &[Detection]) -> usize {
+        let stands = |bbox: &BBox| {
+            let here = |passing: &Passing| {
+                passing.path.resting(now) >= STANDS_AFTER
+                    && passing.path.latest().iou(bbox) >= still::SAME_PLACE
+            };
+            self.still.told(bbox, None).is_some() || self.live.iter().any(here)
+        };
+        let sure = |found: &&Detection| found.score >= self.settings.tracker.high_score;
+        detections.iter().filter(sure).filter(|found| !stands(&found.bbox)).count()
     }
 
     /// Takes the detections of one frame.

@@ -30,7 +30,7 @@ pub struct PlateSearch {
 
 impl PlateSearch {
     /// Whether to search a frame: no vehicle large enough to be read was found in it, and the last search was a while
-    /// ago. Ask only for frames in which something has changed.
+    /// ago. Ask only for frames in which something has changed: one that was looked at for another reason is not worth it.
     pub fn is_due(
         &mut self,
         now: Timestamp,

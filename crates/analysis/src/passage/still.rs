@@ -23,7 +23,7 @@ pub(super) struct StillVehicles {
 }
 
 /// Overlap from which on two boxes are the same place.
-const SAME_PLACE: f32 = 0.55;
+pub(super) const SAME_PLACE: f32 = 0.55;
 
 impl StillVehicles {
     pub(super) fn new(forget_after: Duration, vehicles_max: usize) -> Self {

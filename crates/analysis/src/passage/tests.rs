@@ -505,6 +505,25 @@ fn golden_passages_at_four_rates() {
     assert_eq!(report, include_str!("../../testdata/passages.txt"), "\n{report}");
 }
 
+#[test]
+fn what_stands_is_no_news_and_what_comes_or_moves_off_is() {
+    let (mut passages, mut told) = (passages(), Told::default());
+    let at = |millis| captured(millis).at;
+    let parked = car(600.0, 400.0, 300.0);
+    assert_eq!(passages.news(at(0), &[parked]), 1);
+    for i in 0..30 {
+        frame(&mut passages, &mut told, i * 100, &[parked], |_| Vec::new());
+    }
+    assert_eq!(passages.news(at(3000), &[parked]), 0);
+    assert!(passages.follows_standing_only(at(3000)));
+    let comes = car(1600.0, 400.0, 300.0);
+    let faint = Detection { score: 0.2, ..comes };
+    assert_eq!(passages.news(at(3000), &[parked, comes, faint]), 1);
+    assert_eq!(passages.news(at(3000), &[car(800.0, 400.0, 300.0)]), 1, "it moved off");
+    frame(&mut passages, &mut told, 3000, &[parked, comes], |_| Vec::new());
+    assert!(!passages.follows_standing_only(at(3000)));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
