@@ -79,6 +79,8 @@ pub(crate) struct Load {
 #[derive(Debug, Clone, Copy)]
 struct Window {
     since: Timestamp,
+    /// The same, by a clock that nobody sets.
+    running: Duration,
     load: Load,
 }
 
@@ -177,8 +179,13 @@ impl CoverageKeeper {
         self.push_ended(&mut self.kept(), lost);
     }
 
-    /// Takes note of what became of the pictures of cameras that are open; to be called about once a second.
-    pub(crate) fn loaded(&self, loads: impl IntoIterator<Item = (CameraId, Load)>) {
+    /// Takes note of what became of the pictures of cameras that are open, when the engine has run for so long; to be
+    /// called about once a second.
+    pub(crate) fn loaded(
+        &self,
+        loads: impl IntoIterator<Item = (CameraId, Load)>,
+        running: Duration,
+    ) {
         let now = self.clock.now();
         let mut kept = self.kept();
         for (camera, load) in loads {
@@ -186,7 +193,7 @@ impl CoverageKeeper {
                 kept.windows.remove(&camera); // not live
                 continue;
             }
-            let fresh = Window { since: now, load };
+            let fresh = Window { since: now, running, load };
             let window = *kept.windows.entry(camera.clone()).or_insert(fresh);
             let so_far = load
                 .analysed
@@ -197,10 +204,11 @@ impl CoverageKeeper {
                 kept.windows.insert(camera, fresh); // opened anew: it counts from nothing
                 continue;
             };
-            if now.since(window.since) < LOAD_WINDOW {
+            let time = running.saturating_sub(window.running);
+            if time < LOAD_WINDOW {
                 continue;
             }
-            if so_far.is_too_much(now.since(window.since)) {
+            if so_far.is_too_much(time) {
                 kept.begin(&camera, Layer::Load, window.since, CoverageState::Unknown, OVERLOADED);
             } else {
                 self.end(&mut kept, &camera, Layer::Load, window.since);
@@ -483,12 +491,14 @@ mod tests {
         let watched = Watched::new();
         watched.after(0, CameraState::Live, None);
         let (mut analysed, mut shed) = (1000, 500);
-        watched.keeper.loaded([(camera().id, Load { analysed, shed })]);
+        let mut running = Duration::from_secs(77);
+        watched.keeper.loaded([(camera().id, Load { analysed, shed })], running);
         for step in steps {
             (analysed, shed) = (analysed + step.0, shed + step.1);
             for _ in 0..10 {
                 watched.clock.advance(Duration::from_secs(1));
-                watched.keeper.loaded([(camera().id, Load { analysed, shed })]);
+                running += Duration::from_secs(1);
+                watched.keeper.loaded([(camera().id, Load { analysed, shed })], running);
             }
         }
         watched.keeper.closed(&camera().id);
@@ -527,7 +537,7 @@ mod tests {
         let recording = Camera { recorded_at: Some(Timestamp::EPOCH), ..camera() };
         watched.keeper.noted(&recording, &status(CameraState::Live, None));
         watched.keeper.store_refused("disk full", Timestamp::EPOCH);
-        watched.keeper.loaded([(camera().id, Load { analysed: 0, shed: 9 })]);
+        watched.keeper.loaded([(camera().id, Load { analysed: 0, shed: 9 })], Duration::ZERO);
         watched.keeper.flush();
         assert_eq!(watched.written(), []);
     }

@@ -211,11 +211,12 @@ impl Engine {
         }));
         let (stop_sampling, stopped) = sync_channel::<()>(0);
         let (sampled, written) = (cameras.clone(), coverage.clone());
+        let begun = Instant::now();
         let sampler = spawn("rates".into(), move || {
             while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
                 sampled.sample_rates();
                 sampled.close_due();
-                written.loaded(sampled.loads());
+                written.loaded(sampled.loads(), begun.elapsed());
                 written.tend();
             }
         });

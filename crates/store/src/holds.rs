@@ -484,8 +484,14 @@ impl Holds {
             let folder = hold_folder(&self.dir, number);
             let open =
                 self.held.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned();
-            let read = read(&folder).map(|_| open.and_then(|held| held.store()));
-            each(&folder, read)?;
+            let there = store_folder(&folder).is_dir() && !folder.join("lifted").exists();
+            let store = read(&folder).and_then(|_| match open {
+                Some(held) => Ok(held.store()),
+                // Opening it failed, or nobody has tried yet.
+                None if there => self::open(&folder).map(|store| Some(Arc::new(store))),
+                None => Ok(None),
+            });
+            each(&folder, store)?;
         }
         Ok(())
     }

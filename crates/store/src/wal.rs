@@ -343,8 +343,9 @@ mod tests {
         let mut told = 0;
         // The header, the heads of all frames, and some of the pages.
         let page = 4096 + FRAME_HEAD;
-        let heads = (HEAD..log.len()).step_by(page).flat_map(|frame| frame..frame + FRAME_HEAD);
-        for at in (0..HEAD).chain(heads).chain((HEAD..log.len()).step_by(397)) {
+        let heads = (HEAD..log.len()).step_by(page);
+        let heads = heads.flat_map(|frame| (frame..frame + FRAME_HEAD).step_by(5));
+        for at in (0..HEAD).step_by(3).chain(heads).chain((HEAD..log.len()).step_by(1511)) {
             let path = folder.path().join(format!("{at}.db"));
             let mut flipped = log.clone();
             flipped[at] ^= 1 << (at % 8);
@@ -363,13 +364,16 @@ mod tests {
                     // Of what has no beginning nothing can be counted, and what ends a commit may itself be hit.
                     let ends_commit = (4..8).contains(&(at.saturating_sub(HEAD) % page));
                     let counts = at >= HEAD && !ends_commit;
-                    assert!(!counts || *commits as i64 == missing, "byte {at}: {commits} of {missing}");
+                    assert!(
+                        !counts || *commits as i64 == missing,
+                        "byte {at}: {commits} of {missing}"
+                    );
                     assert!(damage_aside(&path).is_some());
                     assert_eq!(fs::read(beside(&path, "-wal.damaged")).unwrap(), flipped);
                 }
             }
         }
-        assert!(told > 100, "{told}");
+        assert!(told > 50, "{told}");
     }
 
     #[test]
@@ -403,9 +407,9 @@ mod tests {
         fs::write(&log, torn).unwrap();
         assert_eq!(examine(&path).unwrap(), None);
         let mut damaged = whole.clone();
-        damaged[HEAD + 5000] ^= 1;
+        damaged[HEAD + 6 * 4120 + 100] ^= 1;
         fs::write(&log, damaged).unwrap();
-        assert!(examine(&path).unwrap().is_some_and(|lost| lost.commits >= 3));
-        assert!(rows(&path) < 5);
+        assert!(examine(&path).unwrap().is_some_and(|lost| lost.commits >= 1));
+        assert!(rows(&path) < 4);
     }
 }
