@@ -554,7 +554,7 @@ fn while_the_disk_is_full_no_camera_is_said_to_see() {
     });
     assert!(engine.drain(Duration::from_secs(10)).in_time);
     for id in &ids {
-        let second = |secs| Timestamp::from_secs(1_795_000_100 + secs);
+        let second = |secs: i64| Timestamp::from_secs(1_795_000_100 + secs);
         let hour = TimeSpan::new(second(0), second(3600)).unwrap();
         let all = history(id);
         assert_eq!(Covered::of(&all, hour).seeing_ns, 0, "{all:?}");
