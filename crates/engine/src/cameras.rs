@@ -14,7 +14,7 @@ use guiji_domain::{
 };
 use tracing::{info, warn};
 
-use crate::coverage::{CoverageKeeper, is_live};
+use crate::coverage::{CoverageKeeper, Load, is_live};
 use crate::lane::Lane;
 use crate::load::{Load, LoadLevel, LoadWatch};
 use crate::perception::PerceptionCounters;
@@ -641,6 +641,16 @@ impl Cameras {
             warn!(?load, "analysis is behind, or no longer: what is given up has changed");
             cells.iter().for_each(|cell| cell.spare(load == Load::FewerPictures));
         }
+    }
+
+    /// What became of the pictures of each open camera so far.
+    pub(crate) fn loads(&self) -> Vec<(CameraId, Load)> {
+        let load = |cell: &Arc<CameraCell>| {
+            let shed = cell.counters().shed;
+            let health = lock(&cell.health);
+            Load { analysed: health.analysed, shed: health.dropped.saturating_add(shed) }
+        };
+        self.cells.all().iter().map(|cell| (cell.camera.id.clone(), load(cell))).collect()
     }
 }
 

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use common::*;
 use guiji_domain::*;
-use guiji_store::{Store, StoreSettings};
+use guiji_store::{
+    Deliveries, Durability, LegalHold, ReleaseFile, Store, StoreSettings, holds, place_hold,
+};
 
 fn fixture(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(version)
@@ -54,13 +56,58 @@ fn late_v2() -> Recorded {
 #[test]
 #[ignore = "writes testdata/"]
 fn make_the_fixture() {
-    let folder = fixture("v2");
+    let folder = fixture("v3");
     let store = Store::open(StoreSettings { seal_days: 0, ..settings(&folder) }).unwrap();
     store.record(&contents_v1()).unwrap();
     assert_eq!(store.seal_days(at(86_400)).unwrap().sightings, 3);
     store.record(&[late_v2()]).unwrap();
     store.put_camera(&camera_v1()).unwrap();
     store.put_entry(&entry("w1")).unwrap();
+    add_v3(&store, &folder);
+}
+
+/// Version 3 has what came beside the sightings too: coverage, roads, corrections, patrol units, deliveries, releases,
+/// a gap, and a hold that keeps one sighting.
+fn add_v3(store: &Store, folder: &Path) {
+    let first = contents_v1().remove(0);
+    store.put_unit(&unit()).unwrap();
+    store.keep_coverage(&coverage_v3()).unwrap();
+    store.put_road_graph(roads()).unwrap();
+    store.correct(&correction(first.sighting.id, "浙J12346", 100)).unwrap();
+    store.correct(&correction(first.sighting.id, "浙J12345", 200)).unwrap();
+    let ledger = Deliveries::open(folder, Durability::Full).unwrap();
+    let told = delivered(&first.alerts[0]);
+    ledger.settle(&told.receiver.clone(), &standing(), &[told]).unwrap();
+    let releases = ReleaseFile::open(&folder.join("releases.jsonl")).unwrap();
+    assert_eq!(releases.grant(release()).unwrap(), 1);
+    let old = held_v3();
+    store.record(std::slice::from_ref(&old)).unwrap();
+    let hold = LegalHold {
+        case_number: "2026-0417".into(),
+        plates: Vec::new(),
+        cameras: vec![old.sighting.camera.clone()],
+        span: TimeSpan::ALL,
+        placed: at(0),
+    };
+    place_hold(folder, &hold).unwrap();
+    store.enforce_retention(at(0)).unwrap();
+    assert_eq!(store.get(old.sighting.id).unwrap().as_ref(), Some(&*old.sighting));
+    let gap = "1795478401000000000 1795478402000000000 3";
+    let line = format!("{gap} {:08x}\n", crc32fast::hash(gap.as_bytes()));
+    std::fs::write(folder.join("gaps"), line).unwrap();
+}
+
+/// Too old to be kept, but for the hold.
+fn held_v3() -> Recorded {
+    plain(sighting("k7", 1, at(-400 * 86_400), plate("浙J12345")))
+}
+
+fn coverage_v3() -> Vec<Coverage> {
+    vec![
+        covered("k1", 0, 50, CoverageState::Seeing),
+        covered("k1", 20, 86_000, CoverageState::Blind),
+        covered("k2", 10, 10, CoverageState::Unknown),
+    ]
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -111,6 +158,43 @@ fn version_2_opens() {
     let shown: Vec<_> =
         plate.lattice.positions()[0].candidates().iter().map(|c| c.probability).collect();
     assert_eq!(shown, [0.90234375, 0.048828125, 0.01953125, 0.009765625]);
+}
+
+#[test]
+fn version_3_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&fixture("v3"), folder.path());
+    assert_holds_v3(folder.path());
+}
+
+fn assert_holds_v3(folder: &Path) {
+    let store = Store::open(settings(folder)).unwrap();
+    let mut items = contents_v1();
+    let (first, held) = (items[0].clone(), held_v3());
+    assert_eq!(store.get(held.sighting.id).unwrap().as_ref(), Some(&*held.sighting));
+    assert_eq!(holds(folder).unwrap().len(), 1);
+    assert_eq!(store.units().unwrap(), [unit()]);
+    assert_eq!(store.road_graph().unwrap().as_deref(), Some(&roads()));
+    let cameras = ["k1", "k2"].map(|id| CameraId::new(id).unwrap());
+    let told = store.coverage(&cameras, TimeSpan::ALL).unwrap();
+    let (gaps, told): (Vec<_>, Vec<_>) = told.into_iter().partition(|it| it.cause == "disk full");
+    assert_eq!(told, coverage_v3());
+    let gap = TimeSpan::new(at(1), at(2)).unwrap();
+    assert!(gaps.len() == 2 && gaps.iter().all(|it| it.span == gap), "of any camera");
+    let expected = [
+        correction(first.sighting.id, "浙J12346", 100),
+        correction(first.sighting.id, "浙J12345", 200),
+    ];
+    assert_eq!(store.corrections_of(&[first.sighting.id]).unwrap(), expected);
+    let ledger = Deliveries::open(folder, Durability::Full).unwrap();
+    let proof = delivered(&first.alerts[0]);
+    assert_eq!(ledger.standing(&proof.receiver).unwrap(), Some(standing()));
+    assert_eq!(ledger.deliveries(&proof.alert).unwrap(), [proof]);
+    drop(ledger);
+    let releases = ReleaseFile::open(&folder.join("releases.jsonl")).unwrap();
+    assert_eq!(releases.releases(at(1)), [release()]);
+    items.push(late_v2());
+    assert_holds(&store, &items);
 }
 
 fn assert_holds(store: &Store, items: &[Recorded]) {

@@ -184,3 +184,78 @@ pub(crate) fn camera(id: &str) -> Camera {
 pub(crate) fn settings(folder: &std::path::Path) -> StoreSettings {
     StoreSettings::new(folder)
 }
+
+/// A patrol unit.
+pub(crate) fn unit() -> PatrolUnit {
+    PatrolUnit {
+        id: PatrolUnitId::new("east").unwrap(),
+        name: "East ring".into(),
+        duty: PatrolDuty::Patrol,
+        cameras: vec![CameraId::new("k1").unwrap()],
+        area: None,
+        shifts: vec![DailyHours::new(1320, 360).unwrap()],
+        neighbours: Vec::new(),
+    }
+}
+
+/// What a camera could see of a day, in seconds from midnight.
+pub(crate) fn covered(camera: &str, first: i64, last: i64, state: CoverageState) -> Coverage {
+    Coverage {
+        camera: CameraId::new(camera).unwrap(),
+        span: TimeSpan::new(at(first), at(last)).unwrap(),
+        state,
+        cause: "live".into(),
+    }
+}
+
+/// One road of two nodes.
+pub(crate) fn roads() -> RoadGraph {
+    let node = |lat, lon| GeoPoint::new(lat, lon).unwrap();
+    let edge =
+        RoadEdge { from: 0, to: 1, length_m: 14_750.5, limit_kmh: Some(70.0), one_way: true };
+    RoadGraph::new(vec![node(29.1, 121.4), node(29.2, 121.5)], vec![edge]).unwrap()
+}
+
+pub(crate) fn correction(of: SightingId, plate: &str, secs: i64) -> Correction {
+    Correction {
+        sighting: of,
+        plate: PlateText::parse(plate).unwrap(),
+        at: at(secs),
+        officer: "Wang".into(),
+        case_number: "C1".into(),
+        reason: "read from the frame".into(),
+    }
+}
+
+/// That a receiver took the first stage of an alert.
+pub(crate) fn delivered(alert: &Alert) -> Delivery {
+    Delivery {
+        receiver: ReceiverId::new("desk").unwrap(),
+        alert: alert.id.clone(),
+        stage: alert.stage,
+        cursor: 1,
+        delivered: at(60),
+        tries: 1,
+        message: Digest([7; 32]),
+        answer: "HTTP 204".into(),
+    }
+}
+
+/// How far a receiver has come.
+pub(crate) fn standing() -> Standing {
+    Standing { reached: 5, aside: vec![3, 4] }
+}
+
+pub(crate) fn release() -> Release {
+    Release {
+        number: 1,
+        officer: "wang".into(),
+        case_number: "2026-0417".into(),
+        plate: PlateText::parse("浙J12345").ok(),
+        tactic: None,
+        reason: "old case".into(),
+        granted_by: "chen".into(),
+        granted: at(0),
+        expires: at(86_400 * 7),
+    }
+}
