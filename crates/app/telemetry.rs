@@ -48,6 +48,11 @@ pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String
     page.counter("guiji_keyframes_total", "Of these, keyframes.", sum(|h| h.counters.keyframes));
     page.counter("guiji_stream_bytes_total", "Bytes of encoded video.", sum(|h| h.counters.bytes));
     page.counter("guiji_frames_decoded_total", "Pictures decoded.", sum(|h| h.counters.decoded));
+    page.counter(
+        "guiji_keyframes_decoded_total",
+        "Of these, keyframes.",
+        sum(|h| h.counters.decoded_keyframes),
+    );
     page.counter("guiji_connects_total", "Connections tried.", sum(|h| h.counters.connects));
 
     page.counter("guiji_frames_analysed_total", "Pictures analysed.", perception.analysed);

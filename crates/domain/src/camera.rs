@@ -274,6 +274,8 @@ pub struct StreamCounters {
     pub bytes: u64,
     /// Pictures decoded.
     pub decoded: u64,
+    /// Of these, keyframes.
+    pub decoded_keyframes: u64,
     /// Decoded pictures passed over because of `analysed_fps_max`.
     pub skipped: u64,
     /// Connections opened, tries included.

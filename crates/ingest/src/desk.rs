@@ -14,6 +14,8 @@ use crate::mailbox::Event;
 use crate::moments::{Moment, Moments};
 use crate::outlet::caught;
 use crate::pool::{DecodePool, Shelf, Turns};
+use crate::tally::count;
+use crate::unit::UnitKind;
 
 /// Where the units of one connection become frames: the receiver brings units, the gate says which are decoded, and
 /// whoever has a turn decodes them.
@@ -197,6 +199,9 @@ impl Desk {
         header.set_pts(stamp);
         header.set_dts(None);
         let pictures = decoder.decode(data)?;
+        if unit.kind == UnitKind::Key {
+            count(&self.line.tally.decoded_keyframes);
+        }
         if decoder.complained() {
             self.line.complain(&self.progress);
         }

@@ -1,7 +1,9 @@
 //! The commands behind `guiji bench capacity`: clips, many streams of them, and what pure decoding costs.
 
-use std::io::BufRead;
+use std::fs::File;
+use std::io::{BufRead, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -82,6 +84,9 @@ pub(crate) struct LoadArgs {
     /// Where to write when each stream shows what, once they run: id, `zero_ns`, `length_ns`, frames
     #[arg(long)]
     times: PathBuf,
+    /// Where to write how the pace is kept: a JSON object a line and second
+    #[arg(long)]
+    pace: Option<PathBuf>,
 }
 
 /// Serves until told to quit.
@@ -90,7 +95,20 @@ pub(crate) fn load(args: &LoadArgs) -> Result<()> {
         .with_context(|| format!("read {}", args.streams.display()))?;
     let streams: Vec<LoadStream> = serde_json::from_str(&text)
         .with_context(|| format!("understand {}", args.streams.display()))?;
-    let (server, times) = serve_load(&streams, args.port, &SystemClock)?;
+    let mut log = match &args.pace {
+        Some(file) => {
+            Some(File::create(file).with_context(|| format!("write {}", file.display()))?)
+        }
+        None => None,
+    };
+    let told = move |pace| {
+        let Some(file) = &mut log else { return };
+        if let Err(error) = writeln!(file, "{}", json!(pace)) {
+            tracing::warn!(%error, "the pace is not written down any more");
+            log = None;
+        }
+    };
+    let (server, times) = serve_load(&streams, args.port, Arc::new(SystemClock), told)?;
     save_times(&args.times, &times)?;
     println!("serving {} streams on port {}", times.len(), server.port());
     for line in std::io::stdin().lock().lines() {
@@ -110,14 +128,14 @@ pub(crate) struct DecodeArgs {
     files: Vec<PathBuf>,
     /// At most so many pictures of each
     #[arg(long, default_value_t = 250)]
-    frames: u32,
+    frames: usize,
 }
 
 /// Prints a line for each clip.
 pub(crate) fn decode(args: &DecodeArgs) -> Result<()> {
     for file in &args.files {
         let cost = decode_cost(file, args.frames)?;
-        println!("{}", json!({ "file": file, "frames": cost.frames, "cpu_s": cost.cpu_s }));
+        println!("{}", json!({ "file": file, "cost": cost }));
     }
     Ok(())
 }

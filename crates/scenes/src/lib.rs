@@ -47,7 +47,7 @@ pub use encode::{Codec, EncoderSpec, Rate};
 pub use error::SceneError;
 pub use font::PlateFonts;
 pub use gauge::{BitShares, DecodeCost, bit_shares, decode_cost};
-pub use load::{LoadStream, LoadTimes, save_times, serve_load};
+pub use load::{LoadPace, LoadStream, LoadTimes, save_times, serve_load};
 pub use plate::{PX_PER_MM, Plate};
 pub use score::{RingScore, Score, Seen, Tally, score, score_rings};
 pub use serve::{AtEnd, Fault, SceneServer, ServeOptions, ServedClip, StartRule};
