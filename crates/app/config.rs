@@ -293,6 +293,10 @@ pub(crate) struct IngestConfig {
     pub(crate) opening_max: Option<usize>,
     /// Threads that decode for all live cameras; `None` means one a core.
     pub(crate) decoders: Option<usize>,
+    /// Cameras that may be registered; `None` means what the engine takes.
+    pub(crate) cameras_max: Option<usize>,
+    /// Closed cameras that may be open for a while at the same time; `None` means what the engine takes.
+    pub(crate) opened_max: Option<usize>,
 }
 
 impl IngestConfig {
@@ -313,14 +317,21 @@ struct RawIngest {
     receiver: Option<String>,
     opening_max: Option<usize>,
     decoders: Option<usize>,
+    cameras_max: Option<usize>,
+    opened_max: Option<usize>,
 }
 
 impl RawIngest {
     fn checked(self) -> Result<IngestConfig> {
-        for (key, value) in [("opening_max", self.opening_max), ("decoders", self.decoders)] {
-            if value.is_some_and(|value| !(1..=1024).contains(&value)) {
+        for (key, value, most) in [
+            ("opening_max", self.opening_max, 1024),
+            ("decoders", self.decoders, 1024),
+            ("cameras_max", self.cameras_max, 1_000_000),
+            ("opened_max", self.opened_max, 1024),
+        ] {
+            if value.is_some_and(|value| !(1..=most).contains(&value)) {
                 bail!(
-                    "ingest.{key} is out of range: give at least 1 and at most 1024, or leave it out"
+                    "ingest.{key} is out of range: give at least 1 and at most {most}, or leave it out"
                 );
             }
         }
@@ -329,6 +340,8 @@ impl RawIngest {
             receiver: receiver.context("ingest.receiver")?.unwrap_or_default(),
             opening_max: self.opening_max,
             decoders: self.decoders,
+            cameras_max: self.cameras_max,
+            opened_max: self.opened_max,
         })
     }
 }
@@ -700,6 +713,8 @@ mod tests {
             ("[analysis]\nworkers = \"two\"", &["workers", "whole number"]),
             ("[ingest]\nreceiver = \"retna\"", &["ingest.receiver", "retina or gstreamer"]),
             ("[ingest]\nopening_max = 0", &["ingest.opening_max", "at least 1"]),
+            ("[ingest]\ncameras_max = 0", &["ingest.cameras_max", "at least 1"]),
+            ("[ingest]\nopened_max = 5000", &["ingest.opened_max", "at most 1024"]),
             ("[server.tls]\ncertificate = \"c.pem\"", &["key"]),
             ("[server.tokens]\nkeys = []\nissuer = \"x\"", &["keys", "at least one"]),
             ("[server.tokens]\nkeys = [\"k\"]", &["issuer"]),

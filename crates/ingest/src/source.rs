@@ -7,6 +7,7 @@ use futures::FutureExt as _;
 use guiji_domain::{Camera, Clock, Feedback, FrameSink, FrameSource, OpenStream, StreamCounters};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::descriptors::make_room_for;
 use crate::elements::require_elements;
 use crate::link::Line;
 use crate::mailbox::Mailbox;
@@ -57,6 +58,10 @@ impl FrameSource for GstSource {
         });
         let ended = start_supervisor(&line);
         Box::new(GstStream { line, ended: Mutex::new(ended) })
+    }
+
+    fn make_room(&self, open: usize) -> Result<(), String> {
+        make_room_for(open).map_err(|error| error.to_string())
     }
 }
 
