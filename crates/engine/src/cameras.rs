@@ -59,6 +59,8 @@ struct Health {
 struct Told {
     feedback: Feedback,
     alerted: Option<Instant>,
+    /// Opened for somebody, who waits for it.
+    opened: bool,
 }
 
 /// So long after its last alert a camera goes before others: a watched vehicle may still be in view.
@@ -66,7 +68,7 @@ const URGENT_FOR: Duration = Duration::from_secs(30);
 
 impl Told {
     fn update(&mut self, live_tracks: usize, stream: Option<&dyn OpenStream>) {
-        let urgent = self.alerted.is_some_and(|at| at.elapsed() < URGENT_FOR);
+        let urgent = self.opened || self.alerted.is_some_and(|at| at.elapsed() < URGENT_FOR);
         let feedback = Feedback { live_tracks, urgent };
         if self.feedback != feedback
             && let Some(stream) = stream
@@ -450,6 +452,7 @@ impl Cameras {
         };
         self.coverage.noted(&cell.camera, &lock(&cell.health).status);
         let stream = self.source.open(&cell.camera, Arc::new(sink));
+        lock(&cell.told).update(0, Some(&*stream));
         *lock(&cell.stream) = Some(stream);
     }
 
@@ -583,6 +586,7 @@ impl CameraControl for Cameras {
         let opened = CameraCell::new(running, self.settings.clone(), self.clock.now());
         *lock(&opened.registered) = registered;
         *lock(&opened.opening) = Some(opening);
+        lock(&opened.told).opened = true;
         self.start_cell(opened);
         Ok(())
     }
@@ -621,7 +625,9 @@ mod tests {
     #[test]
     fn a_stream_hears_what_changed_and_goes_first_for_a_while_after_an_alert() {
         let (stream, mut told) = (Heard::default(), Told::default());
+        told.opened = true;
         told.update(0, Some(&stream));
+        told.opened = false;
         told.update(1, Some(&stream));
         told.update(1, Some(&stream));
         told.alerted = Some(Instant::now());
@@ -629,6 +635,6 @@ mod tests {
         told.alerted = Instant::now().checked_sub(URGENT_FOR);
         told.update(0, Some(&stream));
         let heard: Vec<_> = lock(&stream.0).iter().map(|it| (it.live_tracks, it.urgent)).collect();
-        assert_eq!(heard, [(1, false), (1, true), (0, false)]);
+        assert_eq!(heard, [(0, true), (1, false), (1, true), (0, false)]);
     }
 }

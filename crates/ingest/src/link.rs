@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use guiji_domain::{Camera, Clock};
+use tokio::sync::watch;
 
 use crate::IngestSettings;
 use crate::desk::Desk;
@@ -26,6 +27,8 @@ pub(crate) struct Line {
     pub(crate) pool: Arc<DecodePool>,
     /// The desk of the connection that is open just now.
     pub(crate) desk: Mutex<Weak<Desk>>,
+    /// Somebody waits for what this camera sees: it does not stand in line to be opened.
+    pub(crate) urgent: watch::Sender<bool>,
 }
 
 impl Line {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use guiji_domain::{Camera, Clock, Feedback, FrameSink, FrameSource, OpenStream, StreamCounters};
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::watch;
 
 use crate::descriptors::make_room_for;
 use crate::elements::require_elements;
@@ -55,6 +56,7 @@ impl FrameSource for GstSource {
             redactor: Redactor::new(camera.credentials.as_ref()),
             pool: Arc::clone(&self.pool),
             desk: Mutex::default(),
+            urgent: watch::Sender::default(),
         });
         let ended = start_supervisor(&line);
         Box::new(GstStream { line, ended: Mutex::new(ended) })
@@ -94,6 +96,7 @@ impl OpenStream for GstStream {
     }
 
     fn feedback(&self, feedback: Feedback) {
+        self.line.urgent.send_replace(feedback.urgent);
         if let Some(desk) = self.line.desk() {
             desk.follows(feedback);
         }

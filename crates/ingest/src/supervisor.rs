@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt as _;
 use guiji_domain::{CameraState, Luck, StatusReason};
 
+use crate::doorway::Pass;
 use crate::failure::Failure;
 use crate::link::Line;
 use crate::mailbox::Wake;
@@ -52,8 +53,11 @@ pub(crate) async fn supervise(line: &Arc<Line>) {
 
 /// One connection. A panic of the supervision itself is an end like any other.
 async fn connect(line: &Arc<Line>, reporter: &mut Reporter) -> (End, Duration) {
+    let mut urgent = line.urgent.subscribe();
     let pass = tokio::select! {
         pass = line.shared.doorway.enter() => pass,
+        // A few cameras at most: those that were opened for somebody, or have just rung.
+        _ = urgent.wait_for(|urgent| *urgent) => Pass::beside(),
         () = line.mailbox.closing() => return (End::Closed, Duration::ZERO),
     };
     let connection = async {

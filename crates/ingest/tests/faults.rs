@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Recorder, SECOND, WallClock, camera, open_with, settings};
 use guiji_domain::{
-    Camera, CameraId, CameraState, DecodePolicy, FrameSink, FrameSource, OpenStream, StatusReason,
-    Transport,
+    Camera, CameraId, CameraState, DecodePolicy, Feedback, FrameSink, FrameSource, OpenStream,
+    StatusReason, Transport,
 };
 use guiji_ingest::{GstSource, IngestSettings, RtspReceiver, make_room_for};
 use wire::{Clip, Wire};
@@ -294,6 +294,25 @@ fn one_of_many_dies_and_the_others_do_not_notice() {
         assert_eq!(stream.counters().connects, 1);
         assert!(sink.live.load(SeqCst));
     }
+}
+
+/// A camera that somebody waits for passes a long line of those that do not answer.
+#[test]
+fn an_urgent_camera_is_opened_before_those_that_wait() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("rtsp://{}/cam", listener.local_addr().unwrap());
+    let server = Wire::sound(&clip(H264));
+    let patient = IngestSettings { opening_max: 1, answer_timeout: PATIENCE, ..settings() };
+    let source = GstSource::new(patient, Arc::new(WallClock)).unwrap();
+    let (nothing, sink) = (Recorder::new(), Recorder::new());
+    // One after the other they hold the only place for minutes.
+    let _silent: Vec<_> = (0..90)
+        .map(|it| source.open(&named(&format!("k{it}"), &silent), nothing.clone()))
+        .collect();
+    let stream = source.open(&named("wanted", &server.address()), sink.clone());
+    stream.feedback(Feedback { live_tracks: 0, urgent: true });
+    let took = time_to_frames(&sink, 1);
+    println!("first frame after {took:?}");
 }
 
 /// No more connections are being opened at a time than is allowed.
