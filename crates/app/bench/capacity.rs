@@ -7,7 +7,6 @@ mod clips;
 mod matching;
 mod plan;
 mod plot;
-mod process;
 mod reference;
 mod report;
 mod search;

@@ -9,9 +9,10 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use guiji_scenes::{
     CapacitySet, LoadStream, RateKind, VehicleModel, decode_cost, default_photo, save_times,
-    serve_load,
+    serve_load, small_clip,
 };
 use indicatif::{ProgressBar, ProgressStyle};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 use crate::control::SystemClock;
@@ -89,8 +90,17 @@ pub(crate) struct LoadArgs {
     pace: Option<PathBuf>,
 }
 
+/// A thousand clients need more open files than a process may have at first.
+fn raise_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 /// Serves until told to quit.
 pub(crate) fn load(args: &LoadArgs) -> Result<()> {
+    raise_files();
     let text = std::fs::read_to_string(&args.streams)
         .with_context(|| format!("read {}", args.streams.display()))?;
     let streams: Vec<LoadStream> = serde_json::from_str(&text)
@@ -120,6 +130,18 @@ pub(crate) fn load(args: &LoadArgs) -> Result<()> {
     loop {
         std::thread::sleep(std::time::Duration::from_secs(60));
     }
+}
+
+#[derive(Args)]
+pub(crate) struct SmallArgs {
+    /// The clip
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// Writes the small clip.
+pub(crate) fn small(args: &SmallArgs) -> Result<()> {
+    Ok(small_clip(&args.out)?)
 }
 
 #[derive(Args)]

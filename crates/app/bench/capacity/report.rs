@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::process::ByThread;
+use super::super::process::ByThread;
 use super::reference::DecodeCost;
 
 /// Counts of a trial.

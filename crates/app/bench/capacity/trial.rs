@@ -15,9 +15,9 @@ use guiji_domain::{Authority, Clock as _, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::super::process::{ByThread, Look};
 use super::clips::Clip;
 use super::matching::{Outcome, Seen, idle_share, instances, outcomes};
-use super::process::{ByThread, Look};
 use super::reference::DecodeCost;
 use super::report::{Figures, Raw, Served};
 use crate::child::{self, Process};
