@@ -8,6 +8,7 @@ mod alerts;
 mod county;
 mod quickstart;
 mod rig;
+mod scale;
 
 use std::process::Command;
 use std::time::Duration;
