@@ -157,7 +157,7 @@ impl County {
             "--camera",
             "c0100",
             "--recorded-at",
-            "2026-11-18T10:26:40Z",
+            "2026-11-18T11:06:40Z",
             "--clock-offset",
             "90",
             "--clock-error",
