@@ -236,6 +236,8 @@ pub enum StatusReason {
     Blurred,
     /// The camera was turned.
     Moved,
+    /// Pictures come, and the camera's own clock is so far off that it is not believed.
+    ClockWrong,
     /// Anything else the media framework reported.
     Other,
 }
@@ -246,6 +248,7 @@ words!(
     Silence => "silence", EndOfStream => "end-of-stream", DecodeErrors => "decode-errors",
     ResolutionChanged => "resolution-changed", Panicked => "panicked", Other => "other",
     Black => "black", Covered => "covered", Frozen => "frozen", Blurred => "blurred", Moved => "moved",
+    ClockWrong => "clock-wrong",
 );
 
 /// A camera's state with its history's last word.

@@ -110,6 +110,7 @@ fn a_camera_clock_a_time_zone_off_is_not_believed(receiver: RtspReceiver) {
         open_at(settings_of(receiver), Arc::new(ShiftedClock), &camera(&server.address()), &sink);
     let told = |it: &Memory| it.statuses.iter().any(|s| s.detail.contains("is 8 h behind ours"));
     sink.wait("word of the camera's clock", told);
+    sink.wait_status(CameraState::Live, Some(StatusReason::ClockWrong));
     let frame = sink.frames().pop().unwrap();
     assert_eq!(frame.captured.source, ClockSource::Arrival);
     let shifted = frame.arrived.plus(Duration::from_secs(8 * 3600));
