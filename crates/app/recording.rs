@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use guiji_domain::{
-    Camera, CameraControl as _, CameraHealth, CameraState, Detector, FrameSource, Pace,
-    PixelFormat, SightingQuery, SightingStore as _, TimeSpan,
+    Camera, CameraControl as _, CameraHealth, CameraState, Clock, Detector, FrameSource, Pace,
+    PixelFormat, Sighting, SightingQuery, SightingStore as _, TimeSpan,
 };
-use guiji_domain::{Clock, Sighting};
 use guiji_engine::{Engine, EngineParts, EngineSettings};
 use guiji_ingest::{GstSource, IngestSettings};
 use guiji_store::MemoryStore;
@@ -19,7 +18,7 @@ use crate::config::DRAIN_PATIENCE;
 /// Every picture of a recording is analysed.
 const ANALYSED_FPS_MAX: f64 = 60.0;
 /// Most sightings of a recording.
-pub(crate) const SIGHTINGS_MAX: usize = 10_000;
+const SIGHTINGS_MAX: usize = 10_000;
 /// How long nothing may be analysed before the recording is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -53,11 +53,10 @@ pub(crate) async fn supervise(line: &Arc<Line>) {
 
 /// One connection. A panic of the supervision itself is an end like any other.
 async fn connect(line: &Arc<Line>, reporter: &mut Reporter) -> (End, Duration) {
-    let mut urgent = line.urgent.subscribe();
     let pass = tokio::select! {
         pass = line.shared.doorway.enter() => pass,
         // A few cameras at most: those that were opened for somebody, or have just rung.
-        _ = urgent.wait_for(|urgent| *urgent) => Pass::beside(),
+        () = becomes_urgent(line) => Pass::beside(),
         () = line.mailbox.closing() => return (End::Closed, Duration::ZERO),
     };
     let connection = async {
@@ -74,6 +73,12 @@ async fn connect(line: &Arc<Line>, reporter: &mut Reporter) -> (End, Duration) {
         let failure = Failure::new(CameraState::Connecting, StatusReason::Panicked, detail);
         (End::Failed(failure), Duration::ZERO)
     })
+}
+
+async fn becomes_urgent(line: &Line) {
+    let mut urgent = line.urgent.subscribe();
+    // The sender lives in the line.
+    drop(urgent.wait_for(|urgent| *urgent).await);
 }
 
 /// Waits. False when the stream is to be closed.

@@ -34,14 +34,14 @@ pub(super) struct Planned {
 
 /// Cores and servers for the two counties; nothing where no stream is borne.
 pub(super) fn planned(streams_per_core: usize, rss_mb_per_stream: f64) -> Planned {
-    let counties = if streams_per_core == 0 { &[] } else { &COUNTIES[..] };
+    let counties: &[(usize, &str)] = if streams_per_core == 0 { &[] } else { &COUNTIES[..] };
     let plans = counties
         .iter()
         .map(|(cameras, which)| {
             let cores = (*cameras as f64 / (streams_per_core as f64 * USABLE)).ceil() as usize;
             Plan {
                 cameras: *cameras,
-                which,
+                which: *which,
                 cores,
                 servers: cores.div_ceil(CORES_A_SERVER),
                 memory_gb: *cameras as f64 * rss_mb_per_stream / 1024.0,
