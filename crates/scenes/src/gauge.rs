@@ -33,7 +33,6 @@ const KEYS_MAX: usize = 25;
 /// # Errors
 /// When the clip cannot be decoded.
 pub fn decode_cost(file: &Path, frames_max: usize) -> Result<DecodeCost, SceneError> {
-    gst::init().map_err(SceneError::media(file.display().to_string()))?;
     let mut reader = UnitReader::open(file)?;
     let (mut all, mut keys) = (Vec::new(), Vec::new());
     while all.len() < frames_max || keys.len() < KEYS_MAX {
