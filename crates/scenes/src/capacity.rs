@@ -72,6 +72,8 @@ pub struct CapacityClip {
     pub trees_sway: bool,
     /// How many times the usual noise the sensor has.
     pub noise: f64,
+    /// What a VBR clip holds where it may, where that is not the set's: an x265 leaves out noise that x264 keeps.
+    pub quantiser: Option<u32>,
 }
 
 /// What a camera keeps constant.
@@ -157,7 +159,10 @@ impl CapacitySet {
         let encoder = EncoderSpec {
             codec: clip.codec,
             rate: match clip.rate {
-                RateKind::Vbr => Rate::Vbr { quantiser: self.quantiser, kbit_s: self.kbit_s },
+                RateKind::Vbr => Rate::Vbr {
+                    quantiser: clip.quantiser.unwrap_or(self.quantiser),
+                    kbit_s: self.kbit_s,
+                },
                 RateKind::Cbr => Rate::Cbr { kbit_s: self.kbit_s },
             },
             gop_s,
