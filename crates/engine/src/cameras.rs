@@ -552,7 +552,9 @@ impl CameraControl for Cameras {
         if after == *before {
             return Ok(());
         }
-        self.check_room(self.census().without(before).with(&after))?;
+        if after.enabled && !before.enabled {
+            self.check_room(self.census().without(before).with(&after))?;
+        }
         self.registry.put_camera(&after)?;
         let reopened = after.streams_otherwise(before);
         if reopened {
