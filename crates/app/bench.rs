@@ -3,7 +3,9 @@
 mod alerts;
 mod capacity;
 mod postgres;
+mod process;
 mod questions;
+mod sessions;
 mod store;
 mod tactics;
 
@@ -32,6 +34,8 @@ enum Benched {
     Alerts(alerts::AlertsArguments),
     /// How many live cameras one core bears: streams from another process, truth known.
     Capacity(capacity::CapacityArguments),
+    /// What many cameras in one process cost, and what becomes of them when one dies.
+    Sessions(sessions::SessionsArguments),
     /// What the tactics cost, and how good they are where the truth is known.
     Tactics(tactics::TacticsArguments),
 }
@@ -45,6 +49,7 @@ pub(crate) fn run(arguments: BenchArguments) -> Result<ExitCode> {
         Benched::Store(arguments) => store::run(&arguments),
         Benched::Alerts(arguments) => alerts::run(&arguments),
         Benched::Capacity(arguments) => capacity::run(&arguments),
+        Benched::Sessions(arguments) => sessions::run(&arguments),
         Benched::Tactics(arguments) => tactics::run(&arguments),
     }
 }

@@ -71,6 +71,18 @@ impl Process {
         self.kill();
     }
 
+    /// Sends it a signal: `STOP`, `CONT`, `HUP`.
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status()
+            .context("run kill")?;
+        if !status.success() {
+            bail!("{} did not take the signal {name} ({status})", self.name);
+        }
+        Ok(())
+    }
+
     /// SIGKILL: no chance to tidy up.
     pub(crate) fn kill(&mut self) {
         drop(self.child.kill());

@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    audit, bench, cameras, demo, doctor, eval, evidence, query, release, run, simulate, store,
-    token, watch,
+    audit, bench, cameras, demo, doctor, eval, evidence, import, query, release, run, simulate,
+    store, token, watch,
 };
 
 /// 轨迹: vehicles from camera streams to trajectories and alerts.
@@ -28,6 +28,8 @@ enum Command {
     Watch(watch::WatchArguments),
     /// Register cameras from a table, list them, write them out.
     Cameras(cameras::CamerasArguments),
+    /// Bring a recording from elsewhere into a running server.
+    Import(import::ImportArguments),
     /// Measure perception on labelled photos and clips, and the search for misread plates.
     Eval(eval::EvalArguments),
     /// Check that everything needed is here, and say what to do where it is not.
@@ -59,6 +61,7 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Command::Query(arguments) => query::run(*arguments),
         Command::Watch(arguments) => watch::run(arguments),
         Command::Cameras(arguments) => cameras::run(arguments),
+        Command::Import(arguments) => import::run(arguments),
         Command::Eval(arguments) => eval::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),

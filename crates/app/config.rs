@@ -335,6 +335,10 @@ pub(crate) struct IngestConfig {
     /// Memory for encoded units of each camera, and how old they may become; `None` means what ingest takes.
     pub(crate) ring_bytes_max: Option<usize>,
     pub(crate) ring_age_max: Option<Duration>,
+    /// Cameras that may be registered; `None` means what the engine takes.
+    pub(crate) cameras_max: Option<usize>,
+    /// Closed cameras that may be open for a while at the same time; `None` means what the engine takes.
+    pub(crate) opened_max: Option<usize>,
 }
 
 impl IngestConfig {
@@ -359,14 +363,21 @@ struct RawIngest {
     decoders: Option<usize>,
     ring_mb: Option<f64>,
     ring_seconds: Option<f64>,
+    cameras_max: Option<usize>,
+    opened_max: Option<usize>,
 }
 
 impl RawIngest {
     fn checked(self) -> Result<IngestConfig> {
-        for (key, value) in [("opening_max", self.opening_max), ("decoders", self.decoders)] {
-            if value.is_some_and(|value| !(1..=1024).contains(&value)) {
+        for (key, value, most) in [
+            ("opening_max", self.opening_max, 1024),
+            ("decoders", self.decoders, 1024),
+            ("cameras_max", self.cameras_max, 1_000_000),
+            ("opened_max", self.opened_max, 1024),
+        ] {
+            if value.is_some_and(|value| !(1..=most).contains(&value)) {
                 bail!(
-                    "ingest.{key} is out of range: give at least 1 and at most 1024, or leave it out"
+                    "ingest.{key} is out of range: give at least 1 and at most {most}, or leave it out"
                 );
             }
         }
@@ -383,6 +394,8 @@ impl RawIngest {
             decoders: self.decoders,
             ring_bytes_max: self.ring_mb.map(|mb| (mb * 1e6) as usize),
             ring_age_max: self.ring_seconds.map(Duration::from_secs_f64),
+            cameras_max: self.cameras_max,
+            opened_max: self.opened_max,
         })
     }
 }
@@ -769,6 +782,8 @@ mod tests {
             ("[analysis]\nworkers = \"two\"", &["workers", "whole number"]),
             ("[ingest]\nreceiver = \"retna\"", &["ingest.receiver", "retina or gstreamer"]),
             ("[ingest]\nopening_max = 0", &["ingest.opening_max", "at least 1"]),
+            ("[ingest]\ncameras_max = 0", &["ingest.cameras_max", "at least 1"]),
+            ("[ingest]\nopened_max = 5000", &["ingest.opened_max", "at most 1024"]),
             ("[server.tls]\ncertificate = \"c.pem\"", &["key"]),
             ("[server.tokens]\nkeys = []\nissuer = \"x\"", &["keys", "at least one"]),
             ("[server.tokens]\nkeys = [\"k\"]", &["issuer"]),

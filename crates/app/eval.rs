@@ -46,7 +46,7 @@ enum What {
 
 /// Which models are measured.
 #[derive(Debug, Args)]
-struct ModelArguments {
+pub(crate) struct ModelArguments {
     /// The configuration file that names the models; the defaults otherwise.
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -60,7 +60,7 @@ struct ModelArguments {
 
 impl ModelArguments {
     /// Loads the models, warmed up, for this many threads.
-    fn load(&self, workers: usize) -> Result<Vision> {
+    pub(crate) fn load(&self, workers: usize) -> Result<Vision> {
         let config = match &self.config {
             Some(path) => Config::load(path)?,
             None => Config::parse("", Path::new("."))?,

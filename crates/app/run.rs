@@ -18,7 +18,7 @@ use guiji_domain::{
 use guiji_engine::{
     Cameras, Engine, EngineParts, EngineSettings, Escalation, EscalationParts, EvidenceSettings,
 };
-use guiji_ingest::{GstSource, IngestSettings, make_room_for};
+use guiji_ingest::{GstSource, IngestSettings};
 use guiji_store::bundle::{BundleSealer, ModelStatement, SoftwareStatement};
 use guiji_store::{
     Audit, AuditSettings, Deliveries, Durability, ReleaseFile, Store, erase_audit_days,
@@ -319,6 +319,8 @@ fn start_engine(config: &Config, store: Arc<Store>, clock: Arc<dyn Clock>) -> Re
         ..EngineSettings::default()
     };
     settings.workers = config.workers.unwrap_or(settings.workers);
+    settings.cameras_max = config.ingest.cameras_max.unwrap_or(settings.cameras_max);
+    settings.opened_max = config.ingest.opened_max.unwrap_or(settings.opened_max);
     let vision = Arc::new(models::load(config, settings.workers, models::Chosen::default())?);
     let ingest = IngestSettings::new(vision.input_size(), PixelFormat::Bgr);
     let source = GstSource::new(config.ingest.apply(ingest), clock.clone())?;
@@ -348,12 +350,10 @@ fn open_cameras(
     for camera in &configured {
         store.put_camera(camera).with_context(|| format!("register camera {}", camera.id))?;
     }
-    let registered = store.cameras().context("list the registered cameras")?;
-    make_room_for(registered.len() + sources.len())?;
+    let mut registered = store.cameras().context("list the registered cameras")?;
+    registered.retain(|camera| sources.iter().all(|source| source.id != camera.id));
+    cameras.check_room_for(registered.iter().chain(&sources))?;
     for camera in registered {
-        if sources.iter().any(|source| source.id == camera.id) {
-            continue;
-        }
         if !configured.iter().any(|known| known.id == camera.id) {
             info!(camera = %camera.id, "camera is registered, but not in the configuration; it is opened");
         }

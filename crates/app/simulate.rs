@@ -227,7 +227,7 @@ async fn import(
     Ok(ExitCode::SUCCESS)
 }
 
-fn told(refusal: &pb::ImportRefusal) -> String {
+pub(crate) fn told(refusal: &pb::ImportRefusal) -> String {
     let violations = refusal.violations.iter();
     let why: Vec<_> = violations.map(|v| format!("{}: {}", v.field, v.description)).collect();
     format!("{} ({})", refusal.name, why.join("; "))

@@ -140,6 +140,9 @@ pub(crate) enum Tactic {
         /// As of this time: RFC 3339, or before now: 15m. Without it, now.
         #[arg(long)]
         at: Option<String>,
+        /// Open closed cameras along its way for so many minutes.
+        #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..=720))]
+        open: Option<u64>,
     },
     /// Which cameras misread, have a wrong clock or were silent, the costliest first.
     Grades {
@@ -456,12 +459,13 @@ pub(crate) async fn run(client: &Client, json: bool, tactic: Tactic) -> Result<E
             };
             clones(client, json, request, &limit).await
         }
-        Tactic::Forecast { plate, at } => {
+        Tactic::Forecast { plate, at, open } => {
             let now = SystemClock.now();
             let at = at.as_deref().map(|at| parse_time_or_ago(at, now)).transpose()?;
             let request = pb::ForecastVehicleRequest {
                 plate,
                 as_of_time: at.map(timestamp_to_pb),
+                open_period: open.map(|minutes| duration_to_pb(Duration::from_secs(minutes * 60))),
                 ..Default::default()
             };
             forecast(client, json, request).await
@@ -655,6 +659,10 @@ async fn forecast(
         100.0 * answer.passed_unseen,
         100.0 * answer.elsewhere
     ))?;
+    if !answer.opened.is_empty() {
+        let opened: Vec<_> = answer.opened.iter().map(|name| bare(name)).collect();
+        line(format_args!("  opened: {}", opened.join(", ")))?;
+    }
     rests_on(answer.coverage.as_ref())?;
     Ok(found(!answer.next.is_empty()))
 }

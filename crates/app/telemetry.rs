@@ -46,6 +46,7 @@ pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String
     page.counter("guiji_keyframes_total", "Of these, keyframes.", totals.keyframes);
     page.counter("guiji_stream_bytes_total", "Bytes of encoded video.", totals.bytes);
     page.counter("guiji_frames_decoded_total", "Pictures decoded.", totals.decoded);
+    page.counter("guiji_keyframes_decoded_total", "Of these, keyframes.", totals.decoded_keyframes);
     page.counter("guiji_connects_total", "Connections tried.", totals.connects);
 
     page.counter("guiji_frames_analysed_total", "Pictures analysed.", perception.analysed);

@@ -8,6 +8,7 @@ mod alerts;
 mod county;
 mod quickstart;
 mod rig;
+mod scale;
 mod tactics;
 
 use std::process::Command;

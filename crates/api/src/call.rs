@@ -177,6 +177,11 @@ impl Call {
         Ok(authority)
     }
 
+    /// Refuses what the caller may not do besides the call itself.
+    pub(crate) fn permits(&self, method: Method) -> Result<(), Problem> {
+        method.permit(self.caller.as_ref().unwrap_or(&Caller::Unnamed))
+    }
+
     /// What of the data the caller may see.
     pub(crate) fn reach(&self) -> Reach {
         // Only calls that were let in ask for it; they have a caller.

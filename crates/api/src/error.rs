@@ -67,6 +67,8 @@ pub(crate) enum Problem {
     Unauthenticated { reason: &'static str, message: String },
     /// The caller may not do this, or not see that.
     Forbidden { reason: &'static str, message: String },
+    /// The machine does not let another camera be open.
+    NoRoom { what: String },
     /// Too many calls or streams at the same time.
     Busy { what: &'static str },
     /// The answer took longer than the server allows.
@@ -128,6 +130,7 @@ impl From<ControlError> for Problem {
                 Self::LimitReached { what: "cameras open for a while", limit }
             }
             ControlError::TooMany { limit } => Self::LimitReached { what: "cameras", limit },
+            ControlError::NoRoom(what) => Self::NoRoom { what },
             ControlError::Store(error) => error.into(),
         }
     }
@@ -187,6 +190,10 @@ impl From<Problem> for Status {
                 let message = format!("there are {limit} {what}, which is this server's limit");
                 details.add_quota_failure_violation(what, message.clone());
                 (Code::ResourceExhausted, "LIMIT_REACHED", message)
+            }
+            Problem::NoRoom { what } => {
+                details.add_quota_failure_violation("open cameras", what.clone());
+                (Code::ResourceExhausted, "LIMIT_REACHED", what)
             }
             Problem::Unauthenticated { reason, message } => {
                 (Code::Unauthenticated, reason, message)
@@ -254,6 +261,11 @@ mod tests {
             (Problem::AlwaysOpen { name: name() }, Code::FailedPrecondition, "CAMERA_ALWAYS_OPEN"),
             (
                 Problem::LimitReached { what: "cameras", limit: 3 },
+                Code::ResourceExhausted,
+                "LIMIT_REACHED",
+            ),
+            (
+                Problem::NoRoom { what: "3 cameras need 548 open files".into() },
                 Code::ResourceExhausted,
                 "LIMIT_REACHED",
             ),

@@ -11,19 +11,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use guiji_domain::{
-    BBox, Camera, CameraControl as _, CameraHealth, CameraId, CameraState, CameraStatus, Detection,
-    Detector, Frame, FrameSink, FrameSource, OpenStream, Pace, Picture, PixelFormat, PlateState,
-    Sighting, SightingQuery, SightingStore as _, TimeSpan, Timestamp, VehicleColour, VisionError,
+    BBox, Camera, CameraId, CameraStatus, Detection, Detector, Frame, FrameSink, FrameSource,
+    OpenStream, Picture, PlateState, Sighting, Timestamp, VehicleColour, VisionError,
 };
-use guiji_engine::{Engine, EngineParts, EngineSettings};
-use guiji_ingest::{GstSource, IngestSettings};
-use guiji_store::MemoryStore;
+use guiji_engine::EngineSettings;
 use serde::{Deserialize, Serialize};
 
 use super::figures::rounded;
 use super::{ModelArguments, print_json};
 use crate::clock::SystemClock;
-use crate::config::{DRAIN_PATIENCE, source_camera};
+use crate::config::source_camera;
+use crate::recording::Player;
 
 /// Arguments of `guiji eval clip`.
 #[derive(Debug, Args)]
@@ -39,13 +37,6 @@ pub(crate) struct ClipArguments {
     #[command(flatten)]
     models: ModelArguments,
 }
-
-/// Every picture of a recording is analysed.
-const ANALYSED_FPS_MAX: f64 = 60.0;
-/// Most sightings that are listed.
-const SIGHTINGS_MAX: usize = 10_000;
-/// How long nothing may be analysed before the clip is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the command prints.
 #[derive(Debug, Serialize)]
@@ -149,45 +140,19 @@ pub(crate) fn run(arguments: &ClipArguments) -> Result<ExitCode> {
 
 fn play(arguments: &ClipArguments, counts: Option<Vec<RawCount>>) -> Result<Report> {
     let begun = Instant::now();
-    let settings = EngineSettings::default();
-    let vision = Arc::new(arguments.models.load(settings.workers)?);
+    let vision = Arc::new(arguments.models.load(EngineSettings::default().workers)?);
     let models = vision.model_ids().into_iter().map(str::to_owned).collect();
     let notes = Arc::new(Notes::default());
-    let store = Arc::new(MemoryStore::new());
-    let clock = Arc::new(SystemClock);
-    let ingest = IngestSettings::new(vision.input_size(), PixelFormat::Bgr);
-    let parts = EngineParts {
-        source: Arc::new(NotedSource {
-            source: GstSource::new(ingest, clock.clone())?,
-            notes: notes.clone(),
-        }),
-        detector: Arc::new(NotedDetector { detector: vision.clone(), notes: notes.clone() }),
-        reader: vision.clone(),
-        encoder: vision,
-        store: store.clone(),
-        alerts: store.clone(),
-        watchlist: store.clone(),
-        patrols: store.clone(),
-        registry: store.clone(),
-        coverage: store.clone(),
-        clock,
+    let player = Player::new(vision, Arc::new(SystemClock))?;
+    let player = Player {
+        source: Arc::new(NotedSource { source: player.source, notes: notes.clone() }),
+        detector: Arc::new(NotedDetector { detector: player.detector, notes: notes.clone() }),
+        ..player
     };
-    let engine = Engine::start(parts, settings).context("start the engine")?;
-
     // Stated as the beginning of time, so that times of sightings are times in the clip.
     let address = arguments.file.to_string_lossy();
-    let mut camera = source_camera("clip", &address, Some(Timestamp::EPOCH))?;
-    camera.pace = Pace::AsFastAsPossible;
-    camera.analysed_fps_max = ANALYSED_FPS_MAX;
-    let cameras = engine.cameras();
-    cameras.open(camera)?;
-    wait_for_end(|| cameras.list().into_iter().map(|(_, health)| health).next())?;
-    let drained = engine.drain(DRAIN_PATIENCE);
-    if drained.sightings_lost > 0 || !drained.in_time {
-        bail!("the engine did not store everything: {drained:?}");
-    }
+    let sightings = player.play(source_camera("clip", &address, Some(Timestamp::EPOCH))?)?;
 
-    let page = store.search(&SightingQuery::all_in(TimeSpan::ALL, SIGHTINGS_MAX))?;
     let frames = notes.in_order();
     let length = frames.last().map_or(Duration::ZERO, |(pts, _)| *pts);
     Ok(Report {
@@ -197,32 +162,10 @@ fn play(arguments: &ClipArguments, counts: Option<Vec<RawCount>>) -> Result<Repo
         looked_at: frames.iter().filter(|(_, looked)| looked.is_some()).count(),
         duration_s: hundredths(length.as_secs_f64()),
         wall_s: hundredths(begun.elapsed().as_secs_f64()),
-        sightings: page.sightings.iter().map(Seen::from).collect(),
+        sightings: sightings.iter().map(Seen::from).collect(),
         seconds: by_second(&frames),
         counts: counts.map(|counts| compare(&counts, &frames)).transpose()?,
     })
-}
-
-/// # Errors
-/// When the recording cannot be played, or nothing happens any more.
-fn wait_for_end(health: impl Fn() -> Option<CameraHealth>) -> Result<()> {
-    let (mut analysed, mut since) = (0, Instant::now());
-    loop {
-        let now = health().context("the clip is gone from the engine")?;
-        match now.status.state {
-            CameraState::Ended => return Ok(()),
-            CameraState::Misconfigured | CameraState::Disabled | CameraState::Refused => {
-                bail!("the clip cannot be played: {}", now.status.detail)
-            }
-            _ => {}
-        }
-        if now.analysed > analysed {
-            (analysed, since) = (now.analysed, Instant::now());
-        } else if since.elapsed() > PATIENCE {
-            bail!("no picture in {PATIENCE:?}: {} {}", now.status.state, now.status.detail);
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// A frame by its time in the clip, with what was detected; `None`: it was not looked at.
@@ -258,7 +201,7 @@ impl Notes {
 
 /// The real source, with a note of each frame.
 struct NotedSource {
-    source: GstSource,
+    source: Arc<dyn FrameSource>,
     notes: Arc<Notes>,
 }
 

@@ -236,6 +236,8 @@ pub enum StatusReason {
     Blurred,
     /// The camera was turned.
     Moved,
+    /// Pictures come, and the camera's own clock is so far off that it is not believed.
+    ClockWrong,
     /// Anything else the media framework reported.
     Other,
 }
@@ -246,6 +248,7 @@ words!(
     Silence => "silence", EndOfStream => "end-of-stream", DecodeErrors => "decode-errors",
     ResolutionChanged => "resolution-changed", Panicked => "panicked", Other => "other",
     Black => "black", Covered => "covered", Frozen => "frozen", Blurred => "blurred", Moved => "moved",
+    ClockWrong => "clock-wrong",
 );
 
 /// A camera's state with its history's last word.
@@ -274,6 +277,8 @@ pub struct StreamCounters {
     pub bytes: u64,
     /// Pictures decoded.
     pub decoded: u64,
+    /// Of these, keyframes.
+    pub decoded_keyframes: u64,
     /// Decoded pictures passed over because of `analysed_fps_max`.
     pub skipped: u64,
     /// Connections opened, tries included.
@@ -295,6 +300,7 @@ impl StreamCounters {
             keyframes: self.keyframes + other.keyframes,
             bytes: self.bytes + other.bytes,
             decoded: self.decoded + other.decoded,
+            decoded_keyframes: self.decoded_keyframes + other.decoded_keyframes,
             skipped: self.skipped + other.skipped,
             connects: self.connects + other.connects,
             shed: self.shed + other.shed,

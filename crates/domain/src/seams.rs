@@ -45,6 +45,15 @@ pub trait FrameSource: Send + Sync {
     /// Begins to open a camera and returns at once. From then on the sink hears of frames and of every change of
     /// state; trouble is a state with a retry, never an error here.
     fn open(&self, camera: &Camera, sink: Arc<dyn FrameSink>) -> Box<dyn OpenStream>;
+
+    /// Sees to it that so many cameras can be open at the same time.
+    ///
+    /// # Errors
+    /// When this machine does not let us; says what it lacks.
+    fn make_room(&self, open: usize) -> Result<(), String> {
+        let _ = open;
+        Ok(())
+    }
 }
 
 /// A camera being watched. Dropping it closes the stream and waits until the sink is not called any more.
@@ -501,12 +510,17 @@ pub enum ControlError {
         /// The limit.
         limit: usize,
     },
-    /// No more cameras can be opened.
-    #[error("{limit} cameras are registered, which is this server's limit")]
+    /// No more cameras can be registered.
+    #[error(
+        "{limit} cameras are registered, which is this server's limit (ingest.cameras_max): raise it, or remove some"
+    )]
     TooMany {
         /// The limit.
         limit: usize,
     },
+    /// The machine does not let so many cameras be open at the same time; says what it lacks.
+    #[error("{0}")]
+    NoRoom(String),
     /// The registry failed.
     #[error(transparent)]
     Store(#[from] StoreError),

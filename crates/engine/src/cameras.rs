@@ -25,9 +25,6 @@ use crate::view::{Viewed, seeing};
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
 /// Threads that close streams side by side at shutdown: a stream may take two seconds.
 const CLOSERS: usize = 16;
-/// Most closed cameras that are open for a while at the same time: they were not reckoned with when the machine was
-/// chosen.
-const OPEN_FOR_A_WHILE_MAX: usize = 32;
 
 /// A camera with everything that belongs to it alone.
 pub(crate) struct CameraCell {
@@ -265,10 +262,6 @@ impl Cells {
         self.read().by_id.values().cloned().collect()
     }
 
-    fn len(&self) -> usize {
-        self.read().by_id.len()
-    }
-
     fn totals(&self) -> StreamCounters {
         let held = self.read();
         held.by_id.values().fold(held.gone, |sum, cell| sum.plus(cell.counters()))
@@ -338,6 +331,27 @@ impl Drop for Change<'_> {
             None => now.all = false,
         }
         self.changing.done.notify_all();
+    }
+}
+
+/// How many cameras are registered.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Census {
+    /// Always open.
+    enabled: usize,
+    /// Opened for a while at most.
+    closed: usize,
+}
+
+impl Census {
+    fn with(self, camera: &Camera) -> Self {
+        let enabled = usize::from(camera.enabled);
+        Self { enabled: self.enabled + enabled, closed: self.closed + 1 - enabled }
+    }
+
+    fn without(self, camera: &Camera) -> Self {
+        let enabled = usize::from(camera.enabled);
+        Self { enabled: self.enabled - enabled, closed: self.closed + enabled - 1 }
     }
 }
 
@@ -450,6 +464,7 @@ pub struct Cameras {
     clock: Arc<dyn Clock>,
     settings: PassageSettings,
     cameras_max: usize,
+    opened_max: usize,
     /// Held while cameras are added, so that two callers cannot pass a limit together. Nothing slow is done with it.
     adding: Mutex<()>,
     changing: Changing,
@@ -467,6 +482,7 @@ pub(crate) struct CamerasParts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: PassageSettings,
     pub(crate) cameras_max: usize,
+    pub(crate) opened_max: usize,
 }
 
 impl Cameras {
@@ -481,6 +497,7 @@ impl Cameras {
             clock,
             settings,
             cameras_max,
+            opened_max,
         } = parts;
         Self {
             cells,
@@ -492,6 +509,7 @@ impl Cameras {
             clock,
             settings,
             cameras_max,
+            opened_max,
             adding: Mutex::default(),
             changing: Changing::default(),
             load: Arc::default(),
@@ -506,35 +524,56 @@ impl Cameras {
     pub fn open(&self, camera: Camera) -> Result<(), ControlError> {
         let _change = self.changing.begin(&camera.id);
         let _adding = lock(&self.adding);
-        self.check_room(&camera.id)?;
+        self.check_new(&camera)?;
         self.start(camera);
         Ok(())
     }
 
-    fn check_room(&self, id: &CameraId) -> Result<(), ControlError> {
-        if self.cells.get(id).is_some() {
-            return Err(ControlError::Exists(id.clone()));
-        }
-        if self.cells.len() >= self.cameras_max {
-            return Err(ControlError::TooMany { limit: self.cameras_max });
-        }
-        Ok(())
+    /// Whether all of these may be opened, before the first of them is.
+    ///
+    /// # Errors
+    /// When there are too many, or this machine does not let so many be open at the same time.
+    pub fn check_room_for<'a>(
+        &self,
+        cameras: impl IntoIterator<Item = &'a Camera>,
+    ) -> Result<(), ControlError> {
+        self.check_room(cameras.into_iter().fold(self.census(), Census::with))
     }
 
-    /// What is to become of one of many cameras, given those already chosen from the same call.
+    fn check_new(&self, camera: &Camera) -> Result<(), ControlError> {
+        if self.cells.get(&camera.id).is_some() {
+            return Err(ControlError::Exists(camera.id.clone()));
+        }
+        self.check_room(self.census().with(camera))
+    }
+
+    /// Whether so many cameras may be registered, and those of them be open that then may be at the same time.
+    fn check_room(&self, census: Census) -> Result<(), ControlError> {
+        if census.enabled + census.closed > self.cameras_max {
+            return Err(ControlError::TooMany { limit: self.cameras_max });
+        }
+        let open = census.enabled + census.closed.min(self.opened_max);
+        self.source.make_room(open).map_err(ControlError::NoRoom)
+    }
+
+    fn census(&self) -> Census {
+        let cells = self.cells.all();
+        cells.iter().fold(Census::default(), |sum, cell| sum.with(&lock(&cell.registered)))
+    }
+
+    /// What is to become of one of many cameras, given those already chosen from the same call; `census` is of these
+    /// and of those registered.
     fn sort_in(
         &self,
         camera: &Camera,
         chosen: &BTreeMap<CameraId, Camera>,
+        census: Census,
     ) -> Result<Registered, ControlError> {
         let known = self.cells.get(&camera.id).map(|cell| cell.registered());
         match known.as_ref().or(chosen.get(&camera.id)) {
             Some(known) if known == camera => Ok(Registered::Present),
             Some(_) => Err(ControlError::Exists(camera.id.clone())),
-            None if self.cells.len() + chosen.len() >= self.cameras_max => {
-                Err(ControlError::TooMany { limit: self.cameras_max })
-            }
-            None => Ok(Registered::New),
+            None => self.check_room(census.with(camera)).map(|()| Registered::New),
         }
     }
 
@@ -566,6 +605,7 @@ impl Cameras {
         };
         self.coverage.noted(&cell.camera, &lock(&cell.health).status);
         let stream = self.source.open(&cell.camera, Arc::new(sink));
+        lock(&cell.told).update(0, Some(&*stream));
         *lock(&cell.stream) = Some(stream);
         cell.spare(self.load.get() == Load::FewerPictures); // and it may be urgent from the beginning
     }
@@ -658,7 +698,7 @@ impl CameraControl for Cameras {
     fn register(&self, camera: Camera) -> Result<(), ControlError> {
         let _change = self.changing.begin(&camera.id);
         let _adding = lock(&self.adding);
-        self.check_room(&camera.id)?;
+        self.check_new(&camera)?;
         self.registry.put_camera(&camera)?;
         info!(camera = %camera.id, "camera registered");
         self.start(camera);
@@ -670,12 +710,13 @@ impl CameraControl for Cameras {
         cameras: Vec<Camera>,
     ) -> Result<Vec<Result<Registered, ControlError>>, StoreError> {
         let _adding = lock(&self.adding);
-        let mut new = BTreeMap::new();
+        let (mut new, mut census) = (BTreeMap::new(), self.census());
         let outcomes: Vec<_> = cameras
             .into_iter()
             .map(|camera| {
-                let outcome = self.sort_in(&camera, &new)?;
+                let outcome = self.sort_in(&camera, &new, census)?;
                 if outcome == Registered::New {
+                    census = census.with(&camera);
                     new.insert(camera.id.clone(), camera);
                 }
                 Ok(outcome)
@@ -697,6 +738,9 @@ impl CameraControl for Cameras {
         }
         if after == *before {
             return Ok(());
+        }
+        if after.enabled && !before.enabled {
+            self.check_room(self.census().without(before).with(&after))?;
         }
         self.registry.put_camera(&after)?;
         let reopened = after.streams_otherwise(before);
@@ -723,8 +767,8 @@ impl CameraControl for Cameras {
             return Ok(());
         }
         let open = self.cells.all().iter().filter(|cell| lock(&cell.opening).is_some()).count();
-        if open >= OPEN_FOR_A_WHILE_MAX {
-            return Err(ControlError::TooManyOpen { limit: OPEN_FOR_A_WHILE_MAX });
+        if open >= self.opened_max {
+            return Err(ControlError::TooManyOpen { limit: self.opened_max });
         }
         self.stop(&cell);
         info!(camera = %id, until = %opening.until, by = opening.by, "camera opened for a while");
@@ -771,7 +815,9 @@ mod tests {
     #[test]
     fn a_stream_hears_what_changed_and_goes_first_for_a_while_after_an_alert() {
         let (stream, mut told) = (Heard::default(), Told::default());
+        told.watched = true;
         told.update(0, Some(&stream));
+        told.watched = false;
         told.update(1, Some(&stream));
         told.update(1, Some(&stream));
         told.alerted = Some(Instant::now());
@@ -779,6 +825,6 @@ mod tests {
         told.alerted = Instant::now().checked_sub(URGENT_FOR);
         told.update(0, Some(&stream));
         let heard: Vec<_> = lock(&stream.0).iter().map(|it| (it.live_tracks, it.urgent)).collect();
-        assert_eq!(heard, [(1, false), (1, true), (0, false)]);
+        assert_eq!(heard, [(0, true), (1, false), (1, true), (0, false)]);
     }
 }

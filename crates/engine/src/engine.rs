@@ -39,8 +39,10 @@ pub struct EngineSettings {
     pub live_queue: usize,
     /// The same plate at the same camera within this time repeats an alert, and rings nothing new; zero for never.
     pub repeat_within: Duration,
-    /// Most cameras open at once.
+    /// Most cameras registered, closed ones included.
     pub cameras_max: usize,
+    /// Most closed cameras open for a while at the same time: they are not reckoned with when a machine is chosen.
+    pub opened_max: usize,
     /// Which pictures are kept.
     pub evidence: EvidenceSettings,
     /// How tracks become sightings.
@@ -56,7 +58,8 @@ impl Default for EngineSettings {
             record_queue: 64,
             live_queue: 1024,
             repeat_within: Duration::from_secs(30),
-            cameras_max: 2000,
+            cameras_max: 20_000,
+            opened_max: 32,
             evidence: EvidenceSettings::default(),
             passages: PassageSettings::default(),
         }
@@ -208,6 +211,7 @@ impl Engine {
             clock: parts.clock,
             settings: settings.passages,
             cameras_max: settings.cameras_max,
+            opened_max: settings.opened_max,
         }));
         let (stop_sampling, stopped) = sync_channel::<()>(0);
         let (sampled, written) = (cameras.clone(), coverage.clone());

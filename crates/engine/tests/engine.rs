@@ -21,6 +21,8 @@ struct ScriptedSource {
     endless: bool,
     /// The picture from which on the camera sees nothing.
     dark_after: Option<u64>,
+    /// More cameras than this cannot be open at the same time.
+    room: Option<usize>,
 }
 
 struct ScriptedStream {
@@ -93,6 +95,13 @@ impl FrameSource for ScriptedSource {
             }
         });
         Box::new(ScriptedStream { stop, thread: Some(thread) })
+    }
+
+    fn make_room(&self, open: usize) -> Result<(), String> {
+        if self.room.is_none_or(|room| open <= room) {
+            return Ok(());
+        }
+        Err(format!("{open} cameras need more files"))
     }
 }
 
@@ -570,7 +579,11 @@ fn while_the_disk_is_full_no_camera_is_said_to_see() {
 fn a_camera_that_sees_nothing_is_said_to_be_blind_though_pictures_come() {
     let Rig { store, mut parts } = rig();
     let seconds = |secs: u64| secs * 1000 / FRAME_MS;
-    parts.source = Arc::new(ScriptedSource { endless: true, dark_after: Some(seconds(20)) });
+    parts.source = Arc::new(ScriptedSource {
+        endless: true,
+        dark_after: Some(seconds(20)),
+        ..ScriptedSource::default()
+    });
     let clock = Arc::new(SimulatedClock::at(Timestamp::from_secs(1_795_000_100)));
     parts.clock = clock.clone();
     let engine = Engine::start(parts, EngineSettings::default()).unwrap();
@@ -914,5 +927,36 @@ fn a_camera_opened_by_an_analyst_goes_first() {
     let opening = Opening { until, by: "wang".into() };
     cameras.open_until(&CameraId::new("k1").unwrap(), opening).unwrap();
     assert!(source.heard.urgent.load(SeqCst));
+    engine.drain(Duration::from_secs(10));
+}
+
+#[test]
+fn room_is_made_for_what_may_be_open_at_once_and_for_no_more() {
+    let Rig { parts, .. } = rig();
+    let source = ScriptedSource { endless: true, room: Some(3), ..ScriptedSource::default() };
+    let parts = EngineParts { source: Arc::new(source), ..parts };
+    let settings = EngineSettings { opened_max: 1, ..EngineSettings::default() };
+    let engine = Engine::start(parts, settings).unwrap();
+    let cameras = engine.cameras();
+    let closed = |id: &str| Camera { enabled: false, ..camera(id) };
+    // However many are closed, only one of them is ever open.
+    let many: Vec<_> = (0..50).map(|number| closed(&format!("c{number}"))).collect();
+    cameras.check_room_for(&many).unwrap();
+    assert!(cameras.register_all(many).unwrap().iter().all(Result::is_ok));
+    let outcomes = cameras.register_all(vec![camera("k1"), camera("k2"), camera("k3")]).unwrap();
+    assert!(outcomes[0].is_ok() && outcomes[1].is_ok(), "{outcomes:?}");
+    // The one that is too much is refused when it is registered, changed, or opened at the start.
+    let refused = |outcome: Result<(), ControlError>| {
+        let Err(ControlError::NoRoom(what)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(what, "4 cameras need more files");
+    };
+    refused(outcomes.into_iter().nth(2).unwrap().map(drop));
+    refused(cameras.register(camera("k3")));
+    refused(cameras.update(&closed("c0"), camera("c0")));
+    refused(cameras.open(camera("k3")));
+    refused(cameras.check_room_for(&[camera("k3")]));
+    // What is closed instead makes room.
+    cameras.update(&camera("k1"), closed("k1")).unwrap();
+    cameras.register(camera("k3")).unwrap();
     engine.drain(Duration::from_secs(10));
 }

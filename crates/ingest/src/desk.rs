@@ -15,6 +15,7 @@ use crate::mailbox::Event;
 use crate::moments::{Moment, Moments};
 use crate::outlet::caught;
 use crate::pool::{DecodePool, Shelf, Turns};
+use crate::tally::count;
 use crate::unit::UnitKind;
 
 /// Where the units of one connection become frames: the receiver brings units, the gate says which are decoded, and
@@ -233,6 +234,9 @@ impl Desk {
         header.set_dts(None);
         self.progress.fed(false);
         let pictures = decoder.decode(data)?;
+        if unit.kind == UnitKind::Key {
+            count(&self.line.tally.decoded_keyframes);
+        }
         if decoder.complained() {
             self.line.complain(&self.progress);
         }

@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use guiji_domain::{Camera, Clock, Feedback};
+use tokio::sync::watch;
 
 use crate::IngestSettings;
 use crate::desk::Desk;
@@ -32,6 +33,8 @@ pub(crate) struct Line {
     pub(crate) learnt: Mutex<Learnt>,
     /// What the engine said last, for connections to come.
     pub(crate) feedback: Mutex<Feedback>,
+    /// Somebody waits for what this camera sees: it does not stand in line to be opened.
+    pub(crate) urgent: watch::Sender<bool>,
 }
 
 /// What the connections of a camera learn of its view, one from the other.

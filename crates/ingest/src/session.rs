@@ -138,13 +138,15 @@ impl<'a> Session<'a> {
         if let Some(behind) = self.health.clock_refused {
             details.push(clock_text(behind));
         }
-        let (state, reason) = match (self.health.last_damage, &self.health.resized) {
-            (Some(_), _) => {
-                details.insert(0, "pictures are damaged or missing".to_owned());
-                (CameraState::Degraded, Some(StatusReason::DecodeErrors))
-            }
-            (None, Some(_)) => (CameraState::Live, Some(StatusReason::ResolutionChanged)),
-            (None, None) => (CameraState::Live, None),
+        let (state, reason) = if self.health.last_damage.is_some() {
+            details.insert(0, "pictures are damaged or missing".to_owned());
+            (CameraState::Degraded, Some(StatusReason::DecodeErrors))
+        } else if self.health.clock_refused.is_some() {
+            (CameraState::Live, Some(StatusReason::ClockWrong))
+        } else if self.health.resized.is_some() {
+            (CameraState::Live, Some(StatusReason::ResolutionChanged))
+        } else {
+            (CameraState::Live, None)
         };
         self.reporter.now(state, reason, &details.join("; "));
     }

@@ -68,7 +68,8 @@ pub struct IngestSettings {
     pub jitter_tcp: Duration,
     /// How long over UDP a lost datagram is waited for. Delays only what comes after a loss.
     pub jitter_udp: Duration,
-    /// Between tries, when a camera is out of reach, silent or broken off.
+    /// Between tries, when a camera is out of reach, silent or broken off. Short to the end, so that what is back is seen
+    /// within ten seconds; how many try at the same time, `opening_max` says.
     pub retry: BackOff,
     /// Between tries, when it said no or is wrongly registered. Slow: cameras lock an account after a few wrong
     /// passwords.
@@ -109,7 +110,7 @@ impl IngestSettings {
             keyframe_timeout: s(30),
             jitter_tcp: s(2),
             jitter_udp: Duration::from_millis(200),
-            retry: BackOff { first: s(1), cap: s(60) },
+            retry: BackOff { first: s(1), cap: s(8) },
             retry_refused: BackOff { first: s(30), cap: s(600) },
             stable_after: s(30),
             degraded_for: s(10),

@@ -6,7 +6,9 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use guiji_domain::{Camera, Clock, Feedback, FrameSink, FrameSource, OpenStream, StreamCounters};
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::watch;
 
+use crate::descriptors::make_room_for;
 use crate::elements::require_elements;
 use crate::link::Line;
 use crate::mailbox::Mailbox;
@@ -56,9 +58,14 @@ impl FrameSource for GstSource {
             desk: Mutex::default(),
             learnt: Mutex::default(),
             feedback: Mutex::default(),
+            urgent: watch::Sender::default(),
         });
         let ended = start_supervisor(&line);
         Box::new(GstStream { line, ended: Mutex::new(ended) })
+    }
+
+    fn make_room(&self, open: usize) -> Result<(), String> {
+        make_room_for(open).map_err(|error| error.to_string())
     }
 }
 
@@ -92,6 +99,7 @@ impl OpenStream for GstStream {
 
     fn feedback(&self, feedback: Feedback) {
         *self.line.feedback.lock().unwrap_or_else(PoisonError::into_inner) = feedback;
+        self.line.urgent.send_replace(feedback.urgent);
         if let Some(desk) = self.line.desk() {
             desk.follows(feedback);
         }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt as _;
 use guiji_domain::{CameraState, Luck, StatusReason};
 
+use crate::doorway::Pass;
 use crate::failure::Failure;
 use crate::link::Line;
 use crate::mailbox::Wake;
@@ -54,6 +55,8 @@ pub(crate) async fn supervise(line: &Arc<Line>) {
 async fn connect(line: &Arc<Line>, reporter: &mut Reporter) -> (End, Duration) {
     let pass = tokio::select! {
         pass = line.shared.doorway.enter() => pass,
+        // A few cameras at most: those that were opened for somebody, or have just rung.
+        () = becomes_urgent(line) => Pass::beside(),
         () = line.mailbox.closing() => return (End::Closed, Duration::ZERO),
     };
     let connection = async {
@@ -70,6 +73,12 @@ async fn connect(line: &Arc<Line>, reporter: &mut Reporter) -> (End, Duration) {
         let failure = Failure::new(CameraState::Connecting, StatusReason::Panicked, detail);
         (End::Failed(failure), Duration::ZERO)
     })
+}
+
+async fn becomes_urgent(line: &Line) {
+    let mut urgent = line.urgent.subscribe();
+    // The sender lives in the line.
+    drop(urgent.wait_for(|urgent| *urgent).await);
 }
 
 /// Waits. False when the stream is to be closed.

@@ -9,14 +9,15 @@ mod common;
 #[path = "common/wire.rs"]
 mod wire;
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Recorder, SECOND, WallClock, camera, open_with, settings};
 use guiji_domain::{
-    Camera, CameraId, CameraState, DecodePolicy, FrameSink, FrameSource, OpenStream, StatusReason,
-    Transport,
+    Camera, CameraId, CameraState, DecodePolicy, Feedback, FrameSink, FrameSource, OpenStream,
+    StatusReason, Transport,
 };
 use guiji_ingest::{GstSource, IngestSettings, RtspReceiver, make_room_for};
 use wire::{Clip, Wire};
@@ -145,6 +146,79 @@ fn lost_datagrams_cost_pictures_and_no_connection() {
     }
 }
 
+/// Set in the network namespace in which the next test runs once more: the loss in percent.
+const LOSS: &str = "GUIJI_FAULT_LOSS";
+
+#[test]
+fn loss_in_the_network_itself_costs_pictures_and_no_connection() {
+    if let Ok(loss) = std::env::var(LOSS) {
+        return watch_over_a_lossy_network(&loss);
+    }
+    for loss in ["1", "5"] {
+        let name = format!("guiji-loss-{}-{loss}", std::process::id());
+        let Some(namespace) = LossyNamespace::make(&name, loss) else {
+            println!("skipped: this needs root, iproute2, and netem or nftables");
+            return;
+        };
+        let mut again = namespace.command(std::env::current_exe().unwrap());
+        again.arg("loss_in_the_network_itself_costs_pictures_and_no_connection");
+        let output = again.args(["--exact", "--nocapture"]).env(LOSS, loss).output().unwrap();
+        print!("{}", String::from_utf8_lossy(&output.stdout));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+fn watch_over_a_lossy_network(loss: &str) {
+    let server = Wire::sound(&clip(H264));
+    let sink = Recorder::new();
+    let udp = Camera { transport: Transport::Udp, ..camera(&server.address()) };
+    let stream = open(&udp, &sink);
+    sink.wait_frames(60);
+    if loss == "5" {
+        sink.wait("word of the loss", |it| {
+            it.statuses.iter().any(|s| s.state == CameraState::Degraded)
+        });
+    }
+    assert_eq!(stream.counters().connects, 1, "{:#?}", sink.statuses());
+    println!("{loss} % lost: {:?}", stream.counters());
+}
+
+/// A network of its own with nothing in it but a loopback that loses packets.
+struct LossyNamespace(String);
+
+impl LossyNamespace {
+    /// None where this machine does not let us.
+    fn make(name: &str, loss: &str) -> Option<Self> {
+        let ran = |command: &mut Command| command.output().is_ok_and(|it| it.status.success());
+        if !ran(Command::new("ip").args(["netns", "add", name])) {
+            return None;
+        }
+        let made = Self(name.to_owned());
+        let inside = |words: &[&str]| ran(made.command(words[0].into()).args(&words[1..]));
+        let netem = format!("tc qdisc add dev lo root netem loss {loss}%");
+        // Datagrams only, which is all that TCP would not send again.
+        let nft = format!(
+            "add table inet loss; add chain inet loss in {{ type filter hook input priority 0; }}; \
+             add rule inet loss in ip protocol udp numgen random mod 100 < {loss} drop"
+        );
+        let lossy = inside(&["ip", "link", "set", "lo", "up"])
+            && (inside(&netem.split(' ').collect::<Vec<_>>()) || inside(&["nft", &nft]));
+        lossy.then_some(made)
+    }
+
+    fn command(&self, program: std::path::PathBuf) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.0]).arg(program);
+        command
+    }
+}
+
+impl Drop for LossyNamespace {
+    fn drop(&mut self) {
+        drop(Command::new("ip").args(["netns", "del", &self.0]).output());
+    }
+}
+
 #[test]
 fn garbage_and_truncated_units_spoil_only_themselves() {
     for encoder in [H264, H265] {
@@ -186,24 +260,26 @@ fn garbage_and_truncated_units_spoil_only_themselves() {
 
 #[test]
 fn new_parameter_sets_in_mid_stream_go_on() {
-    let (small, large) = (clip(H264), Clip::encode(H264, (640, 360), 25, 4));
-    let sets = large.units.clone();
-    let server = Wire::start(0, &small, move |it| {
-        if it.number >= 20 {
-            it.payloads = sets[(it.number - 20) % sets.len()]
-                .iter()
-                .flat_map(|nal| wire::fragments(nal, false))
-                .collect();
-            it.lost = vec![false; it.payloads.len()];
-        }
-    });
-    let sink = Recorder::new();
-    let stream = open(&camera(&server.address()), &sink);
-    sink.wait("larger pictures", |it| {
-        it.frames.iter().filter(|f| f.size == (640, 360)).count() > 9
-    });
-    sink.wait_status(CameraState::Live, Some(StatusReason::ResolutionChanged));
-    assert_eq!(stream.counters().connects, 1);
+    for encoder in [H264, H265] {
+        let (small, large) = (clip(encoder), Clip::encode(encoder, (640, 360), 25, 4));
+        let (sets, h265) = (large.units.clone(), large.h265);
+        let server = Wire::start(0, &small, move |it| {
+            if it.number >= 20 {
+                it.payloads = sets[(it.number - 20) % sets.len()]
+                    .iter()
+                    .flat_map(|nal| wire::fragments(nal, h265))
+                    .collect();
+                it.lost = vec![false; it.payloads.len()];
+            }
+        });
+        let sink = Recorder::new();
+        let stream = open(&camera(&server.address()), &sink);
+        sink.wait("larger pictures", |it| {
+            it.frames.iter().filter(|f| f.size == (640, 360)).count() > 9
+        });
+        sink.wait_status(CameraState::Live, Some(StatusReason::ResolutionChanged));
+        assert_eq!(stream.counters().connects, 1, "{encoder}");
+    }
 }
 
 #[test]
@@ -294,6 +370,25 @@ fn one_of_many_dies_and_the_others_do_not_notice() {
         assert_eq!(stream.counters().connects, 1);
         assert!(sink.live.load(SeqCst));
     }
+}
+
+/// A camera that somebody waits for passes a long line of those that do not answer.
+#[test]
+fn an_urgent_camera_is_opened_before_those_that_wait() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("rtsp://{}/cam", listener.local_addr().unwrap());
+    let server = Wire::sound(&clip(H264));
+    let patient = IngestSettings { opening_max: 1, answer_timeout: PATIENCE, ..settings() };
+    let source = GstSource::new(patient, Arc::new(WallClock)).unwrap();
+    let (nothing, sink) = (Recorder::new(), Recorder::new());
+    // One after the other they hold the only place for minutes.
+    let _silent: Vec<_> = (0..90)
+        .map(|it| source.open(&named(&format!("k{it}"), &silent), nothing.clone()))
+        .collect();
+    let stream = source.open(&named("wanted", &server.address()), sink.clone());
+    stream.feedback(Feedback { live_tracks: 0, urgent: true });
+    let took = time_to_frames(&sink, 1);
+    println!("first frame after {took:?}");
 }
 
 /// No more connections are being opened at a time than is allowed.

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{
-    Memory, Recorder, SECOND, Server, Serving, WallClock, camera, credentials, live, live_h264,
-    live_h265, open_at, open_with, settings,
+    Memory, Recorder, SECOND, Server, Serving, WallClock, camera, credentials, live, live_b_frames,
+    live_h264, live_h265, open_at, open_with, settings,
 };
 use gst::prelude::*;
 use gstreamer as gst;
@@ -22,7 +22,7 @@ use guiji_domain::{
 use guiji_ingest::{IngestSettings, RtspReceiver};
 
 fn tcp_and_udp_in_both_codecs(receiver: RtspReceiver) {
-    for launch in [live_h264(), live_h265()] {
+    for launch in [live_h264(), live_b_frames(), live_h265()] {
         let server = Server::of(launch.clone());
         for transport in [Transport::Tcp, Transport::Udp] {
             let sink = Recorder::new();
@@ -110,6 +110,7 @@ fn a_camera_clock_a_time_zone_off_is_not_believed(receiver: RtspReceiver) {
         open_at(settings_of(receiver), Arc::new(ShiftedClock), &camera(&server.address()), &sink);
     let told = |it: &Memory| it.statuses.iter().any(|s| s.detail.contains("is 8 h behind ours"));
     sink.wait("word of the camera's clock", told);
+    sink.wait_status(CameraState::Live, Some(StatusReason::ClockWrong));
     let frame = sink.frames().pop().unwrap();
     assert_eq!(frame.captured.source, ClockSource::Arrival);
     let shifted = frame.arrived.plus(Duration::from_secs(8 * 3600));

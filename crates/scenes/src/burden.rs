@@ -1,15 +1,18 @@
 //! The commands behind `guiji bench capacity`: clips, many streams of them, and what pure decoding costs.
 
-use std::io::BufRead;
+use std::fs::File;
+use std::io::{BufRead, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use guiji_scenes::{
     CapacitySet, LoadStream, RateKind, VehicleModel, decode_cost, default_photo, save_times,
-    serve_load,
+    serve_load, small_clip,
 };
 use indicatif::{ProgressBar, ProgressStyle};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 use crate::control::SystemClock;
@@ -82,15 +85,40 @@ pub(crate) struct LoadArgs {
     /// Where to write when each stream shows what, once they run: id, `zero_ns`, `length_ns`, frames
     #[arg(long)]
     times: PathBuf,
+    /// Where to write how the pace is kept: a JSON object a line and second
+    #[arg(long)]
+    pace: Option<PathBuf>,
+}
+
+/// A thousand clients need more open files than a process may have at first.
+fn raise_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// Serves until told to quit.
 pub(crate) fn load(args: &LoadArgs) -> Result<()> {
+    raise_files();
     let text = std::fs::read_to_string(&args.streams)
         .with_context(|| format!("read {}", args.streams.display()))?;
     let streams: Vec<LoadStream> = serde_json::from_str(&text)
         .with_context(|| format!("understand {}", args.streams.display()))?;
-    let (server, times) = serve_load(&streams, args.port, &SystemClock)?;
+    let mut log = match &args.pace {
+        Some(file) => {
+            Some(File::create(file).with_context(|| format!("write {}", file.display()))?)
+        }
+        None => None,
+    };
+    let told = move |pace| {
+        let Some(file) = &mut log else { return };
+        if let Err(error) = writeln!(file, "{}", json!(pace)) {
+            tracing::warn!(%error, "the pace is not written down any more");
+            log = None;
+        }
+    };
+    let (server, times) = serve_load(&streams, args.port, Arc::new(SystemClock), told)?;
     save_times(&args.times, &times)?;
     println!("serving {} streams on port {}", times.len(), server.port());
     for line in std::io::stdin().lock().lines() {
@@ -105,19 +133,31 @@ pub(crate) fn load(args: &LoadArgs) -> Result<()> {
 }
 
 #[derive(Args)]
+pub(crate) struct SmallArgs {
+    /// The clip
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// Writes the small clip.
+pub(crate) fn small(args: &SmallArgs) -> Result<()> {
+    Ok(small_clip(&args.out)?)
+}
+
+#[derive(Args)]
 pub(crate) struct DecodeArgs {
     /// The clips
     files: Vec<PathBuf>,
     /// At most so many pictures of each
     #[arg(long, default_value_t = 250)]
-    frames: u32,
+    frames: usize,
 }
 
 /// Prints a line for each clip.
 pub(crate) fn decode(args: &DecodeArgs) -> Result<()> {
     for file in &args.files {
         let cost = decode_cost(file, args.frames)?;
-        println!("{}", json!({ "file": file, "frames": cost.frames, "cpu_s": cost.cpu_s }));
+        println!("{}", json!({ "file": file, "cost": cost }));
     }
     Ok(())
 }

@@ -72,6 +72,8 @@ pub struct CapacityClip {
     pub trees_sway: bool,
     /// How many times the usual noise the sensor has.
     pub noise: f64,
+    /// What a VBR clip holds where it may, where that is not the set's: an x265 leaves out noise that x264 keeps.
+    pub quantiser: Option<u32>,
 }
 
 /// What a camera keeps constant.
@@ -104,6 +106,10 @@ pub struct ReadyClip {
     /// See [`crate::BitShares::idle_delta_share`].
     pub idle_delta_share: Option<f64>,
 }
+
+/// Least share of a busy group's bits that the delta units of idle groups must hold: below it sizes tell too easily
+/// what passes, and the clip would flatter a gate.
+const IDLE_DELTA_SHARE_MIN: f64 = 0.3;
 
 /// Metres of road in view, as composed clips show it: a vehicle counts from its first to its last pixel in the picture.
 const VIEW_M: f64 = 48.0;
@@ -153,7 +159,10 @@ impl CapacitySet {
         let encoder = EncoderSpec {
             codec: clip.codec,
             rate: match clip.rate {
-                RateKind::Vbr => Rate::Vbr { quantiser: self.quantiser, kbit_s: self.kbit_s },
+                RateKind::Vbr => Rate::Vbr {
+                    quantiser: clip.quantiser.unwrap_or(self.quantiser),
+                    kbit_s: self.kbit_s,
+                },
                 RateKind::Cbr => Rate::Cbr { kbit_s: self.kbit_s },
             },
             gop_s,
@@ -196,7 +205,8 @@ impl CapacitySet {
     /// Makes the clips that are not there yet, each in a folder of its own, and lists all in `capacity.json`.
     ///
     /// # Errors
-    /// As [`Composer::compose`].
+    /// As [`Composer::compose`]; and when a clip's bits tell too easily where a vehicle is. All clips are made and listed
+    /// before that is said.
     pub fn compose(
         &self,
         folder: &Path,
@@ -210,7 +220,30 @@ impl CapacitySet {
             ready.push(ready_clip(folder, clip)?);
         }
         write_json(&folder.join(LIST_FILE), &ready)?;
+        self.check_shares(&ready)?;
         Ok(ready)
+    }
+
+    fn check_shares(&self, ready: &[ReadyClip]) -> Result<(), SceneError> {
+        let easy: Vec<_> = ready
+            .iter()
+            .filter(|clip| clip.idle_delta_share.is_none_or(|it| it < IDLE_DELTA_SHARE_MIN))
+            .map(|clip| match clip.idle_delta_share {
+                Some(share) => format!("{} {:.0} %", clip.id, share * 100.0),
+                None => format!("{} has only groups of one sort", clip.id),
+            })
+            .collect();
+        if easy.is_empty() {
+            return Ok(());
+        }
+        Err(SceneError::Story {
+            story: "capacity".to_owned(),
+            problem: format!(
+                "idle delta units must hold {:.0} % of a busy group's bits: {}; raise their noise or lower the quantiser",
+                IDLE_DELTA_SHARE_MIN * 100.0,
+                easy.join(", ")
+            ),
+        })
     }
 }
 
@@ -246,7 +279,14 @@ mod tests {
             for rate in [RateKind::Vbr, RateKind::Cbr] {
                 let mut part = set.clone();
                 part.retain(Some(idle), Some(rate));
-                assert!(part.clips.len() >= 3, "{idle} {rate:?}");
+                // Of the class that capacity is promised for, so many that forty streams are not four clips.
+                assert!(part.clips.len() >= if idle == 0.95 { 10 } else { 3 }, "{idle} {rate:?}");
+                if idle == 0.95 {
+                    let has = |test: &dyn Fn(&CapacityClip) -> bool| part.clips.iter().any(test);
+                    assert!(has(&|c| c.codec == Codec::H265) && has(&|c| c.b_frames > 0));
+                    assert!(has(&|c| c.rain) && has(&|c| c.light == Light::Night));
+                    assert!(has(&|c| c.speed_kmh[0] <= 32.0) && has(&|c| c.speed_kmh[1] >= 110.0));
+                }
                 for gop in [50, 250] {
                     assert!(part.clips.iter().any(|c| c.gop == gop), "{idle} {rate:?} {gop}");
                 }
@@ -270,6 +310,25 @@ mod tests {
             assert_eq!(story.frames() % clip.gop, 0, "{}", clip.id);
             assert!(story.duration_s < 300.0, "{} {}", clip.id, story.duration_s);
         }
+    }
+
+    #[test]
+    fn clips_whose_bits_tell_too_much_are_named() {
+        let set = CapacitySet::built_in().unwrap();
+        let clip = |id: &str, idle_delta_share| ReadyClip {
+            id: id.to_owned(),
+            clip: String::new(),
+            truth: String::new(),
+            idle: 0.95,
+            idle_measured: 0.95,
+            rate: RateKind::Vbr,
+            kbit_s: 4000.0,
+            idle_delta_share,
+        };
+        set.check_shares(&[clip("a", Some(0.3)), clip("b", Some(0.9))]).unwrap();
+        let wrong = [clip("a", Some(0.29)), clip("b", Some(0.9)), clip("c", None)];
+        let error = set.check_shares(&wrong).unwrap_err().to_string();
+        assert!(error.contains("a 29 %, c has only") && !error.contains("b 90"), "{error}");
     }
 
     #[test]

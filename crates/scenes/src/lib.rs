@@ -35,6 +35,7 @@ mod reader;
 mod scene;
 mod score;
 mod serve;
+mod small;
 mod sprite;
 mod story;
 mod truth;
@@ -47,10 +48,11 @@ pub use encode::{Codec, EncoderSpec, Rate};
 pub use error::SceneError;
 pub use font::PlateFonts;
 pub use gauge::{BitShares, DecodeCost, bit_shares, decode_cost};
-pub use load::{LoadStream, LoadTimes, save_times, serve_load};
+pub use load::{LoadPace, LoadStream, LoadTimes, save_times, serve_load};
 pub use plate::{PX_PER_MM, Plate};
 pub use score::{RingScore, Score, Seen, Tally, score, score_rings};
 pub use serve::{AtEnd, Fault, SceneServer, ServeOptions, ServedClip, StartRule};
+pub use small::small_clip;
 pub use story::{CameraSpec, NamedVehicle, RouteSpec, Side, StorySpec};
 pub use truth::{
     CameraTruth, ClipTruth, FrameTruth, PassageTruth, StopTruth, StoryTruth, VehicleTruth,

@@ -42,6 +42,33 @@ pub struct LoadTimes {
     pub length_ns: u64,
     /// Pictures in the clip.
     pub frames: usize,
+    /// The longest time from a keyframe to the next, over the loop's seam too, nanoseconds.
+    pub keyframe_ns: u64,
+}
+
+/// How the server keeps its own pace: a line a second. Where it does not, a client that misses pictures is not to blame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LoadPace {
+    /// When it was written, nanoseconds since the Unix epoch.
+    pub at_ns: i64,
+    /// Units that were due.
+    pub units: u64,
+    /// Of these, sent more than [`LoadPace::LATE_MS`] late.
+    pub late: u64,
+    /// The latest of them, milliseconds.
+    pub latest_ms: u64,
+}
+
+impl LoadPace {
+    /// A unit sent later than this is late: five pictures at 25 a second.
+    pub const LATE_MS: u64 = 200;
+
+    fn note(&mut self, late_ns: u64) {
+        let late_ms = late_ns / 1_000_000;
+        self.units += 1;
+        self.late += u64::from(late_ms > Self::LATE_MS);
+        self.latest_ms = self.latest_ms.max(late_ms);
+    }
 }
 
 /// A clip in memory.
@@ -71,16 +98,28 @@ impl Film {
         let length_ns = latest + latest / (units.len() as u64 - 1);
         Ok(Self { codec: reader.codec, units, due_ns, length_ns })
     }
+
+    /// The longest time from a keyframe to the next.
+    fn keyframe_ns(&self) -> u64 {
+        let keys: Vec<u64> =
+            self.units.iter().filter(|it| it.is_key).map(|it| it.pts.nseconds()).collect();
+        let seam = match (keys.first(), keys.last()) {
+            (Some(first), Some(last)) => self.length_ns - last + first,
+            _ => self.length_ns,
+        };
+        keys.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).fold(seam, u64::max)
+    }
 }
 
-/// Loads the clips and begins to serve them.
+/// Loads the clips and begins to serve them; `told` hears once a second how the pace is kept.
 ///
 /// # Errors
 /// When a clip cannot be read or the port is taken.
 pub fn serve_load(
     streams: &[LoadStream],
     port: u16,
-    clock: &dyn Clock,
+    clock: Arc<dyn Clock>,
+    told: impl FnMut(LoadPace) + Send + 'static,
 ) -> Result<(SceneServer, Vec<LoadTimes>), SceneError> {
     gstreamer::init().map_err(SceneError::media("rtsp server"))?;
     let mut films: HashMap<&Path, Arc<Film>> = HashMap::new();
@@ -111,11 +150,12 @@ pub fn serve_load(
             zero_ns: zero_of(utc, phase),
             length_ns: film.length_ns,
             frames: film.units.len(),
+            keyframe_ns: film.keyframe_ns(),
         });
         let next = film.due_ns.partition_point(|due| *due < phase);
         reels.push(Reel { film, next, zero: i128::from(now) - i128::from(phase) }.wound());
     }
-    server.spawn("pacer", move || pace(&shared, reels))?;
+    server.spawn("pacer", move || pace(&shared, reels, &*clock, told))?;
     Ok((server, times))
 }
 
@@ -163,12 +203,20 @@ impl Reel {
 }
 
 /// Sends every unit of every stream when it is due, until the server stops.
-fn pace(shared: &Shared, mut reels: Vec<Reel>) {
+fn pace(shared: &Shared, mut reels: Vec<Reel>, clock: &dyn Clock, mut told: impl FnMut(LoadPace)) {
+    const EVERY_NS: u64 = 1_000_000_000;
+    let (mut second, mut telling) = (LoadPace::default(), shared.now() + EVERY_NS);
     let mut queue: BinaryHeap<_> =
         reels.iter().enumerate().map(|(index, reel)| Reverse((reel.due(), index))).collect();
     while let Some(Reverse((due, index))) = queue.pop() {
         if !shared.sleep_until(due) {
             return;
+        }
+        let now = shared.now();
+        second.note(now.saturating_sub(due));
+        if now >= telling {
+            told(LoadPace { at_ns: clock.now().as_nanos(), ..std::mem::take(&mut second) });
+            telling = now + EVERY_NS;
         }
         let (Some(reel), Some(channel)) = (reels.get_mut(index), shared.cameras.get(index)) else {
             continue;
@@ -216,6 +264,30 @@ mod tests {
         gstreamer::init().unwrap();
         let reel = Reel { film: film(3), next: 3, zero: 0 }.wound();
         assert_eq!((reel.next, reel.due()), (0, 120_000_000));
+    }
+
+    #[test]
+    fn the_longest_time_between_keyframes_counts_over_the_seam() {
+        gstreamer::init().unwrap();
+        let keys = |at: &[usize]| {
+            let mut film = Arc::into_inner(film(10)).unwrap();
+            film.units.iter_mut().enumerate().for_each(|(i, it)| it.is_key = at.contains(&i));
+            film.keyframe_ns() / 40_000_000
+        };
+        assert_eq!(keys(&[0, 5]), 5);
+        assert_eq!(keys(&[0, 2]), 8);
+        assert_eq!(keys(&[0]), 10);
+        assert_eq!(keys(&[]), 10);
+    }
+
+    #[test]
+    fn lateness_is_counted_by_the_second() {
+        let mut pace = LoadPace::default();
+        for late_ms in [0, 3, LoadPace::LATE_MS, LoadPace::LATE_MS + 1] {
+            pace.note(late_ms * 1_000_000);
+        }
+        let right = LoadPace { at_ns: 0, units: 4, late: 1, latest_ms: LoadPace::LATE_MS + 1 };
+        assert_eq!(pace, right);
     }
 
     #[test]

@@ -53,6 +53,8 @@ enum Command {
     Capacity(burden::CapacityArgs),
     /// Plays clips in loops as many live cameras, until its standard input says `quit`
     Load(burden::LoadArgs),
+    /// Writes a clip of 160x120 at 5 pictures a second, for serving a thousand sessions
+    Small(burden::SmallArgs),
     /// Decodes clips in one thread and prints what it cost, one JSON object a clip
     Decode(burden::DecodeArgs),
     /// Serves a composed story, or any clips, as live RTSP cameras until its standard input says `quit`
@@ -127,6 +129,7 @@ fn main() -> Result<ExitCode> {
         }
         Command::Capacity(args) => burden::capacity(&args)?,
         Command::Load(args) => burden::load(&args)?,
+        Command::Small(args) => burden::small(&args)?,
         Command::Decode(args) => burden::decode(&args)?,
         Command::Serve(args) => control::serve(&args)?,
         Command::Score(args) => return judge::run(&args),

@@ -34,6 +34,8 @@ impl UnitReader {
             let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
             return Err(SceneError::file("read", file)(missing));
         }
+        // Whoever only reads has had no other reason to start it.
+        gst::init().map_err(|error| Self::failure(file, error))?;
         let mut problem = None;
         for codec in [Codec::H264, Codec::H265] {
             match Self::open_as(file, codec) {

@@ -12,6 +12,7 @@
 //! | [`section_speed`] 区间测速 | how fast, at least and at most? |
 //! | [`travel`] | how long does it take from here to there at this hour? |
 //! | [`forecast`] | where will it be seen next, when, and where if it did not come? |
+//! | [`way`] | what lies along the ways that it may take? |
 //! | [`cameras`] | which cameras misread, have a wrong clock or are silent? |
 //! | [`clone`] 套牌 | a cloned plate, a misread, a wrong clock, or nothing of the kind? |
 //!
@@ -43,6 +44,7 @@ pub mod night;
 pub mod section_speed;
 pub mod stops;
 pub mod travel;
+pub mod way;
 
 pub use index::{CameraKey, PassageIndex, PassageIndexBuilder, Passages, VehicleKey, Way};
 

@@ -216,7 +216,7 @@ impl Services {
 }
 
 /// For how long a closed camera may be opened.
-fn open_period(given: Option<&prost_types::Duration>) -> Result<Duration, InvalidValue> {
+pub(super) fn open_period(given: Option<&prost_types::Duration>) -> Result<Duration, InvalidValue> {
     const SHORTEST: Duration = Duration::from_secs(10);
     const LONGEST: Duration = Duration::from_secs(12 * 3600);
     let period = given.map(duration_from_pb).transpose()?;

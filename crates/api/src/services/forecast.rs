@@ -26,7 +26,7 @@ const FOLLOWED_MAX: usize = 256;
 /// Times that the forecast of an alert is drawn anew.
 const REDRAWS_MAX: u32 = 5;
 /// Only when it does not come to a camera this likely is the forecast drawn anew.
-const LIKELY: f64 = 0.05;
+pub(super) const LIKELY: f64 = 0.05;
 
 /// What comes after a sighting, as far as somebody may see it.
 pub(super) struct Told {

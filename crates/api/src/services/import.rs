@@ -194,7 +194,7 @@ fn not_registered(error: ControlError) -> Result<String, Problem> {
         ControlError::Exists(_) => {
             Ok("is registered differently: give it as it is registered, or delete it first".into())
         }
-        error @ ControlError::TooMany { .. } => Ok(error.to_string()),
+        error @ (ControlError::TooMany { .. } | ControlError::NoRoom(_)) => Ok(error.to_string()),
         error @ (ControlError::NotFound(_)
         | ControlError::Changed(_)
         | ControlError::AlwaysOpen(_)

@@ -19,27 +19,29 @@ use guiji_analysis::tactics::night::{NightSettings, night_active};
 use guiji_analysis::tactics::section_speed::{SectionLength, SectionSpeed};
 use guiji_analysis::tactics::stops::{StopSettings, stop_places};
 use guiji_analysis::tactics::travel::Roads;
+use guiji_analysis::tactics::way::along;
 use guiji_analysis::tactics::{PassageIndex, VehicleKey};
 use guiji_domain::{
-    Authority, CameraId, CaptureTime, PatternTactic, PlateText, Release, Sighting, StatusReason,
-    TimeSpan, Timestamp,
+    Authority, CameraId, CaptureTime, ControlError, Opening, PatternTactic, PlateText, Release,
+    Sighting, StatusReason, TimeSpan, Timestamp,
 };
 use tonic::{Request, async_trait};
 
-use super::forecast::tell;
+use super::camera::open_period;
+use super::forecast::{LIKELY, tell};
 use super::trajectory::whole_plate;
 use super::{Answer, Messages, Services};
 use crate::ApiParts;
-use crate::auth::{Method, Reach};
+use crate::auth::{Method, Reach, View};
 use crate::call::{Call, CallKind};
 use crate::convert::{
-    Names, Word as _, duration_to_pb, span_from_pb, speed_to_pb, timestamp_from_pb,
+    Names, Word as _, camera_name, duration_to_pb, span_from_pb, speed_to_pb, timestamp_from_pb,
 };
 use crate::error::Problem;
 use crate::passages::{HORIZON, Learnt, Seen};
 use crate::pb;
 use crate::releases::released_by;
-use crate::violations::{Violations, sighting_id};
+use crate::violations::{Violations, camera_id, sighting_id};
 use question::{Page, Place, duration_or, share_or};
 
 /// A tactic's method: notes the call, answers it, and ends it with its record.
@@ -567,18 +569,35 @@ impl Services {
         call: &mut Call,
         request: pb::ForecastVehicleRequest,
     ) -> Result<pb::ForecastVehicleResponse, Problem> {
-        call.admit(CallKind::Unary, request.authority.as_ref())?;
+        let authority = call.admit(CallKind::Unary, request.authority.as_ref())?;
         let mut wrong = Violations::default();
         let plate = wrong.take("plate", whole_plate(&request.plate));
         let as_of = request.as_of_time.as_ref();
         let as_of = as_of.and_then(|at| wrong.take("as_of_time", timestamp_from_pb(at)));
+        let period = request.open_period.as_ref();
+        let period = period.and_then(|it| wrong.take("open_period", open_period(Some(it))));
         wrong.done()?;
         let plate = required(plate)?;
-        let as_of = as_of.unwrap_or_else(|| self.core.parts.clock.now());
-        call.asks(format!("where {plate} is next, as of {as_of}"));
+        let now = self.core.parts.clock.now();
+        let as_of = as_of.unwrap_or(now);
+        let opening = match period {
+            Some(period) => {
+                call.permits(Method::OpenCamera)?;
+                Some(Opening { until: now.plus(period), by: authority.officer().to_owned() })
+            }
+            None => None,
+        };
+        let opens = period.map_or_else(String::new, |period| {
+            format!(", and closed cameras along its way for {} s", period.as_secs())
+        });
+        call.asks(format!("where {plate} is next, as of {as_of}{opens}"));
         let asked = plate.clone();
         let ask = move |parts: &ApiParts, seen: &Seen, reach: &Reach| {
-            forecast(parts, seen, reach, &plate, as_of)
+            let mut answer = forecast(parts, seen, reach, &plate, as_of)?;
+            if let Some(opening) = &opening {
+                answer.opened = open_along(parts, seen, &reach.view(parts), &answer, opening)?;
+            }
+            Ok(answer)
         };
         let answer = self.on_index_of(call, &asked, "forecast", ask).await?;
         call.found(answer.next.len());
@@ -679,6 +698,39 @@ fn view_faults(parts: &ApiParts) -> HashMap<CameraId, Cause> {
         .collect()
 }
 
+/// Opens closed cameras between the last sighting and the likeliest cameras after it; those that were opened.
+fn open_along(
+    parts: &ApiParts,
+    seen: &Seen,
+    view: &View,
+    forecast: &pb::ForecastVehicleResponse,
+    opening: &Opening,
+) -> Result<Vec<String>, Problem> {
+    const OPENED_MAX: usize = 8;
+    const WAYS_MAX: usize = 5;
+    let positions = &seen.learnt.positions;
+    let place = |name: &String| camera_id(name).ok().and_then(|id| positions.get(&id).copied());
+    let last = forecast.last_seen.as_ref().and_then(|last| place(&last.camera));
+    let Some(last) = last else { return Ok(Vec::new()) };
+    let next = forecast.next.iter().filter(|next| next.probability >= LIKELY).take(WAYS_MAX);
+    let next: Vec<_> = next.filter_map(|next| place(&next.camera)).collect();
+    let closed = parts.cameras.list().into_iter().filter_map(|(camera, _)| {
+        let fits = !camera.enabled && view.sees_camera(&camera.id);
+        fits.then_some((camera.id, camera.position))
+    });
+    let mut opened = Vec::new();
+    for id in along(last, &next, closed, OPENED_MAX) {
+        match parts.cameras.open_until(&id, opening.clone()) {
+            Ok(()) => opened.push(camera_name(&id)),
+            // Somebody changed it in between.
+            Err(ControlError::NotFound(_) | ControlError::AlwaysOpen(_)) => {}
+            Err(ControlError::TooManyOpen { .. }) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(opened)
+}
+
 /// The last sighting before a time, and what comes after it.
 fn forecast(
     parts: &ApiParts,
@@ -714,5 +766,6 @@ fn forecast(
         elsewhere: told.elsewhere,
         unseen_for: Some(duration_to_pb(as_of.since(at))),
         coverage: Some(Names(index).coverage(None)),
+        opened: Vec::new(),
     })
 }

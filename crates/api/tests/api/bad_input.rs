@@ -611,10 +611,21 @@ fn cases() -> Vec<Case> {
             pb::ForecastVehicleRequest {
                 authority: authority(),
                 plate: "浙J12".into(),
-                as_of_time: None,
+                ..Default::default()
             },
             "plate",
             "6 to 9",
+        ),
+        case(
+            "TacticsService/ForecastVehicle",
+            pb::ForecastVehicleRequest {
+                authority: authority(),
+                plate: "浙J12345".into(),
+                open_period: Some(pb::Duration { seconds: 1, nanos: 0 }),
+                ..Default::default()
+            },
+            "open_period",
+            "10 seconds",
         ),
         case(
             "TacticsService/ApproveTactic",

@@ -417,6 +417,43 @@ async fn a_forecast_is_drawn_anew_when_nothing_came() {
 }
 
 #[tokio::test]
+async fn a_forecast_opens_closed_cameras_along_its_way_by_the_askers_right() {
+    let guarded = Guarded::start().await;
+    let server = &guarded.server;
+    register(server);
+    let closed = |id: &str, lat, lon| Camera { enabled: false, ..camera(id, lat, lon) };
+    // It was last seen at k2 and goes on to the north.
+    server.register([closed("between", 29.025, 121.0005), closed("aside", 29.02, 121.05)]);
+    seen(server, convoy()).await;
+    let last = now()
+        .minus(std::time::Duration::from_secs(5 * DAY_S))
+        .plus(std::time::Duration::from_secs(2 * DAY_S + 3 * 3600 + 90 * 2));
+    let ask = pb::ForecastVehicleRequest {
+        plate: "浙J00001".into(),
+        as_of_time: Some(timestamp_to_pb(last)),
+        ..Default::default()
+    };
+    let open = pb::ForecastVehicleRequest {
+        open_period: Some(pb::Duration { seconds: 600, nanos: 0 }),
+        ..ask.clone()
+    };
+    let analyst = guarded.client(&spec(Role::Analyst)).await;
+    let patrol = guarded.client(&guarded.named("zhao", Role::Patrol)).await;
+    assert!(analyst.forecast_vehicle(ask.clone()).await.unwrap().opened.is_empty());
+    patrol.forecast_vehicle(ask).await.unwrap();
+    let refused = patrol.forecast_vehicle(open.clone()).await.unwrap_err();
+    assert_eq!(refused.reason.as_deref(), Some("ROLE_FORBIDS"));
+    assert!(server.parts.openings.lock().unwrap().is_empty());
+
+    assert_eq!(analyst.forecast_vehicle(open).await.unwrap().opened, ["cameras/between"]);
+    let openings = server.parts.openings.lock().unwrap().clone();
+    let opened: Vec<_> = openings.iter().map(|(id, it)| (id.as_str(), it.by.as_str())).collect();
+    assert_eq!(opened, [("between", "wang")]);
+    let record = server.parts.audit.lock().unwrap().last().cloned().unwrap();
+    assert!(record.question.contains("closed cameras along its way for 600 s"), "{record:?}");
+}
+
+#[tokio::test]
 async fn cameras_are_graded() {
     let server = Running::start().await;
     register(&server);

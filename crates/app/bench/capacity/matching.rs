@@ -47,6 +47,18 @@ pub(super) fn outcomes(passages: &[Passage], seen: &[Seen]) -> Vec<Outcome> {
     outcomes
 }
 
+/// Share of a clip in which no passage has anything in view.
+pub(super) fn idle_share(passages: &[Passage], length_ms: f64) -> f64 {
+    let mut times: Vec<_> = passages.iter().map(|p| (p.first_seen_ms, p.last_seen_ms)).collect();
+    times.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut busy, mut until) = (0.0, 0.0f64);
+    for (first, last) in times {
+        busy += (last.min(length_ms) - first.max(until)).max(0.0);
+        until = until.max(last);
+    }
+    1.0 - busy / length_ms.max(f64::MIN_POSITIVE)
+}
+
 /// A passage of one round of the loop.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Instance {
@@ -116,6 +128,14 @@ mod tests {
         let passages = [passage("A", 0.0, 1000.0)];
         assert_eq!(outcomes(&passages, &[seen(Some("A"), 1400.0, 2000.0)]), [Outcome::Exact]);
         assert_eq!(outcomes(&passages, &[seen(Some("A"), 1600.0, 2000.0)]), [Outcome::Missed]);
+    }
+
+    #[test]
+    fn time_in_view_counts_once() {
+        let passages = [passage("A", 0.0, 2000.0), passage("B", 1000.0, 3000.0)];
+        assert_eq!(idle_share(&passages, 10_000.0), 0.7);
+        assert_eq!(idle_share(&[passage("A", 500.0, 1500.0), passages[0].clone()], 4000.0), 0.5);
+        assert_eq!(idle_share(&[], 4000.0), 1.0);
     }
 
     #[test]

@@ -54,12 +54,12 @@ pub(super) fn svg(title: &str, trials: &[Figures]) -> String {
         line(format!(
             "<text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
              <text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"#555\">{mark}</text>\
-             <text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{:.0} %</text>",
+             <text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
             top + height + 16.0,
             trial.streams,
             top + height + 32.0,
             top - 6.0,
-            trial.passages_found_ratio * 100.0
+            trial.passages_found_ratio.map_or("?".to_owned(), |it| format!("{:.0} %", it * 100.0))
         ));
     }
     line(format!(

@@ -72,12 +72,20 @@ fn key(clip: &Path) -> Result<u64> {
     Ok(hasher.finish())
 }
 
-/// Seconds of CPU that decoding one picture costs, in one thread on `core`, as the mean over clips.
-pub(super) fn decode_s(scene_tool: &Path, clips: &[Clip], core: usize) -> Result<f64> {
+/// Seconds of CPU that decoding one picture costs, by its sort.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+pub(super) struct DecodeCost {
+    /// A picture of either sort, as often as the clips have them.
+    pub(super) frame_s: f64,
+    pub(super) key_s: f64,
+    pub(super) delta_s: f64,
+}
+
+/// What decoding costs in one thread on `core`, as the mean over clips.
+pub(super) fn decode_cost(scene_tool: &Path, clips: &[Clip], core: usize) -> Result<DecodeCost> {
     #[derive(Deserialize)]
-    struct Cost {
-        frames: u64,
-        cpu_s: f64,
+    struct Line {
+        cost: DecodeCost,
     }
     let output = Command::new("taskset")
         .args(["-c", &core.to_string()])
@@ -89,10 +97,20 @@ pub(super) fn decode_s(scene_tool: &Path, clips: &[Clip], core: usize) -> Result
     if !output.status.success() {
         bail!("guiji-scenes decode failed: {}", String::from_utf8_lossy(&output.stderr));
     }
-    let mut sum = 0.0;
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let cost: Cost = serde_json::from_str(line).context("understand guiji-scenes decode")?;
-        sum += cost.cpu_s / cost.frames.max(1) as f64;
-    }
-    Ok(sum / clips.len().max(1) as f64)
+    let costs = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| {
+            let line: Line =
+                serde_json::from_str(line).context("understand guiji-scenes decode")?;
+            Ok(line.cost)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let mean = |get: fn(&DecodeCost) -> f64| {
+        costs.iter().map(get).sum::<f64>() / costs.len().max(1) as f64
+    };
+    Ok(DecodeCost {
+        frame_s: mean(|it| it.frame_s),
+        key_s: mean(|it| it.key_s),
+        delta_s: mean(|it| it.delta_s),
+    })
 }

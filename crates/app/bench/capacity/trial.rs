@@ -15,10 +15,11 @@ use guiji_domain::{Authority, Clock as _, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::super::process::{ByThread, Look};
 use super::clips::Clip;
-use super::matching::{Outcome, Seen, instances, outcomes};
-use super::process::{ByThread, Look};
-use super::report::{Figures, Raw};
+use super::matching::{Outcome, Seen, idle_share, instances, outcomes};
+use super::reference::DecodeCost;
+use super::report::{Figures, Raw, Served};
 use crate::child::{self, Process};
 use crate::clock::SystemClock;
 use crate::query::bare;
@@ -29,10 +30,12 @@ pub(super) struct Bench {
     pub(super) clips: Vec<Clip>,
     /// What `full` makes of each clip's passages.
     pub(super) full: Vec<Vec<Outcome>>,
-    /// CPU seconds of decoding a picture, pure.
-    pub(super) decode_s: f64,
+    /// What decoding a picture costs, pure.
+    pub(super) decode: DecodeCost,
     pub(super) policy: String,
     pub(super) seconds: u32,
+    /// Make the window longer where too few vehicles pass in it.
+    pub(super) stretch: bool,
     pub(super) scene_tool: PathBuf,
     pub(super) dir: PathBuf,
     pub(super) engine_core: usize,
@@ -53,16 +56,34 @@ struct Times {
     zero_ns: i64,
     length_ns: u64,
     frames: usize,
+    keyframe_ns: u64,
+}
+
+/// A line of what the scene server says of itself.
+#[derive(Debug, Clone, Copy, Deserialize)]
+struct Pace {
+    at_ns: i64,
+    units: u64,
+    late: u64,
+    latest_ms: u64,
 }
 
 /// Longest wait for clips to be loaded and for cameras to come up.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// From all cameras live to the beginning of the window: keyframes ten seconds apart must have come.
-const SETTLE: Duration = Duration::from_secs(12);
-/// How long tracks may take to end, and alerts to come, after the window.
-const AFTERMATH: Duration = Duration::from_secs(8);
+/// From all cameras live to the beginning of the window, after the longest time between keyframes.
+const SETTLE: Duration = Duration::from_secs(2);
+/// How long tracks may take to end, and alerts to come, after the window, and after the longest time between keyframes:
+/// of a view that sleeps the next keyframe may be the picture that ends a track.
+const AFTERMATH: Duration = Duration::from_secs(6);
+/// Passages that a window should see: so many that one missed is not yet less than 98 %.
+const PASSAGES_MIN: f64 = 50.0;
+/// Longest window that is made of a shorter one for their sake, seconds.
+const STRETCHED_MAX: f64 = 300.0;
 /// The golden ratio spreads any number of streams evenly over their clips.
 const SPREAD: f64 = 0.618_033_988_749_895;
+
+/// The file in which the scene server says how it keeps its pace.
+const PACE: &str = "pace.jsonl";
 
 /// An alert: camera, watched plate, arrival here.
 type Heard = Arc<Mutex<Vec<(String, String, Timestamp)>>>;
@@ -88,6 +109,9 @@ impl Bench {
     async fn measure(&self, streams: usize, dir: &Path) -> Result<Figures> {
         let [rtsp, api, metrics] = child::free_ports()?;
         let (mut scenes, times) = self.serve(streams, rtsp.port(), dir).await?;
+        let longest = times.iter().map(|time| time.keyframe_ns).max().unwrap_or(0);
+        let keyframe = Duration::from_nanos(longest);
+        let window = self.window(&times);
         let config = dir.join("guiji.toml");
         let mut text = child::configuration(api)
             .replace("[store]", &format!("metrics = \"{metrics}\"\n\n[store]"));
@@ -110,17 +134,20 @@ impl Bench {
         let heard = Heard::default();
         let follower = tokio::spawn(follow(client.clone(), heard.clone()));
         all_live(&client, &mut [&mut scenes, &mut server]).await?;
-        tokio::time::sleep(SETTLE).await;
+        tokio::time::sleep(keyframe + SETTLE).await;
 
         let from = SystemClock.now();
         let before = (Look::at(server.id())?, Page::fetch(metrics).await?);
+        let serving = Look::at(scenes.id())?;
         let cameras_before = client.cameras().await?;
         let begun = Instant::now();
-        tokio::time::sleep(Duration::from_secs(u64::from(self.seconds))).await;
+        tokio::time::sleep(window).await;
         let after = (Look::at(server.id())?, Page::fetch(metrics).await?);
         let cameras = client.cameras().await?;
         let wall_s = begun.elapsed().as_secs_f64();
-        tokio::time::sleep(AFTERMATH).await;
+        let to = SystemClock.now();
+        let serving = ByThread::between(&serving, &Look::at(scenes.id())?);
+        tokio::time::sleep(keyframe + AFTERMATH).await;
         server.check()?;
         scenes.check()?;
         let sightings = all_sightings(&client).await?;
@@ -140,11 +167,14 @@ impl Bench {
             streams,
             wall_s,
             received_min: received.fold(f64::INFINITY, f64::min),
+            served: served(&dir.join(PACE), from, to, serving.total() / wall_s)?,
+            idle: self.idle(&times),
             cpu: ByThread::between(&before.0, &after.0),
             threads: after.0.threads,
             rss_mb: after.0.rss_mb,
-            decode_s: self.decode_s,
+            decode: self.decode,
             decoded: after.1.since(&before.1, "guiji_frames_decoded_total"),
+            decoded_keys: after.1.since(&before.1, "guiji_keyframes_decoded_total"),
             analysed: after.1.since(&before.1, "guiji_frames_analysed_total"),
             detect_s: after.1.since(&before.1, "guiji_detect_seconds_total"),
             read_s: after.1.since(&before.1, "guiji_read_seconds_total"),
@@ -187,7 +217,9 @@ impl Bench {
                 .args(["load", "--port", &port.to_string(), "--streams"])
                 .arg(&plan)
                 .arg("--times")
-                .arg(&told),
+                .arg(&told)
+                .arg("--pace")
+                .arg(dir.join(PACE)),
             &dir.join("scenes.log"),
         )?;
         let begun = Instant::now();
@@ -200,6 +232,28 @@ impl Bench {
         }
         let text = fs::read(&told).with_context(|| format!("read {}", told.display()))?;
         Ok((scenes, serde_json::from_slice(&text).context("understand guiji-scenes load")?))
+    }
+
+    /// The window's length: as given, or longer for the sake of enough passages.
+    fn window(&self, times: &[Times]) -> Duration {
+        let seconds = f64::from(self.seconds);
+        let of_clip = |(index, time): (usize, &Times)| {
+            let passages = self.clips[index % self.clips.len()].passages.len();
+            passages as f64 / (time.length_ns as f64 / 1e9)
+        };
+        let a_second: f64 = times.iter().enumerate().map(of_clip).sum();
+        let wanted = PASSAGES_MIN / a_second.max(f64::MIN_POSITIVE);
+        let stretched = if self.stretch { wanted.ceil().min(STRETCHED_MAX) } else { 0.0 };
+        Duration::from_secs_f64(seconds.max(stretched))
+    }
+
+    /// Share of the time in which the truth has nothing in view, over the streams.
+    fn idle(&self, times: &[Times]) -> f64 {
+        let of_clip = |(index, time): (usize, &Times)| {
+            let clip = &self.clips[index % self.clips.len()];
+            idle_share(&clip.passages, time.length_ns as f64 / 1e6)
+        };
+        times.iter().enumerate().map(of_clip).sum::<f64>() / times.len().max(1) as f64
     }
 
     /// Puts every plate of the truth on the watch-list.
@@ -260,6 +314,25 @@ impl Bench {
             raw.alert_ms.extend(first.map(|at| (at - readable).max(0.0)));
         }
     }
+}
+
+/// What the scene server wrote of its pace between two times.
+fn served(log: &Path, from: Timestamp, to: Timestamp, core_use: f64) -> Result<Served> {
+    let text = fs::read_to_string(log).with_context(|| format!("read {}", log.display()))?;
+    let window = from.as_nanos()..=to.as_nanos();
+    let (mut units, mut late, mut latest_ms) = (0, 0, 0);
+    for line in text.lines() {
+        // The last line may be half written.
+        let Ok(pace) = serde_json::from_str::<Pace>(line) else { continue };
+        if window.contains(&pace.at_ns) {
+            units += pace.units;
+            late += pace.late;
+            latest_ms = pace.latest_ms.max(latest_ms);
+        }
+    }
+    // A pacer that told nothing in the whole window did not keep its pace either.
+    let late = if units == 0 { 1.0 } else { late as f64 / units as f64 };
+    Ok(Served { core_use, late, latest_ms })
 }
 
 /// A program bound to one core.
@@ -372,6 +445,23 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_servers_pace_counts_within_the_window() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join(PACE);
+        let line = |at_ns: i64, late: u64, latest_ms: u64| {
+            format!(
+                "{{\"at_ns\":{at_ns},\"units\":50,\"late\":{late},\"latest_ms\":{latest_ms}}}\n"
+            )
+        };
+        let text = line(5, 50, 9000) + &line(10, 0, 3) + &line(20, 1, 250) + "{\"at_ns\":2";
+        fs::write(&log, text).unwrap();
+        let time = Timestamp::from_nanos;
+        let counted = served(&log, time(10), time(20), 0.25).unwrap();
+        assert_eq!(counted, Served { core_use: 0.25, late: 0.01, latest_ms: 250 });
+        assert_eq!(served(&log, time(30), time(40), 0.25).unwrap().late, 1.0);
+    }
 
     #[test]
     fn the_page_is_read_and_compared() {

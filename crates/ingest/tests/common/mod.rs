@@ -233,6 +233,13 @@ pub fn live_h264() -> String {
     live(&format!("{H264} ! identity name=units ! rtph264pay config-interval=-1"))
 }
 
+/// Every other picture refers to a later one, which is sent before it.
+pub fn live_b_frames() -> String {
+    let encoder = "x264enc bframes=1 b-adapt=false rc-lookahead=2 sync-lookahead=0 key-int-max=10 \
+                   speed-preset=ultrafast threads=1";
+    live(&format!("{encoder} ! h264parse ! rtph264pay config-interval=-1"))
+}
+
 pub fn live_h265() -> String {
     live(&format!("{H265} ! h265parse ! rtph265pay config-interval=-1"))
 }

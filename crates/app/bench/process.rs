@@ -1,4 +1,4 @@
-//! What Linux tells of a process: CPU time by thread, memory, number of threads.
+//! What Linux tells of a process: CPU time by thread, memory, number of threads and of open files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,6 +17,7 @@ pub(super) struct Look {
     total_s: f64,
     pub(super) threads: usize,
     pub(super) rss_mb: f64,
+    pub(super) files: usize,
 }
 
 impl Look {
@@ -36,6 +37,8 @@ impl Look {
             }
         }
         look.threads = look.cpu_s.len();
+        let files = format!("/proc/{pid}/fd");
+        look.files = fs::read_dir(&files).with_context(|| format!("read {files}"))?.count();
         look.rss_mb = rss_mb(&read(format!("/proc/{pid}/status"))?).unwrap_or(0.0);
         Ok(look)
     }
@@ -144,7 +147,7 @@ mod tests {
     #[test]
     fn this_process_can_be_looked_at() {
         let look = Look::at(std::process::id()).unwrap();
-        assert!(look.threads >= 1 && look.rss_mb > 0.0);
+        assert!(look.threads >= 1 && look.rss_mb > 0.0 && look.files >= 3);
         assert!(Look::at(u32::MAX).is_err());
     }
 }
