@@ -30,8 +30,8 @@ pub(crate) enum WatchlistCommand {
         /// Why it is watched for.
         #[arg(long)]
         reason: String,
-        /// Days until the entry ends.
-        #[arg(long, default_value_t = 7)]
+        /// Days until the entry ends: there is none without an end.
+        #[arg(long)]
         days: u32,
     },
     /// Say what an entry would have rung in the past, without entering it.
@@ -49,8 +49,9 @@ pub(crate) enum WatchlistCommand {
     },
     /// Enter many from a CSV file, all that are right.
     ///
-    /// Columns, of which `id` and `reason` are required: id, plate (a pattern; empty for any), reason, case_number,
-    /// days (7), threshold (0.5), class, colour, heading, hours (22:30-05:00), cameras (separated by blanks).
+    /// Columns, of which `id`, `reason` and `days` are required: id, plate (a pattern; empty for any), reason, days (until
+    /// the entry ends), case_number, threshold (0.5), class, colour, heading, hours (22:30-05:00), cameras (separated by
+    /// blanks).
     Import {
         /// The file; its first line names the columns.
         file: PathBuf,
@@ -151,7 +152,10 @@ fn show_rings(answer: &pb::DryRunWatchlistEntryResponse) -> Result<()> {
         answer.ring_count, answer.expected_true_count, answer.examined_count
     ))?;
     if answer.truncated {
-        line("there are more sightings further back than a call looks at")?;
+        let share = answer.sampled_share * 100.0;
+        line(format!(
+            "estimated: there are more sightings than a call looks at; {share:.2} % of the time was sampled, evenly"
+        ))?;
     }
     answer.examples.iter().try_for_each(|ring| {
         let at = ring.capture_time.as_ref().map(pb_time).unwrap_or_default();
@@ -201,7 +205,7 @@ fn target_of(plate: &str) -> Result<Target> {
 }
 
 /// `22:30-05:00`.
-fn hours(text: &str) -> Result<pb::DailyHours> {
+pub(crate) fn hours(text: &str) -> Result<pb::DailyHours> {
     let minute = |text: &str| {
         let (hour, minute) = text.trim().split_once(':')?;
         let (hour, minute): (i32, i32) = (hour.parse().ok()?, minute.parse().ok()?);
@@ -211,6 +215,12 @@ fn hours(text: &str) -> Result<pb::DailyHours> {
     let (start_minute, end_minute) =
         parts.ok_or_else(|| anyhow!("hours {text:?}: use HH:MM-HH:MM, such as 22:30-05:00"))?;
     Ok(pb::DailyHours { start_minute, end_minute })
+}
+
+/// As [`hours`] reads it.
+pub(crate) fn hours_text(hours: &pb::DailyHours) -> String {
+    let clock = |minute: i32| format!("{:02}:{:02}", minute / 60, minute % 60);
+    format!("{}-{}", clock(hours.start_minute), clock(hours.end_minute))
 }
 
 /// A line of the CSV file.
@@ -241,6 +251,9 @@ impl Row {
         if self.reason.trim().is_empty() {
             bail!("reason is empty: say why it is watched for");
         }
+        let Some(days) = self.days else {
+            bail!("days is empty: say in how many days the entry ends");
+        };
         let target = TargetArguments {
             plate: self.plate,
             threshold: self.threshold,
@@ -253,7 +266,7 @@ impl Row {
         Ok(pb::WatchlistEntry {
             name: format!("watchlistEntries/{id}"),
             case_number: self.case_number,
-            ..entry(&target, self.reason, self.days.unwrap_or(7))?
+            ..entry(&target, self.reason, days)?
         })
     }
 }
@@ -265,7 +278,7 @@ type Numbered = (u64, pb::WatchlistEntry);
 fn parse(text: &[u8]) -> Result<(Vec<Numbered>, Vec<String>)> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text);
     let columns = reader.headers().context("line 1: cannot be read as CSV")?.clone();
-    for required in ["id", "reason"] {
+    for required in ["id", "reason", "days"] {
         if !columns.iter().any(|column| column.trim_start_matches('\u{feff}') == required) {
             bail!("line 1: the column {required} is missing: the first line names the columns");
         }
@@ -350,10 +363,8 @@ fn entry_text(entry: &pb::WatchlistEntry) -> String {
         let said = words.into_iter().flatten().filter(|word| *word != "UNSPECIFIED");
         said.fold(String::new(), |text, word| text + " " + &word.to_lowercase())
     });
-    let hours = entry.hours.as_ref().map_or_else(String::new, |hours| {
-        let clock = |minute: i32| format!("{:02}:{:02}", minute / 60, minute % 60);
-        format!("  {}-{}", clock(hours.start_minute), clock(hours.end_minute))
-    });
+    let hours = entry.hours.as_ref().map(|hours| format!("  {}", hours_text(hours)));
+    let hours = hours.unwrap_or_default();
     let expires = entry.expire_time.as_ref().map(pb_time).unwrap_or_default();
     let state = match entry.state() {
         pb::WatchlistEntryState::AwaitingApproval => "  (waits for approval)",
@@ -376,14 +387,15 @@ mod tests {
     fn a_file_becomes_entries_and_errors_with_lines() {
         let text = "\u{feff}id,plate,reason,days,class,colour,hours,cameras\n\
             w1,浙J12345,stolen,7,,,,\n\
-            w2,浙J?12*,\"hit,\nand run\",,,,22:30-05:00,k1 k2\n\
+            w2,浙J?12*,\"hit,\nand run\",30,,,22:30-05:00,k1 k2\n\
             w3,,van,3,truck,white,,\n\
             -,浙J12345,stolen,7,,,,\n\
             w5,浙J12345,,7,,,,\n\
             w6,浙J12345,x,seven,,,,\n\
             w7,浙J12345,x,7,,,25:00-26:00,\n\
             w8,浙J12345,x,7,lorry,,,\n\
-            w9,浙J12345\n";
+            w9,浙J12345\n\
+            w10,浙J12345,x,,,,,\n";
         let (entries, wrong) = parse(text.as_bytes()).unwrap();
         let lines: Vec<_> =
             entries.iter().map(|(line, entry)| (*line, entry.name.as_str())).collect();
@@ -405,6 +417,7 @@ mod tests {
             ("line 9: ", "HH:MM-HH:MM"),
             ("line 10: ", "truck"),
             ("line 11: ", "has 2 fields"),
+            ("line 12: ", "days is empty"),
         ]
         .into_iter()
         .enumerate()
@@ -412,8 +425,10 @@ mod tests {
             let error = &wrong[number];
             assert!(error.starts_with(place) && error.contains(hint), "{place}{hint}: {error}");
         }
-        assert_eq!(wrong.len(), 6);
-        let error = parse(b"id,plate\n").unwrap_err().to_string();
-        assert!(error.contains("line 1") && error.contains("reason"), "{error}");
+        assert_eq!(wrong.len(), 7);
+        for (columns, missing) in [("id,plate,days", "reason"), ("id,plate,reason", "days")] {
+            let error = parse(columns.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("line 1") && error.contains(missing), "{error}");
+        }
     }
 }

@@ -291,15 +291,15 @@ impl std::fmt::Display for WatchTarget {
 
 /// A sighting that matches a watch-list entry.
 ///
-/// The log is append-only: a provisional alert is followed by a confirmed or withdrawn one with the same id and a
-/// later cursor, and any of them by what was done about it.
+/// The log is append-only: a provisional alert is followed by a corrected, confirmed or withdrawn one with the same id
+/// and a later cursor, and any of them by what was done about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alert {
     /// Which sighting rang which entry.
     pub id: AlertId,
     /// Place in the alert log, rising from 1. 0 until the store has given it.
     pub cursor: u64,
-    /// Provisional, confirmed or withdrawn.
+    /// How sure it is, or what was done about it.
     pub stage: AlertStage,
     /// When it was raised.
     pub raised: Timestamp,
@@ -347,7 +347,7 @@ pub enum AlertStage {
     Provisional,
     /// The final sighting matches.
     Confirmed,
-    /// The final sighting does not match after all.
+    /// It does not match after all: a later read says so, or the final sighting.
     Withdrawn,
     /// Somebody deals with it.
     Acknowledged,
@@ -355,19 +355,27 @@ pub enum AlertStage {
     EscalatedToNeighbours,
     /// Neither did they: the control room is asked.
     EscalatedToControlRoom,
+    /// It still matches, but the plate is read otherwise than the provisional alert said. Once at most: what is read
+    /// otherwise once more, the confirmed alert says.
+    Corrected,
 }
 
 impl AlertStage {
+    /// Whether somebody may yet be told otherwise, since the vehicle is in view.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Provisional | Self::Corrected)
+    }
+
     /// Whether it says how sure the alert is, and not what was done about it.
     pub fn is_finding(self) -> bool {
-        matches!(self, Self::Provisional | Self::Confirmed | Self::Withdrawn)
+        matches!(self, Self::Provisional | Self::Corrected | Self::Confirmed | Self::Withdrawn)
     }
 }
 words!(
     AlertStage, "alert stage",
     Provisional => "provisional", Confirmed => "confirmed", Withdrawn => "withdrawn",
     Acknowledged => "acknowledged", EscalatedToNeighbours => "escalated_to_neighbours",
-    EscalatedToControlRoom => "escalated_to_control_room",
+    EscalatedToControlRoom => "escalated_to_control_room", Corrected => "corrected",
 );
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use guiji_analysis::passage::PassageSettings;
 use guiji_domain::{
     Camera, CameraControl, CameraHealth, CameraId, CameraRegistry, CameraState, CameraStatus,
-    CaptureTime, Clock, ControlError, Feedback, Frame, FrameSink, FrameSource, OpenStream, Opening,
-    Pace, Registered, StatusReason, StoreError, StreamCounters, Timestamp,
+    CaptureTime, Clock, ControlError, Feedback, Frame, FrameSink, FrameSource, GeoPoint,
+    OpenStream, Opening, Pace, Registered, StatusReason, StoreError, StreamCounters, Timestamp,
 };
 use tracing::{info, warn};
 
@@ -112,6 +112,11 @@ impl CameraCell {
     /// As it is registered.
     fn registered(&self) -> Camera {
         lock(&self.registered).clone()
+    }
+
+    /// Where it stands, as it is registered: moving it leaves the stream alone.
+    pub(crate) fn position(&self) -> GeoPoint {
+        lock(&self.registered).position
     }
 
     pub(crate) fn lane(&self) -> MutexGuard<'_, Lane> {

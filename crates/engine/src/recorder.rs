@@ -7,8 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use guiji_domain::{
-    BBox, Digest, Evidence, EvidenceKind, PictureEncoder, Recorded, Sighting, SightingIntake as _,
-    SightingStage,
+    BBox, Digest, Evidence, EvidenceKind, PictureEncoder, Recorded, Sighting, SightingStage,
 };
 use sha2::{Digest as _, Sha256};
 use tracing::{error, info, warn};
@@ -119,7 +118,7 @@ impl Recorder {
     fn store_patiently(&self, records: &mut [Recorded]) -> bool {
         let mut pause = RETRY.0;
         loop {
-            match self.intake.take_in(records) {
+            match self.intake.take_in_own(records) {
                 Ok(_) => {
                     if pause > RETRY.0 {
                         info!("the store works again");

@@ -42,7 +42,7 @@ coded!(PlateRows: One = 0, Two = 1);
 coded!(EvidenceKind: Plate = 0, Vehicle = 1, Frame = 2);
 coded!(
     AlertStage: Provisional = 0, Confirmed = 1, Withdrawn = 2, Acknowledged = 3, EscalatedToNeighbours = 4,
-    EscalatedToControlRoom = 5
+    EscalatedToControlRoom = 5, Corrected = 6
 );
 coded!(PatrolDuty: Patrol = 0, ControlRoom = 1);
 coded!(Transport: Tcp = 0, Udp = 1);

@@ -109,6 +109,7 @@ impl Registry {
         self.all(
             "SELECT id, site, name, lat_deg, lon_deg, bearing_deg, address, username, sealed,
              transport, pace, policy, analysed_fps_max, recorded_at, enabled, lanes, substream FROM camera ORDER BY id",
+            params![],
             "camera",
             |row| camera_of(row, &self.key),
         )
@@ -168,13 +169,33 @@ impl Registry {
             .map_err(sql("remove a watch-list entry"))
     }
 
+    pub(crate) fn entry(&self, id: &WatchEntryId) -> Result<Option<WatchEntry>, StoreError> {
+        Ok(self.entries_where("id = ?1", params![id.as_str()])?.pop())
+    }
+
+    pub(crate) fn entries_after(
+        &self,
+        after: Option<&WatchEntryId>,
+        limit: usize,
+    ) -> Result<Vec<WatchEntry>, StoreError> {
+        let after = after.map_or("", WatchEntryId::as_str);
+        self.entries_where("id > ?1 ORDER BY id LIMIT ?2", params![after, sql_number(limit as u64)])
+    }
+
     pub(crate) fn entries(&self) -> Result<Vec<WatchEntry>, StoreError> {
-        self.all(
+        self.entries_where("TRUE ORDER BY id", params![])
+    }
+
+    fn entries_where(
+        &self,
+        condition: &str,
+        parameters: &[&dyn rusqlite::ToSql],
+    ) -> Result<Vec<WatchEntry>, StoreError> {
+        let query = format!(
             "SELECT id, kind, target, case_number, reason, owner, created, expires, threshold, cameras, class, colour,
-             heading, hours_from, hours_until, approved_by, approved FROM watch_entry ORDER BY id",
-            "watch-list entry",
-            entry_of,
-        )
+             heading, hours_from, hours_until, approved_by, approved FROM watch_entry WHERE {condition}"
+        );
+        self.all(&query, parameters, "watch-list entry", entry_of)
     }
 
     /// No alert has a cursor above this.
@@ -219,12 +240,13 @@ impl Registry {
     fn all<T>(
         &self,
         query: &str,
+        parameters: &[&dyn rusqlite::ToSql],
         what: &'static str,
         make: impl Fn(&Row<'_>) -> rusqlite::Result<Result<T, InvalidValue>>,
     ) -> Result<Vec<T>, StoreError> {
         let failed = sql("read the registry");
         let mut statement = self.connection.prepare_cached(query).map_err(&failed)?;
-        let mut rows = statement.query([]).map_err(&failed)?;
+        let mut rows = statement.query(parameters).map_err(&failed)?;
         let mut all = Vec::new();
         while let Some(row) = rows.next().map_err(&failed)? {
             let id: String = row.get(0).map_err(&failed)?;

@@ -35,7 +35,7 @@ impl FileKind {
     fn migrations(self) -> &'static [&'static str] {
         match self {
             Self::Registry => &[REGISTRY_V1, REGISTRY_V2, REGISTRY_V3, REGISTRY_V4, REGISTRY_V5],
-            Self::Partition => &[PARTITION_V1, PARTITION_V2],
+            Self::Partition => &[PARTITION_V1, PARTITION_V2, PARTITION_V3],
             Self::Context => &[CONTEXT_V1],
             Self::Deliveries => &[DELIVERIES_V1],
         }
@@ -136,6 +136,9 @@ const PARTITION_V2: &str = "
 -- Which segment holds what was sealed: the number in its file's name. No row, no segment.
 CREATE TABLE sealed (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL) STRICT;
 ";
+
+// What a crash left provisional is looked for at every start.
+const PARTITION_V3: &str = "CREATE INDEX sighting_provisional ON sighting (id) WHERE stage = 0;";
 
 const CONTEXT_V1: &str = "
 -- checksum, everywhere: CRC-32 of all that the row says (see `context.rs`). Times: nanoseconds.

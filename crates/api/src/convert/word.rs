@@ -46,7 +46,7 @@ macro_rules! word {
 }
 
 word!(AlertStage, "alert stage": Provisional Confirmed Withdrawn Acknowledged EscalatedToNeighbours
-    EscalatedToControlRoom);
+    EscalatedToControlRoom Corrected);
 word!(CameraState, "camera state": Connecting Live Degraded Stalled Refused Misconfigured Disabled Ended);
 word!(ClockSource, "clock source": Rtcp Stated Arrival);
 word!(CoverageState, "coverage state": Seeing Blind Unknown);
