@@ -10,11 +10,14 @@ use guiji_api::client::Client;
 use guiji_api::convert::{Word as _, timestamp_to_pb};
 use guiji_api::pb;
 use guiji_api::pb::watchlist_entry::Target;
-use guiji_domain::{Clock as _, Heading, PlatePattern, VehicleClass, VehicleColour, WatchEntryId};
+use guiji_domain::{
+    Clock as _, CompassPoint, Heading, PlatePattern, VehicleClass, VehicleColour, WatchEntryId,
+    Weekday,
+};
 use serde::Deserialize;
 
 use crate::clock::SystemClock;
-use crate::query::{bare, found, json_line, line, pb_time};
+use crate::query::{bare, circle, found, json_line, line, pb_time, word};
 
 /// Commands of `guiji query watchlist`.
 #[derive(Debug, Subcommand)]
@@ -50,8 +53,8 @@ pub(crate) enum WatchlistCommand {
     /// Enter many from a CSV file, all that are right.
     ///
     /// Columns, of which `id`, `reason` and `days` are required: id, plate (a pattern; empty for any), reason, days (until
-    /// the entry ends), case_number, threshold (0.5), class, colour, heading, hours (22:30-05:00), cameras (separated by
-    /// blanks).
+    /// the entry ends), case_number, threshold (0.5), class, colour, heading, course (north, south-west …), hours
+    /// (22:30-05:00, or \"sat,sun 22:30-05:00\"), cameras (separated by blanks), near (\"LAT,LON,METRES\").
     Import {
         /// The file; its first line names the columns.
         file: PathBuf,
@@ -83,12 +86,18 @@ pub(crate) struct TargetArguments {
     /// Only when it moves so through the picture.
     #[arg(long)]
     heading: Option<Heading>,
-    /// Only at these hours of the day in China.
-    #[arg(long, value_name = "HH:MM-HH:MM")]
+    /// Only when it drives there: north, south-west and so on.
+    #[arg(long)]
+    course: Option<CompassPoint>,
+    /// Only at these hours of the day in China, such as 22:30-05:00 or sat,sun 22:30-05:00.
+    #[arg(long, value_name = "[DAYS ]HH:MM-HH:MM")]
     hours: Option<String>,
     /// Only at this camera; may be given again.
     #[arg(long)]
     camera: Vec<String>,
+    /// Only at cameras within a circle.
+    #[arg(long, value_name = "LAT,LON,METRES")]
+    near: Option<String>,
 }
 
 impl TargetArguments {
@@ -100,8 +109,10 @@ impl TargetArguments {
             class: None,
             colour: None,
             heading: None,
+            course: None,
             hours: None,
             camera: Vec::new(),
+            near: None,
         }
     }
 }
@@ -180,6 +191,7 @@ pub(crate) fn entry(
         class: target.class.map_or(0, |class| class.to_pb()),
         colour: target.colour.map_or(0, |colour| colour.to_pb()),
         heading: target.heading.map_or(0, |heading| heading.to_pb()),
+        course: target.course.map_or(0, |course| course.to_pb()),
     };
     Ok(pb::WatchlistEntry {
         target: Some(target_of(&target.plate)?),
@@ -189,6 +201,7 @@ pub(crate) fn entry(
         cameras: target.camera.iter().map(|id| format!("cameras/{id}")).collect(),
         vehicle: (vehicle != pb::VehicleDescription::default()).then_some(vehicle),
         hours: target.hours.as_deref().map(hours).transpose()?,
+        area: target.near.as_deref().map(circle).transpose()?,
         ..Default::default()
     })
 }
@@ -204,8 +217,12 @@ fn target_of(plate: &str) -> Result<Target> {
     })
 }
 
-/// `22:30-05:00`.
+/// `22:30-05:00`, or `sat,sun 22:30-05:00`.
 pub(crate) fn hours(text: &str) -> Result<pb::DailyHours> {
+    let (days, text) = text.trim().rsplit_once(' ').unwrap_or(("", text.trim()));
+    let days = days.split([',', ' ']).filter(|day| !day.is_empty());
+    let weekdays =
+        days.map(|day| Ok(day.parse::<Weekday>()?.to_pb())).collect::<Result<Vec<_>>>()?;
     let minute = |text: &str| {
         let (hour, minute) = text.trim().split_once(':')?;
         let (hour, minute): (i32, i32) = (hour.parse().ok()?, minute.parse().ok()?);
@@ -214,13 +231,15 @@ pub(crate) fn hours(text: &str) -> Result<pb::DailyHours> {
     let parts = text.split_once('-').and_then(|(from, to)| Some((minute(from)?, minute(to)?)));
     let (start_minute, end_minute) =
         parts.ok_or_else(|| anyhow!("hours {text:?}: use HH:MM-HH:MM, such as 22:30-05:00"))?;
-    Ok(pb::DailyHours { start_minute, end_minute })
+    Ok(pb::DailyHours { start_minute, end_minute, weekdays })
 }
 
 /// As [`hours`] reads it.
 pub(crate) fn hours_text(hours: &pb::DailyHours) -> String {
     let clock = |minute: i32| format!("{:02}:{:02}", minute / 60, minute % 60);
-    format!("{}-{}", clock(hours.start_minute), clock(hours.end_minute))
+    let days: Vec<_> = hours.weekdays.iter().map(|day| word::<Weekday>(*day)).collect();
+    let days = if days.is_empty() { String::new() } else { days.join(",") + " " };
+    format!("{days}{}-{}", clock(hours.start_minute), clock(hours.end_minute))
 }
 
 /// A line of the CSV file.
@@ -236,8 +255,10 @@ struct Row {
     class: String,
     colour: String,
     heading: String,
+    course: String,
     hours: String,
     cameras: String,
+    near: String,
 }
 
 impl Row {
@@ -260,8 +281,10 @@ impl Row {
             class: word(&self.class)?,
             colour: word(&self.colour)?,
             heading: word(&self.heading)?,
+            course: word(&self.course)?,
             hours: (!self.hours.is_empty()).then_some(self.hours),
             camera: self.cameras.split_whitespace().map(str::to_owned).collect(),
+            near: (!self.near.is_empty()).then_some(self.near),
         };
         Ok(pb::WatchlistEntry {
             name: format!("watchlistEntries/{id}"),
@@ -359,6 +382,7 @@ fn entry_text(entry: &pb::WatchlistEntry) -> String {
             vehicle.colour().as_str_name().strip_prefix("VEHICLE_COLOUR_"),
             vehicle.class().as_str_name().strip_prefix("VEHICLE_CLASS_"),
             vehicle.heading().as_str_name().strip_prefix("HEADING_"),
+            vehicle.course().as_str_name().strip_prefix("COMPASS_POINT_"),
         ];
         let said = words.into_iter().flatten().filter(|word| *word != "UNSPECIFIED");
         said.fold(String::new(), |text, word| text + " " + &word.to_lowercase())
@@ -371,8 +395,9 @@ fn entry_text(entry: &pb::WatchlistEntry) -> String {
         pb::WatchlistEntryState::Expired => "  (expired)",
         _ => "",
     };
+    let area = if entry.area.is_some() { "  in an area" } else { "" };
     format!(
-        "{}  {target}{vehicle}{hours}  until {expires}  case {}  {}{state}",
+        "{}  {target}{vehicle}{hours}{area}  until {expires}  case {}  {}{state}",
         bare(&entry.name),
         entry.case_number,
         entry.reason
@@ -405,7 +430,10 @@ mod tests {
         );
         let pattern = &entries[1].1;
         assert_eq!(pattern.target, Some(Target::PlatePattern("浙J?12*".into())));
-        assert_eq!(pattern.hours, Some(pb::DailyHours { start_minute: 1350, end_minute: 300 }));
+        assert_eq!(
+            pattern.hours,
+            Some(pb::DailyHours { start_minute: 1350, end_minute: 300, weekdays: vec![] })
+        );
         assert_eq!(pattern.cameras, ["cameras/k1", "cameras/k2"]);
         let described = &entries[2].1;
         assert_eq!(described.target, Some(Target::AnyPlate(pb::AnyPlate {})));

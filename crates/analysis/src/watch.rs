@@ -14,9 +14,9 @@
 use std::collections::HashMap;
 
 use guiji_domain::{
-    Alert, AlertId, AlertStage, Heading, Lattice, PlateChar, PlateState, Position, Sighting,
-    SightingStage, Timestamp, VehicleClass, VehicleColour, VehicleDescription, WatchEntry,
-    WatchTarget,
+    Alert, AlertId, AlertStage, CompassPoint, GeoPoint, Heading, Lattice, PlateChar, PlateState,
+    Position, Sighting, SightingStage, Timestamp, VehicleClass, VehicleColour, VehicleDescription,
+    WatchEntry, WatchTarget,
 };
 
 /// An entry that a sighting rings.
@@ -117,13 +117,18 @@ impl WatchMatcher {
         &self.entries
     }
 
-    /// The entries that a sighting rings, likeliest first. `at` is the time that entries must be in force at: the
-    /// present for live video, the capture time for recordings.
-    pub fn matches(&self, sighting: &Sighting, at: Timestamp) -> Vec<Match<'_>> {
+    /// The entries that a sighting rings, likeliest first. `place` is where its camera stands, if that is known; `at` the
+    /// time that entries must be in force at: the present for live video, the capture time for recordings.
+    pub fn matches(
+        &self,
+        sighting: &Sighting,
+        place: Option<&GeoPoint>,
+        at: Timestamp,
+    ) -> Vec<Match<'_>> {
         let mut matches = Vec::new();
         let mut weigh = |number: u32| {
             let entry = &self.entries[number as usize];
-            matches.extend(matched(entry, sighting, at));
+            matches.extend(matched(entry, sighting, place, at));
         };
         if let PlateState::Read(plate) = &sighting.plate {
             let anywhere = Anywhere::of(&plate.lattice);
@@ -149,12 +154,13 @@ impl WatchMatcher {
     }
 }
 
-/// How likely each class, colour and heading is that a description may ask for: by its place in the list of all, and
+/// How likely each class, colour, heading and course is that a description may ask for: by its place in the list of all, and
 /// last for any.
 struct Looks {
     classes: [f32; VehicleClass::ALL.len() + 1],
     colours: [f32; VehicleColour::ALL.len() + 1],
     headings: [f32; Heading::ALL.len() + 1],
+    courses: [f32; CompassPoint::ALL.len() + 1],
 }
 
 impl Looks {
@@ -164,10 +170,12 @@ impl Looks {
         let class = |&class| p(VehicleDescription { class: Some(class), ..any });
         let colour = |&colour| p(VehicleDescription { colour: Some(colour), ..any });
         let heading = |&heading| p(VehicleDescription { heading: Some(heading), ..any });
+        let course = |&course| p(VehicleDescription { course: Some(course), ..any });
         Self {
             classes: with_any(VehicleClass::ALL.iter().map(class)),
             colours: with_any(VehicleColour::ALL.iter().map(colour)),
             headings: with_any(Heading::ALL.iter().map(heading)),
+            courses: with_any(CompassPoint::ALL.iter().map(course)),
         }
     }
 
@@ -175,7 +183,9 @@ impl Looks {
         let class = looks.class.map_or(VehicleClass::ALL.len(), |class| class as usize);
         let colour = looks.colour.map_or(VehicleColour::ALL.len(), |colour| colour as usize);
         let heading = looks.heading.map_or(Heading::ALL.len(), |heading| heading as usize);
-        self.classes[class] * self.colours[colour] * self.headings[heading]
+        let course = looks.course.map_or(CompassPoint::ALL.len(), |course| course as usize);
+        let body = self.classes[class] * self.colours[colour];
+        body * self.headings[heading] * self.courses[course]
     }
 }
 
@@ -185,8 +195,13 @@ fn with_any<const N: usize>(each: impl Iterator<Item = f32>) -> [f32; N] {
     all
 }
 
-fn matched<'a>(entry: &'a WatchEntry, sighting: &Sighting, at: Timestamp) -> Option<Match<'a>> {
-    if !entry.applies(&sighting.camera, at) {
+fn matched<'a>(
+    entry: &'a WatchEntry,
+    sighting: &Sighting,
+    place: Option<&GeoPoint>,
+    at: Timestamp,
+) -> Option<Match<'a>> {
+    if !entry.applies(&sighting.camera, place, at) {
         return None;
     }
     let probability = entry.probability(sighting);
@@ -357,6 +372,7 @@ mod tests {
             expires: Timestamp::from_secs(1000),
             threshold,
             cameras: Vec::new(),
+            area: None,
             vehicle: VehicleDescription::default(),
             hours: None,
             approval: Some(Approval { by: "chief".into(), at: Timestamp::from_secs(0) }),
@@ -412,7 +428,7 @@ mod tests {
             entry("beside", pattern("浙K*"), 0.5),
         ]);
         let sighting = read("浙J12345", SightingStage::Final);
-        let matches = matcher.matches(&sighting, NOW);
+        let matches = matcher.matches(&sighting, None, NOW);
         assert_eq!(ids(&matches), ["wide", "right"]);
         assert!(matches.iter().all(|m| m.probability > 0.9), "{matches:?}");
     }
@@ -435,8 +451,8 @@ mod tests {
             ])
         };
         let sighting = seen_as(doubtful);
-        assert_eq!(ids(&at(0.5).matches(&sighting, NOW)), ["eight"]);
-        assert_eq!(ids(&at(0.3).matches(&sighting, NOW)), ["eight", "b"]);
+        assert_eq!(ids(&at(0.5).matches(&sighting, None, NOW)), ["eight"]);
+        assert_eq!(ids(&at(0.3).matches(&sighting, None, NOW)), ["eight", "b"]);
     }
 
     #[test]
@@ -445,10 +461,37 @@ mod tests {
         elsewhere.cameras = vec![camera("k9")];
         let matcher = WatchMatcher::new(vec![plate_entry("here", "浙J12345"), elsewhere]);
         let seen = read("浙J12345", SightingStage::Final);
-        assert_eq!(ids(&matcher.matches(&seen, NOW)), ["here"]);
-        assert!(matcher.matches(&seen, Timestamp::from_secs(1000)).is_empty());
+        assert_eq!(ids(&matcher.matches(&seen, None, NOW)), ["here"]);
+        assert!(matcher.matches(&seen, None, Timestamp::from_secs(1000)).is_empty());
         let unread = sighting(PlateState::Unreadable, SightingStage::Final);
-        assert!(matcher.matches(&unread, NOW).is_empty());
+        assert!(matcher.matches(&unread, None, NOW).is_empty());
+    }
+
+    #[test]
+    fn the_place_of_the_camera_and_the_course_decide() {
+        let point = |lat| GeoPoint::new(lat, 121.0).unwrap();
+        let circle = GeoArea::Circle { centre: point(29.0), radius_m: 1000.0 };
+        let there = WatchEntry { area: Some(circle), ..plate_entry("there", "浙J12345") };
+        let going = |id: &str, course| WatchEntry {
+            vehicle: VehicleDescription { course: Some(course), ..Default::default() },
+            ..plate_entry(id, "浙J12345")
+        };
+        let matcher = WatchMatcher::new(vec![
+            there,
+            going("north", CompassPoint::North),
+            going("south", CompassPoint::South),
+        ]);
+        let mut seen = read("浙J12345", SightingStage::Final);
+        seen.direction = None;
+        let rung = |seen: &Sighting, place: Option<f64>| {
+            ids(&matcher.matches(seen, place.map(point).as_ref(), NOW))
+        };
+        // What was not seen of a vehicle does not speak against its plate.
+        assert_eq!(rung(&seen, Some(29.001)), ["north", "south", "there"]);
+        seen.direction = Some(Direction { heading: Heading::Approaching, course_deg: Some(20.0) });
+        assert_eq!(rung(&seen, Some(29.001)), ["north", "there"]);
+        assert_eq!(rung(&seen, Some(29.1)), ["north"]);
+        assert_eq!(rung(&seen, None), ["north"], "of an unknown place");
     }
 
     #[test]
@@ -456,7 +499,7 @@ mod tests {
         let white_car = VehicleDescription {
             class: Some(VehicleClass::Car),
             colour: Some(VehicleColour::White),
-            heading: None,
+            ..VehicleDescription::default()
         };
         let described = |id: &str, vehicle, threshold| WatchEntry {
             vehicle,
@@ -483,22 +526,25 @@ mod tests {
             ..sighting(PlateState::Unreadable, SightingStage::Final)
         };
         let white = looks(Some((VehicleClass::Car, 0.8)), Some((VehicleColour::White, 0.6)));
-        let matches = matcher.matches(&white, NOW);
+        let matches = matcher.matches(&white, None, NOW);
         assert_eq!(ids(&matches), ["white-car"]);
         assert!((matches[0].probability - 0.48).abs() < 1e-6);
         let raised = alerts(&white, &matches, &[], NOW);
         assert_eq!((raised.len(), raised[0].read.clone()), (1, None), "no plate is needed");
-        assert!(matcher.matches(&looks(None, None), NOW).is_empty(), "nothing seen is no match");
+        assert!(
+            matcher.matches(&looks(None, None), None, NOW).is_empty(),
+            "nothing seen is no match"
+        );
 
         // A plate that was read rings whatever was not seen of the body, and not against what was.
         let read = read("浙J12345", SightingStage::Final);
         let body = |class| Sighting { vehicle: Vehicle { class, colour: None }, ..read.clone() };
-        assert_eq!(ids(&matcher.matches(&body(None), NOW)), ["plate-and-looks"]);
+        assert_eq!(ids(&matcher.matches(&body(None), None, NOW)), ["plate-and-looks"]);
         assert_eq!(
-            ids(&matcher.matches(&body(Some((VehicleClass::Bus, 0.9))), NOW)),
+            ids(&matcher.matches(&body(Some((VehicleClass::Bus, 0.9))), None, NOW)),
             ["plate-and-looks"]
         );
-        assert!(matcher.matches(&body(Some((VehicleClass::Car, 0.9))), NOW).is_empty());
+        assert!(matcher.matches(&body(Some((VehicleClass::Car, 0.9))), None, NOW).is_empty());
     }
 
     #[test]
@@ -602,7 +648,7 @@ mod tests {
             })
             .collect();
         let begin = std::time::Instant::now();
-        let found: usize = sightings.iter().map(|s| matcher.matches(s, NOW).len()).sum();
+        let found: usize = sightings.iter().map(|s| matcher.matches(s, None, NOW).len()).sum();
         let took = begin.elapsed();
         assert!(found > 300, "{found}");
         assert!(took < Duration::from_secs(1), "{took:?} for 1000 sightings");
@@ -620,14 +666,21 @@ mod tests {
         ]
     }
 
-    fn any_looks()
-    -> impl Strategy<Value = (Option<VehicleClass>, Option<VehicleColour>, Option<Heading>)> {
+    fn any_looks() -> impl Strategy<
+        Value = (
+            Option<VehicleClass>,
+            Option<VehicleColour>,
+            Option<Heading>,
+            Option<CompassPoint>,
+        ),
+    > {
         use prop::option::weighted;
         use prop::sample::select;
         (
             weighted(0.5, select(VehicleClass::ALL)),
             weighted(0.3, select(VehicleColour::ALL)),
             weighted(0.2, select(Heading::ALL)),
+            weighted(0.2, select(CompassPoint::ALL)),
         )
     }
 
@@ -660,14 +713,14 @@ mod tests {
         #[test]
         fn the_index_equals_trying_all(
             targets in prop::collection::vec((any_target(), 0.001f32..1.0, any_looks()), 0..60),
-            lattice in any_lattice(), (class, colour, heading) in any_looks(), share in 0.0f32..=1.0,
+            lattice in any_lattice(), (class, colour, heading, course) in any_looks(), share in 0.0f32..=1.0,
             read in any::<bool>(),
         ) {
             let entries: Vec<_> = targets
                 .into_iter()
                 .enumerate()
-                .map(|(i, (target, t, (class, colour, heading)))| WatchEntry {
-                    vehicle: VehicleDescription { class, colour, heading },
+                .map(|(i, (target, t, (class, colour, heading, course)))| WatchEntry {
+                    vehicle: VehicleDescription { class, colour, heading, course },
                     ..entry(&format!("e{i}"), target, t * t)
                 })
                 .collect();
@@ -680,12 +733,15 @@ mod tests {
                 colour: colour.map(|colour| (colour, share)),
             };
             sighting.direction =
-                heading.map(|heading| Direction { heading, course_deg: None });
+                heading.map(|heading| Direction {
+                    heading,
+                    course_deg: course.map(|course| 45.0 * course as u8 as f32 + 50.0),
+                });
             let mut all: Vec<_> =
-                entries.iter().filter_map(|e| matched(e, &sighting, NOW)).collect();
+                entries.iter().filter_map(|e| matched(e, &sighting, None, NOW)).collect();
             sort(&mut all);
             let matcher = WatchMatcher::new(entries.clone());
-            prop_assert_eq!(matcher.matches(&sighting, NOW), all);
+            prop_assert_eq!(matcher.matches(&sighting, None, NOW), all);
         }
     }
 }

@@ -152,7 +152,7 @@ async fn measure(arguments: &AlertsArguments) -> Result<AlertFigures> {
     let matcher = WatchMatcher::new(entries);
     let mut due = HashSet::new();
     for sighting in &acknowledged {
-        for found in matcher.matches(sighting, sighting.captured.at) {
+        for found in matcher.matches(sighting, None, sighting.captured.at) {
             due.insert(format!("alerts/{}.{}", sighting.id, found.entry.id));
         }
     }
@@ -233,6 +233,7 @@ async fn watch(client: &Client, passages: &[Passage], count: usize) -> Result<Ve
             expires: now.plus(Duration::from_secs(86_400)),
             threshold: WatchEntry::THRESHOLD_DEFAULT,
             cameras: Vec::new(),
+            area: None,
             vehicle: VehicleDescription::default(),
             hours: None,
             approval: None,

@@ -53,8 +53,8 @@ pub(super) struct UnitArguments {
     /// Its area, a circle.
     #[arg(long, value_name = "LAT,LON,METRES")]
     near: Option<String>,
-    /// A shift in China; may be given again. None: always.
-    #[arg(long, value_name = "HH:MM-HH:MM")]
+    /// A shift in China, such as 22:00-06:00 or mon,tue 22:00-06:00; may be given again. None: always.
+    #[arg(long, value_name = "[DAYS ]HH:MM-HH:MM")]
     shift: Vec<String>,
     /// Who is asked when it does not answer; may be given again.
     #[arg(long)]
@@ -182,7 +182,7 @@ mod tests {
             duty: Some(PatrolDuty::Patrol),
             camera: vec!["k1".into(), "k2".into()],
             near: Some("29.1,121.4,1500".into()),
-            shift: vec!["22:00-06:00".into()],
+            shift: vec!["22:00-06:00".into(), "sat,sun 10:00-18:00".into()],
             neighbour: vec!["west".into()],
             ..nothing()
         };
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(
             unit_text(&east),
             "east         patrol       east  1500 m around 29.10000,121.40000  cameras k1 k2  \
-             on duty 22:00-06:00  neighbours west"
+             on duty 22:00-06:00 sat,sun 10:00-18:00  neighbours west"
         );
         let renamed = UnitArguments { name: Some("East ring".into()), ..nothing() };
         let renamed = renamed.apply(east.clone()).unwrap();

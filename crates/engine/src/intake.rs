@@ -198,7 +198,9 @@ impl Intake {
         for record in records.iter_mut() {
             let earlier = earlier.get(&record.sighting.id).map_or(&[][..], Vec::as_slice);
             let judged = |sighting: &Sighting| {
-                let matches = matcher.matches(sighting, in_force_at(sighting, now));
+                let place = self.place_of(&sighting.camera);
+                let at = in_force_at(sighting, now);
+                let matches = matcher.matches(sighting, place.as_ref(), at);
                 watch::alerts(sighting, &matches, earlier, now)
             };
             record.alerts = judged(&record.sighting);

@@ -3,13 +3,14 @@ use std::path::Path;
 use guiji_domain::{
     Approval, Camera, CameraId, Credentials, DailyHours, GeoPoint, InvalidValue, PlatePattern,
     PlateText, SiteId, StoreError, StreamAddress, Timestamp, VehicleDescription, WatchEntry,
-    WatchEntryId, WatchTarget,
+    WatchEntryId, WatchTarget, Weekdays,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::codes::{Coded, NONE, code_or_none};
 use crate::errors::{damaged, sql};
 use crate::partition::sql_number;
+use crate::patrol;
 use crate::schema::{self, FileKind};
 use crate::secrets::SealKey;
 use crate::settings::Durability;
@@ -134,8 +135,9 @@ impl Registry {
         self.connection
             .prepare_cached(
                 "INSERT OR REPLACE INTO watch_entry (id, kind, target, case_number, reason, owner, created, expires,
-                 threshold, cameras, class, colour, heading, hours_from, hours_until, approved_by, approved)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+                 threshold, cameras, class, colour, heading, hours_from, hours_until, approved_by, approved, area, course,
+                 hours_days)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
             )
             .and_then(|mut one| {
                 one.execute(params![
@@ -156,6 +158,9 @@ impl Registry {
                     entry.hours.map(|hours| hours.until()),
                     approval.map(|approval| &approval.by),
                     approval.map(|approval| approval.at.as_nanos()),
+                    entry.area.as_ref().map(|area| patrol::encode_area(Some(area))),
+                    code_or_none(entry.vehicle.course),
+                    entry.hours.map_or(Weekdays::ALL, |hours| hours.days()).bits(),
                 ])
             })
             .map_err(sql("enter a watch-list entry"))?;
@@ -193,7 +198,8 @@ impl Registry {
     ) -> Result<Vec<WatchEntry>, StoreError> {
         let query = format!(
             "SELECT id, kind, target, case_number, reason, owner, created, expires, threshold, cameras, class, colour,
-             heading, hours_from, hours_until, approved_by, approved FROM watch_entry WHERE {condition}"
+             heading, hours_from, hours_until, approved_by, approved, area, course, hours_days
+             FROM watch_entry WHERE {condition}"
         );
         self.all(&query, parameters, "watch-list entry", entry_of)
     }
@@ -307,6 +313,8 @@ fn entry_of(row: &Row<'_>) -> rusqlite::Result<Result<WatchEntry, InvalidValue>>
     let (class, colour, heading) = (row.get(10)?, row.get(11)?, row.get(12)?);
     let hours: (Option<u16>, Option<u16>) = (row.get(13)?, row.get(14)?);
     let approval: (Option<Text>, Option<i64>) = (row.get(15)?, row.get(16)?);
+    let (area, course): (Option<Vec<u8>>, _) = (row.get(17)?, row.get(18)?);
+    let days: u8 = row.get(19)?;
     let make = move || {
         Ok(WatchEntry {
             id: WatchEntryId::new(&id)?,
@@ -323,13 +331,24 @@ fn entry_of(row: &Row<'_>) -> rusqlite::Result<Result<WatchEntry, InvalidValue>>
             expires: Timestamp::from_nanos(expires),
             threshold,
             cameras: cameras.split_whitespace().map(CameraId::new).collect::<Result<_, _>>()?,
+            area: match area {
+                None => None,
+                Some(area) => patrol::decode_area(&area).map_err(|reason| {
+                    InvalidValue::new("area", "of the entry", reason.to_string())
+                })?,
+            },
             vehicle: VehicleDescription {
                 class: optional_choice("vehicle class", class)?,
                 colour: optional_choice("vehicle colour", colour)?,
                 heading: optional_choice("heading", heading)?,
+                course: optional_choice("course", course)?,
             },
             hours: match hours {
-                (Some(from), Some(until)) => Some(DailyHours::new(from, until)?),
+                (Some(from), Some(until)) => {
+                    let days = Weekdays::from_bits(days)
+                        .ok_or_else(|| InvalidValue::new("weekdays", days, "is an unknown set"))?;
+                    Some(DailyHours::new(from, until)?.on(days))
+                }
                 _ => None,
             },
             approval: match approval {

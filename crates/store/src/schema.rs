@@ -34,7 +34,9 @@ impl FileKind {
     /// that was ever released lie in `testdata/` and must open.
     fn migrations(self) -> &'static [&'static str] {
         match self {
-            Self::Registry => &[REGISTRY_V1, REGISTRY_V2, REGISTRY_V3, REGISTRY_V4, REGISTRY_V5],
+            Self::Registry => {
+                &[REGISTRY_V1, REGISTRY_V2, REGISTRY_V3, REGISTRY_V4, REGISTRY_V5, REGISTRY_V6]
+            }
             Self::Partition => &[PARTITION_V1, PARTITION_V2, PARTITION_V3],
             Self::Context => &[CONTEXT_V1],
             Self::Deliveries => &[DELIVERIES_V1],
@@ -88,6 +90,14 @@ CREATE TABLE patrol_unit (id TEXT PRIMARY KEY, record BLOB NOT NULL, checksum IN
 const REGISTRY_V5: &str = "
 ALTER TABLE camera ADD COLUMN lanes INTEGER;
 ALTER TABLE camera ADD COLUMN substream TEXT;
+";
+
+// area: as in a patrol unit's record (`patrol.rs`), null for everywhere. course: a code, 255 for anything. hours_days:
+// a bit for each day of the week, Monday's the lowest.
+const REGISTRY_V6: &str = "
+ALTER TABLE watch_entry ADD COLUMN area BLOB;
+ALTER TABLE watch_entry ADD COLUMN course INTEGER NOT NULL DEFAULT 255;
+ALTER TABLE watch_entry ADD COLUMN hours_days INTEGER NOT NULL DEFAULT 127;
 ";
 
 const DELIVERIES_V1: &str = "

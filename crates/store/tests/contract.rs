@@ -693,11 +693,26 @@ fn the_watch_list_is_kept_in_order(store: &dyn AnyStore) {
         class: Some(VehicleClass::Truck),
         colour: Some(VehicleColour::White),
         heading: Some(Heading::Receding),
+        course: Some(CompassPoint::SouthWest),
     };
-    second.hours = Some(DailyHours::new(1380, 300).unwrap());
+    second.area = Some(GeoArea::Rectangle {
+        south_west: GeoPoint::new(28.5, 121.0).unwrap(),
+        north_east: GeoPoint::new(28.75, 121.5).unwrap(),
+    });
+    let weekend = Weekdays::of([Weekday::Saturday, Weekday::Sunday]);
+    second.hours = Some(DailyHours::new(1380, 300).unwrap().on(weekend));
     second.approval = Some(Approval { by: "chief".into(), at: at(1) });
     store.put_entry(&second).unwrap();
     assert_eq!(store.entries().unwrap()[1], second);
+    assert_eq!(store.entry(&second.id).unwrap().as_ref(), Some(&second));
+    assert_eq!(store.entry(&WatchEntryId::new("none").unwrap()).unwrap(), None);
+    let after = |id: Option<&str>, limit| {
+        let id = id.map(|id| WatchEntryId::new(id).unwrap());
+        store.entries_after(id.as_ref(), limit).unwrap()
+    };
+    assert_eq!(after(None, 1), [entry("w10")]);
+    assert_eq!(after(Some("w10"), 9), [second.clone()]);
+    assert_eq!(after(Some("w2"), 9), []);
     // All or none.
     let wrong = WatchEntry { threshold: f32::NAN, ..entry("w4") };
     assert!(store.put_entries(&[entry("w3"), wrong]).is_err());

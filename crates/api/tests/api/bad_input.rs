@@ -698,7 +698,11 @@ fn cases() -> Vec<Case> {
                 patrol_unit: Some(pb::PatrolUnit {
                     name: "patrolUnits/east".into(),
                     display_name: "East".into(),
-                    shifts: vec![pb::DailyHours { start_minute: 5, end_minute: 5 }],
+                    shifts: vec![pb::DailyHours {
+                        start_minute: 5,
+                        end_minute: 5,
+                        weekdays: vec![],
+                    }],
                     ..Default::default()
                 }),
             },

@@ -45,7 +45,7 @@ async fn units_are_entered_changed_and_removed() {
     };
     let east = pb::PatrolUnit {
         area: Some(pb::Area { shape: Some(pb::area::Shape::Circle(circle)) }),
-        shifts: vec![pb::DailyHours { start_minute: 1320, end_minute: 360 }],
+        shifts: vec![pb::DailyHours { start_minute: 1320, end_minute: 360, weekdays: vec![] }],
         neighbours: vec!["patrolUnits/desk".into()],
         ..unit("east", &["k1", "k2"])
     };

@@ -1,10 +1,10 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use guiji_analysis::watch::WatchMatcher;
 use guiji_domain::{
-    Approval, CameraId, InvalidValue, LikelyQuery, Sighting, SightingQuery, SortOrder, TimeSpan,
-    Timestamp, VehicleClass, VehicleColour, WatchEntry, WatchEntryId, WatchTarget,
+    Approval, CameraId, GeoPoint, InvalidValue, LikelyQuery, Sighting, SightingQuery, SortOrder,
+    TimeSpan, Timestamp, VehicleClass, VehicleColour, WatchEntry, WatchEntryId, WatchTarget,
 };
 
 use super::{asked, refuse_unknown_cameras};
@@ -72,6 +72,7 @@ impl Services {
 struct Rings<'a> {
     parts: &'a ApiParts,
     view: View,
+    places: HashMap<CameraId, GeoPoint>,
     matcher: WatchMatcher,
     examined_max: usize,
     examined: u64,
@@ -90,8 +91,11 @@ fn run(
     examined_max: usize,
 ) -> Result<pb::DryRunWatchlistEntryResponse, Problem> {
     let view = reach.view(parts);
+    let places: HashMap<CameraId, GeoPoint> = (parts.cameras.list().into_iter())
+        .map(|(camera, _)| (camera.id, camera.position))
+        .collect();
     let query = view.narrow(SightingQuery {
-        cameras: (!entry.cameras.is_empty()).then(|| entry.cameras.clone()),
+        cameras: cameras_of(&entry, &places),
         order: SortOrder::NewestFirst,
         ..SightingQuery::all_in(span, PAGE)
     });
@@ -107,6 +111,7 @@ fn run(
     let mut rings = Rings {
         parts,
         view,
+        places,
         matcher: WatchMatcher::new(vec![hypothetical]),
         examined_max: examined_max.max(1),
         examined: 0,
@@ -151,6 +156,15 @@ fn run(
         examples,
         sampled_share: share,
     })
+}
+
+/// The cameras at which an entry can ring; `None` for all.
+fn cameras_of(entry: &WatchEntry, places: &HashMap<CameraId, GeoPoint>) -> Option<Vec<CameraId>> {
+    let named = (!entry.cameras.is_empty()).then(|| entry.cameras.clone());
+    let Some(area) = entry.area else { return named };
+    let inside = |id: &CameraId| places.get(id).is_some_and(|place| area.contains(place));
+    Some(named.unwrap_or_else(|| places.keys().cloned().collect()))
+        .map(|cameras| cameras.into_iter().filter(inside).collect())
 }
 
 /// The classes and colours that a vehicle may have been seen as to ring a description; empty for any. Whoever was seen
@@ -259,8 +273,9 @@ impl Rings<'_> {
             return;
         }
         self.examined += 1;
+        let place = self.places.get(&sighting.camera);
         let Some(probability) =
-            self.matcher.matches(sighting, at).first().map(|ring| ring.probability)
+            self.matcher.matches(sighting, place, at).first().map(|ring| ring.probability)
         else {
             return;
         };
