@@ -6,6 +6,7 @@
 mod coverage;
 mod export;
 mod likely;
+mod patrol;
 mod trajectory;
 
 use std::io::Write as _;
@@ -26,6 +27,7 @@ use guiji_domain::{
 use crate::access::{self, AccessFiles};
 use crate::clock::{SystemClock, local_time, parse_time_or_ago};
 use crate::watchlist::{self, WatchlistCommand};
+use patrol::PatrolCommand;
 
 /// Arguments of `guiji query`.
 #[derive(Debug, Args)]
@@ -96,7 +98,24 @@ enum Question {
         /// Keep waiting for new ones.
         #[arg(long)]
         follow: bool,
+        /// Instead: what proves that this alert was delivered, to whom and when.
+        #[arg(long, value_name = "ALERT", conflicts_with_all = ["after", "follow"])]
+        proof: Option<String>,
     },
+    /// Say that somebody deals with an alert.
+    Acknowledge {
+        /// The alert, as an answer named it.
+        alert: String,
+        /// For this patrol unit.
+        #[arg(long)]
+        unit: Option<String>,
+        /// In words.
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+    /// The patrol units.
+    #[command(subcommand)]
+    Patrol(PatrolCommand),
     /// New sightings as they are recorded.
     Live,
     /// The cameras and how they are.
@@ -180,7 +199,14 @@ async fn ask(arguments: QueryArguments) -> Result<ExitCode> {
         Question::Correct { sighting, plate, reason } => {
             correct(&client, json, &sighting, &plate, &reason).await
         }
-        Question::Alerts { after, follow } => alerts(&client, json, after, follow).await,
+        Question::Alerts { proof: Some(alert), .. } => proofs(&client, json, &alert).await,
+        Question::Alerts { after, follow, proof: None } => {
+            alerts(&client, json, after, follow).await
+        }
+        Question::Acknowledge { alert, unit, note } => {
+            acknowledge(&client, json, &alert, unit.as_deref(), &note).await
+        }
+        Question::Patrol(command) => patrol::run(&client, json, command).await,
         Question::Live => live(&client, json).await,
         Question::Cameras => crate::cameras::list(&client, json).await,
         Question::Coverage(asked) => asked.run(&client, json).await,
@@ -309,6 +335,11 @@ async fn correct(
 }
 
 /// People paste either form.
+fn alert_name(alert: &str) -> String {
+    if alert.contains('/') { alert.to_owned() } else { format!("alerts/{alert}") }
+}
+
+/// People paste either form.
 fn sighting_name(sighting: &str) -> String {
     if sighting.contains('/') { sighting.to_owned() } else { format!("sightings/{sighting}") }
 }
@@ -350,6 +381,47 @@ async fn alerts(client: &Client, json: bool, after: u64, follow: bool) -> Result
         }
     }
     Ok(found(any))
+}
+
+async fn proofs(client: &Client, json: bool, alert: &str) -> Result<ExitCode> {
+    let proofs = client.deliveries(&alert_name(alert)).await?;
+    for proof in &proofs {
+        if json {
+            json_line(proof)?;
+            continue;
+        }
+        let stage = word::<AlertStage>(proof.stage);
+        let time = proof.deliver_time.as_ref().map(pb_time).unwrap_or_default();
+        let pb::Delivery { receiver, cursor, tries, answer, message_sha256, .. } = proof;
+        line(format_args!(
+            "#{cursor:<5} {stage:<11} {time}  {receiver:<12}  {answer}, {tries} tries  sha256 {message_sha256}"
+        ))?;
+    }
+    Ok(found(!proofs.is_empty()))
+}
+
+async fn acknowledge(
+    client: &Client,
+    json: bool,
+    alert: &str,
+    unit: Option<&str>,
+    note: &str,
+) -> Result<ExitCode> {
+    let unit = unit.map_or_else(String::new, patrol::unit_name);
+    let alert = client.acknowledge_alert(&alert_name(alert), &unit, note).await?;
+    if json {
+        json_line(&alert)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    line(alert_text(&alert))?;
+    // The first counts: it may have been somebody else.
+    if let Some(given) = &alert.acknowledgement {
+        let unit = Some(bare(&given.patrol_unit)).filter(|unit| !unit.is_empty());
+        let time = alert.raise_time.as_ref().map(pb_time).unwrap_or_default();
+        let unit = unit.map_or_else(String::new, |unit| format!(" for {unit}"));
+        line(format_args!("  {} deals with it{unit}, since {time}", given.officer))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// One line about an alert.

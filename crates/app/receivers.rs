@@ -10,7 +10,7 @@ use guiji_delivery::{
     Carrier, CourierParts, CourierSettings, Couriers, Mqtt, MqttSettings, Receiver, Webhook,
     WebhookSecret, WebhookSettings,
 };
-use guiji_domain::{Alert, CameraId, Clock, ReceiverId};
+use guiji_domain::{Alert, CameraId, Clock, PatrolUnitId, ReceiverId};
 use guiji_engine::Escalation;
 use guiji_store::{Deliveries, Store};
 use serde::Deserialize;
@@ -22,6 +22,7 @@ pub(crate) struct ReceiverSettings {
     id: ReceiverId,
     way: Way,
     cameras: BTreeSet<CameraId>,
+    unit: Option<PatrolUnitId>,
     from_beginning: bool,
 }
 
@@ -47,6 +48,7 @@ pub(crate) struct RawReceiver {
     ca_file: Option<PathBuf>,
     #[serde(default)]
     cameras: Vec<String>,
+    unit: Option<String>,
     #[serde(default)]
     start: Start,
 }
@@ -121,6 +123,7 @@ impl RawReceiver {
             id: ReceiverId::new(&self.id)?,
             way,
             cameras: self.cameras.iter().map(|id| CameraId::new(id)).collect::<Result<_, _>>()?,
+            unit: self.unit.as_deref().map(PatrolUnitId::new).transpose()?,
             from_beginning: self.start == Start::Beginning,
         };
         // What cannot be right is said now, not when the first alert is on its way.
@@ -143,13 +146,19 @@ impl ReceiverSettings {
     }
 
     fn receiver(&self) -> Result<Receiver> {
-        let cameras = self.cameras.clone();
+        let settings = self.clone();
         Ok(Receiver {
             id: self.id.clone(),
             carrier: self.carrier()?,
-            concerns: Box::new(move |alert| cameras.is_empty() || cameras.contains(&alert.camera)),
+            concerns: Box::new(move |alert| settings.concerns(alert)),
             from_beginning: self.from_beginning,
         })
+    }
+
+    /// Whether it is told of an alert: of its cameras, and for its patrol unit.
+    fn concerns(&self, alert: &Alert) -> bool {
+        (self.cameras.is_empty() || self.cameras.contains(&alert.camera))
+            && self.unit.as_ref().is_none_or(|unit| alert.units.contains(unit))
     }
 }
 
@@ -177,6 +186,10 @@ fn write(alert: &Alert) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use guiji_domain::{
+        AlertId, AlertStage, CaptureTime, ClockSource, SightingId, Timestamp, WatchEntryId,
+        WatchTarget,
+    };
 
     #[test]
     fn mistakes_name_the_receiver_and_the_mend() {
@@ -206,10 +219,50 @@ mod tests {
             ("mqtt = \"mqtts://a.example\"\ntopic = \"a/#\"", "without + and #"),
             ("mqtt = \"mqtts://a.example\"\nca_file = \"secret\"", "certificate"),
             ("mqtt = \"mqtts://a.example\"\nstart = \"later\"", "beginning"),
+            ("mqtt = \"mqtts://a.example\"\nunit = \"patrolUnits/east\"", "unit"),
         ] {
             let error = format!("{:#}", checked(wrong).unwrap_err());
             assert!(error.contains(hint), "{wrong}\n→ {error}");
             assert!(!error.contains("MfKQ"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_receiver_is_told_of_its_cameras_and_for_its_unit() {
+        let at = |camera: &str, units: &[&str]| {
+            let at = Timestamp::EPOCH;
+            Alert {
+                id: AlertId {
+                    sighting: SightingId::from_u128(1),
+                    entry: WatchEntryId::new("w1").unwrap(),
+                },
+                cursor: 1,
+                stage: AlertStage::Confirmed,
+                raised: at,
+                camera: CameraId::new(camera).unwrap(),
+                captured: CaptureTime {
+                    at,
+                    uncertainty: Duration::ZERO,
+                    source: ClockSource::Stated,
+                },
+                read: None,
+                target: WatchTarget::Description,
+                case_number: "A-1".into(),
+                probability: 0.9,
+                units: units.iter().map(|unit| PatrolUnitId::new(unit).unwrap()).collect(),
+                acknowledgement: None,
+                repeat: None,
+            }
+        };
+        let receiver = |rest: &str| {
+            let text = format!("id = \"desk\"\nmqtt = \"mqtts://a.example\"\n{rest}");
+            toml::from_str::<RawReceiver>(&text).unwrap().checked(Path::new(".")).unwrap()
+        };
+        let (east, west, k1) = (at("k1", &["north", "east"]), at("k2", &["west"]), at("k1", &[]));
+        let told = |receiver: &ReceiverSettings| [&east, &west, &k1].map(|a| receiver.concerns(a));
+        assert_eq!(told(&receiver("")), [true; 3]);
+        assert_eq!(told(&receiver("unit = \"east\"")), [true, false, false]);
+        assert_eq!(told(&receiver("cameras = [\"k1\"]")), [true, false, true]);
+        assert_eq!(told(&receiver("cameras = [\"k2\"]\nunit = \"east\"")), [false; 3]);
     }
 }

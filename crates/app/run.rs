@@ -125,12 +125,16 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
             .context("open the proofs of delivery")?,
     );
     let engine = start_engine(&config, store.clone(), clock.clone())?;
-    let cameras = engine.cameras();
-    open_cameras(&cameras, &store, config.cameras.clone(), sources)?;
-
+    // Whoever follows the log has its place in it before anything can ring: at the very first start too, nothing is
+    // raised that nobody delivers or escalates.
+    let escalation =
+        start_escalation(&config, &engine, store.clone(), deliveries.clone(), clock.clone())?;
     let couriers =
         receivers::start(&config.receivers, store.clone(), deliveries.clone(), clock.clone())?;
     let couriers = Arc::new(couriers);
+    let cameras = engine.cameras();
+    open_cameras(&cameras, &store, config.cameras.clone(), sources)?;
+
     let (stop, stopped) = watch::channel(false);
     let mut tasks = Vec::new();
     let (watchbook, patrolbook) = (engine.watchbook(), engine.patrolbook());
@@ -138,6 +142,7 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
         passages: store.clone(),
         store: store.clone(),
         alerts: store.clone(),
+        deliveries: deliveries.clone(),
         audit: audit_log.clone(),
         watchlist: store.clone(),
         likely: store.clone(),
@@ -156,16 +161,8 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
         }),
         alert_wake: engine.alert_wake(),
         live: engine.live(),
-        patrols_changed: Arc::new(move || {
-            if let Err(error) = patrolbook.reload() {
-                error!(%error, "the changed patrol units could not be read; the old ones stay in force");
-            }
-        }),
-        watchlist_changed: Arc::new(move || {
-            if let Err(error) = watchbook.reload() {
-                error!(%error, "the changed watch-list could not be read; the old one stays in force");
-            }
-        }),
+        patrols_changed: Arc::new(move || patrolbook.reload()),
+        watchlist_changed: Arc::new(move || watchbook.reload()),
     };
     let passages = PassageSettings {
         days: config.tactics_days,
@@ -207,10 +204,7 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
         couriers.clone(),
         until(stopped.clone()),
     )));
-    tasks.push(tokio::spawn(escalate(
-        start_escalation(&config, &engine, store.clone(), deliveries.clone(), clock.clone())?,
-        until(stopped.clone()),
-    )));
+    tasks.push(tokio::spawn(escalate(escalation, until(stopped.clone()))));
     let kept_for = Duration::from_secs(u64::from(config.sightings_days) * 86_400);
     tasks.push(tokio::spawn(retain(
         store.clone(),
@@ -395,10 +389,8 @@ async fn escalate(mut escalation: Escalation, stopped: impl Future<Output = ()>)
         };
         match tokio::task::spawn_blocking(run).await {
             Ok(back) => escalation = back,
-            Err(error) => {
-                error!(%error, "escalation ended: alerts do not go up until a restart");
-                return;
-            }
+            // The runtime is shutting down: a panic of the escalation itself is an error of its round.
+            Err(_) => return,
         }
     }
 }

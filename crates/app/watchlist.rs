@@ -10,11 +10,14 @@ use guiji_api::client::Client;
 use guiji_api::convert::{Word as _, timestamp_to_pb};
 use guiji_api::pb;
 use guiji_api::pb::watchlist_entry::Target;
-use guiji_domain::{Clock as _, Heading, PlatePattern, VehicleClass, VehicleColour, WatchEntryId};
+use guiji_domain::{
+    Clock as _, CompassPoint, Heading, PlatePattern, VehicleClass, VehicleColour, WatchEntryId,
+    Weekday,
+};
 use serde::Deserialize;
 
 use crate::clock::SystemClock;
-use crate::query::{bare, found, json_line, line, pb_time};
+use crate::query::{bare, circle, found, json_line, line, pb_time, word};
 
 /// Commands of `guiji query watchlist`.
 #[derive(Debug, Subcommand)]
@@ -30,8 +33,8 @@ pub(crate) enum WatchlistCommand {
         /// Why it is watched for.
         #[arg(long)]
         reason: String,
-        /// Days until the entry ends.
-        #[arg(long, default_value_t = 7)]
+        /// Days until the entry ends: there is none without an end.
+        #[arg(long)]
         days: u32,
     },
     /// Say what an entry would have rung in the past, without entering it.
@@ -49,8 +52,9 @@ pub(crate) enum WatchlistCommand {
     },
     /// Enter many from a CSV file, all that are right.
     ///
-    /// Columns, of which `id` and `reason` are required: id, plate (a pattern; empty for any), reason, case_number,
-    /// days (7), threshold (0.5), class, colour, heading, hours (22:30-05:00), cameras (separated by blanks).
+    /// Columns, of which `id`, `reason` and `days` are required: id, plate (a pattern; empty for any), reason, days (until
+    /// the entry ends), case_number, threshold (0.5), class, colour, heading, course (north, south-west …), hours
+    /// (22:30-05:00, or \"sat,sun 22:30-05:00\"), cameras (separated by blanks), near (\"LAT,LON,METRES\").
     Import {
         /// The file; its first line names the columns.
         file: PathBuf,
@@ -82,12 +86,18 @@ pub(crate) struct TargetArguments {
     /// Only when it moves so through the picture.
     #[arg(long)]
     heading: Option<Heading>,
-    /// Only at these hours of the day in China.
-    #[arg(long, value_name = "HH:MM-HH:MM")]
+    /// Only when it drives there: north, south-west and so on.
+    #[arg(long)]
+    course: Option<CompassPoint>,
+    /// Only at these hours of the day in China, such as 22:30-05:00 or sat,sun 22:30-05:00.
+    #[arg(long, value_name = "[DAYS ]HH:MM-HH:MM")]
     hours: Option<String>,
     /// Only at this camera; may be given again.
     #[arg(long)]
     camera: Vec<String>,
+    /// Only at cameras within a circle.
+    #[arg(long, value_name = "LAT,LON,METRES")]
+    near: Option<String>,
 }
 
 impl TargetArguments {
@@ -99,8 +109,10 @@ impl TargetArguments {
             class: None,
             colour: None,
             heading: None,
+            course: None,
             hours: None,
             camera: Vec::new(),
+            near: None,
         }
     }
 }
@@ -151,7 +163,10 @@ fn show_rings(answer: &pb::DryRunWatchlistEntryResponse) -> Result<()> {
         answer.ring_count, answer.expected_true_count, answer.examined_count
     ))?;
     if answer.truncated {
-        line("there are more sightings further back than a call looks at")?;
+        let share = answer.sampled_share * 100.0;
+        line(format!(
+            "estimated: there are more sightings than a call looks at; {share:.2} % of the time was sampled, evenly"
+        ))?;
     }
     answer.examples.iter().try_for_each(|ring| {
         let at = ring.capture_time.as_ref().map(pb_time).unwrap_or_default();
@@ -176,6 +191,7 @@ pub(crate) fn entry(
         class: target.class.map_or(0, |class| class.to_pb()),
         colour: target.colour.map_or(0, |colour| colour.to_pb()),
         heading: target.heading.map_or(0, |heading| heading.to_pb()),
+        course: target.course.map_or(0, |course| course.to_pb()),
     };
     Ok(pb::WatchlistEntry {
         target: Some(target_of(&target.plate)?),
@@ -185,6 +201,7 @@ pub(crate) fn entry(
         cameras: target.camera.iter().map(|id| format!("cameras/{id}")).collect(),
         vehicle: (vehicle != pb::VehicleDescription::default()).then_some(vehicle),
         hours: target.hours.as_deref().map(hours).transpose()?,
+        area: target.near.as_deref().map(circle).transpose()?,
         ..Default::default()
     })
 }
@@ -200,8 +217,12 @@ fn target_of(plate: &str) -> Result<Target> {
     })
 }
 
-/// `22:30-05:00`.
-fn hours(text: &str) -> Result<pb::DailyHours> {
+/// `22:30-05:00`, or `sat,sun 22:30-05:00`.
+pub(crate) fn hours(text: &str) -> Result<pb::DailyHours> {
+    let (days, text) = text.trim().rsplit_once(' ').unwrap_or(("", text.trim()));
+    let days = days.split([',', ' ']).filter(|day| !day.is_empty());
+    let weekdays =
+        days.map(|day| Ok(day.parse::<Weekday>()?.to_pb())).collect::<Result<Vec<_>>>()?;
     let minute = |text: &str| {
         let (hour, minute) = text.trim().split_once(':')?;
         let (hour, minute): (i32, i32) = (hour.parse().ok()?, minute.parse().ok()?);
@@ -210,7 +231,15 @@ fn hours(text: &str) -> Result<pb::DailyHours> {
     let parts = text.split_once('-').and_then(|(from, to)| Some((minute(from)?, minute(to)?)));
     let (start_minute, end_minute) =
         parts.ok_or_else(|| anyhow!("hours {text:?}: use HH:MM-HH:MM, such as 22:30-05:00"))?;
-    Ok(pb::DailyHours { start_minute, end_minute })
+    Ok(pb::DailyHours { start_minute, end_minute, weekdays })
+}
+
+/// As [`hours`] reads it.
+pub(crate) fn hours_text(hours: &pb::DailyHours) -> String {
+    let clock = |minute: i32| format!("{:02}:{:02}", minute / 60, minute % 60);
+    let days: Vec<_> = hours.weekdays.iter().map(|day| word::<Weekday>(*day)).collect();
+    let days = if days.is_empty() { String::new() } else { days.join(",") + " " };
+    format!("{days}{}-{}", clock(hours.start_minute), clock(hours.end_minute))
 }
 
 /// A line of the CSV file.
@@ -226,8 +255,10 @@ struct Row {
     class: String,
     colour: String,
     heading: String,
+    course: String,
     hours: String,
     cameras: String,
+    near: String,
 }
 
 impl Row {
@@ -241,19 +272,24 @@ impl Row {
         if self.reason.trim().is_empty() {
             bail!("reason is empty: say why it is watched for");
         }
+        let Some(days) = self.days else {
+            bail!("days is empty: say in how many days the entry ends");
+        };
         let target = TargetArguments {
             plate: self.plate,
             threshold: self.threshold,
             class: word(&self.class)?,
             colour: word(&self.colour)?,
             heading: word(&self.heading)?,
+            course: word(&self.course)?,
             hours: (!self.hours.is_empty()).then_some(self.hours),
             camera: self.cameras.split_whitespace().map(str::to_owned).collect(),
+            near: (!self.near.is_empty()).then_some(self.near),
         };
         Ok(pb::WatchlistEntry {
             name: format!("watchlistEntries/{id}"),
             case_number: self.case_number,
-            ..entry(&target, self.reason, self.days.unwrap_or(7))?
+            ..entry(&target, self.reason, days)?
         })
     }
 }
@@ -265,7 +301,7 @@ type Numbered = (u64, pb::WatchlistEntry);
 fn parse(text: &[u8]) -> Result<(Vec<Numbered>, Vec<String>)> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text);
     let columns = reader.headers().context("line 1: cannot be read as CSV")?.clone();
-    for required in ["id", "reason"] {
+    for required in ["id", "reason", "days"] {
         if !columns.iter().any(|column| column.trim_start_matches('\u{feff}') == required) {
             bail!("line 1: the column {required} is missing: the first line names the columns");
         }
@@ -346,22 +382,22 @@ fn entry_text(entry: &pb::WatchlistEntry) -> String {
             vehicle.colour().as_str_name().strip_prefix("VEHICLE_COLOUR_"),
             vehicle.class().as_str_name().strip_prefix("VEHICLE_CLASS_"),
             vehicle.heading().as_str_name().strip_prefix("HEADING_"),
+            vehicle.course().as_str_name().strip_prefix("COMPASS_POINT_"),
         ];
         let said = words.into_iter().flatten().filter(|word| *word != "UNSPECIFIED");
         said.fold(String::new(), |text, word| text + " " + &word.to_lowercase())
     });
-    let hours = entry.hours.as_ref().map_or_else(String::new, |hours| {
-        let clock = |minute: i32| format!("{:02}:{:02}", minute / 60, minute % 60);
-        format!("  {}-{}", clock(hours.start_minute), clock(hours.end_minute))
-    });
+    let hours = entry.hours.as_ref().map(|hours| format!("  {}", hours_text(hours)));
+    let hours = hours.unwrap_or_default();
     let expires = entry.expire_time.as_ref().map(pb_time).unwrap_or_default();
     let state = match entry.state() {
         pb::WatchlistEntryState::AwaitingApproval => "  (waits for approval)",
         pb::WatchlistEntryState::Expired => "  (expired)",
         _ => "",
     };
+    let area = if entry.area.is_some() { "  in an area" } else { "" };
     format!(
-        "{}  {target}{vehicle}{hours}  until {expires}  case {}  {}{state}",
+        "{}  {target}{vehicle}{hours}{area}  until {expires}  case {}  {}{state}",
         bare(&entry.name),
         entry.case_number,
         entry.reason
@@ -376,14 +412,15 @@ mod tests {
     fn a_file_becomes_entries_and_errors_with_lines() {
         let text = "\u{feff}id,plate,reason,days,class,colour,hours,cameras\n\
             w1,浙J12345,stolen,7,,,,\n\
-            w2,浙J?12*,\"hit,\nand run\",,,,22:30-05:00,k1 k2\n\
+            w2,浙J?12*,\"hit,\nand run\",30,,,22:30-05:00,k1 k2\n\
             w3,,van,3,truck,white,,\n\
             -,浙J12345,stolen,7,,,,\n\
             w5,浙J12345,,7,,,,\n\
             w6,浙J12345,x,seven,,,,\n\
             w7,浙J12345,x,7,,,25:00-26:00,\n\
             w8,浙J12345,x,7,lorry,,,\n\
-            w9,浙J12345\n";
+            w9,浙J12345\n\
+            w10,浙J12345,x,,,,,\n";
         let (entries, wrong) = parse(text.as_bytes()).unwrap();
         let lines: Vec<_> =
             entries.iter().map(|(line, entry)| (*line, entry.name.as_str())).collect();
@@ -393,7 +430,10 @@ mod tests {
         );
         let pattern = &entries[1].1;
         assert_eq!(pattern.target, Some(Target::PlatePattern("浙J?12*".into())));
-        assert_eq!(pattern.hours, Some(pb::DailyHours { start_minute: 1350, end_minute: 300 }));
+        assert_eq!(
+            pattern.hours,
+            Some(pb::DailyHours { start_minute: 1350, end_minute: 300, weekdays: vec![] })
+        );
         assert_eq!(pattern.cameras, ["cameras/k1", "cameras/k2"]);
         let described = &entries[2].1;
         assert_eq!(described.target, Some(Target::AnyPlate(pb::AnyPlate {})));
@@ -405,6 +445,7 @@ mod tests {
             ("line 9: ", "HH:MM-HH:MM"),
             ("line 10: ", "truck"),
             ("line 11: ", "has 2 fields"),
+            ("line 12: ", "days is empty"),
         ]
         .into_iter()
         .enumerate()
@@ -412,8 +453,10 @@ mod tests {
             let error = &wrong[number];
             assert!(error.starts_with(place) && error.contains(hint), "{place}{hint}: {error}");
         }
-        assert_eq!(wrong.len(), 6);
-        let error = parse(b"id,plate\n").unwrap_err().to_string();
-        assert!(error.contains("line 1") && error.contains("reason"), "{error}");
+        assert_eq!(wrong.len(), 7);
+        for (columns, missing) in [("id,plate,days", "reason"), ("id,plate,reason", "days")] {
+            let error = parse(columns.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("line 1") && error.contains(missing), "{error}");
+        }
     }
 }

@@ -132,22 +132,41 @@ fn nothing_that_was_announced_is_lost_by_kill_9() {
     let _one_at_a_time = exclusive();
     let mut rig = Rig::serve_again_and_again();
     let runtime = rig::runtime();
-    let mut announced: Vec<String> = Vec::new();
+    let suspect = rig.plate("suspect");
+    let (mut announced, mut in_view): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
     for round in 0..3 {
-        let heard = runtime.block_on(async {
+        runtime.block_on(async {
             let client = connect(&rig).await;
-            let wanted = 2 + round;
-            rig::announced_finals(&client, wanted, Duration::from_secs(60)).await
+            if round == 0 {
+                let entry = rig::entry(&suspect);
+                client.create_watchlist_entry("suspect", entry).await.expect("the entry is taken");
+            }
+            if round < 2 {
+                let patience = Duration::from_secs(60);
+                announced.extend(rig::announced_finals(&client, 2 + round, patience).await);
+            } else {
+                // While the watched vehicle is in view.
+                in_view.push(rig::provisional_alert(&client, Duration::from_secs(60)).await);
+            }
         });
-        announced.extend(heard);
         rig.server.kill();
         rig.restart_server();
-        let kept = runtime.block_on(async {
+        let (kept, log) = runtime.block_on(async {
             let client = connect(&rig).await;
-            all_finals(&client).await.into_iter().map(|sighting| sighting.name).collect::<Vec<_>>()
+            let log = client.list_alerts(0, 1000).await.expect("the alert log");
+            (all_finals(&client).await, log)
         });
         for name in &announced {
-            assert!(kept.contains(name), "{name} was announced and is gone");
+            assert!(kept.iter().any(|s| s.name == *name), "{name} was announced and is gone");
+        }
+        for name in &in_view {
+            use pb::AlertStage::{Confirmed, Withdrawn};
+            let stages: Vec<_> =
+                log.iter().filter(|a| a.name == *name).map(|a| a.stage()).collect();
+            let ended = stages.iter().any(|stage| matches!(stage, Confirmed | Withdrawn));
+            assert!(ended, "{name} never ends: {stages:?}");
+            let sighting = &log.iter().find(|a| a.name == *name).expect("it is kept").sighting;
+            assert!(kept.iter().any(|s| s.name == *sighting), "{sighting} is not final");
         }
     }
     assert!(rig.server.terminate().success());
@@ -198,7 +217,10 @@ fn questions_without_authority_and_bad_questions_are_refused_with_the_mend() {
         (&["search", "--near", "121.4,29.1,100"], &["latitude"]),
         (&["trajectory", "浙J12"], &["6 to 9"]),
         (&["watchlist", "add", "w1", "浙J12345", "--reason", "r", "--days", "9999"], &["366"]),
-        (&["watchlist", "add", "w1", "浙112345", "--reason", "r"], &["fits no kind"]),
+        (
+            &["watchlist", "add", "w1", "浙112345", "--reason", "r", "--days", "7"],
+            &["fits no kind"],
+        ),
         (&["evidence", "00000000000000000000000000000000"], &["sighting"]),
     ] {
         let answer = query(&rig, question);

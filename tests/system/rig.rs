@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use guiji_api::client::{Client, Messages};
+use guiji_api::client::{AlertsFrom, Client, Messages};
 use guiji_api::convert::{Word, timestamp_from_pb, timestamp_to_pb};
 use guiji_api::pb;
 use guiji_domain::{Authority, CameraId, Clock, Timestamp};
@@ -316,6 +316,22 @@ pub(crate) fn entry(plate: &str) -> pb::WatchlistEntry {
         expire_time: Some(timestamp_to_pb(expires)),
         ..Default::default()
     }
+}
+
+/// The name of the next alert of a vehicle in view.
+pub(crate) async fn provisional_alert(client: &Client, patience: Duration) -> String {
+    let mut stream = client.alerts(AlertsFrom::Now, None).await.expect("alerts stream");
+    let waiting = async {
+        loop {
+            let message = stream.next().await.expect("a stream").expect("no end");
+            if let Some(pb::stream_alerts_response::Event::Alert(alert)) = message.event
+                && alert.stage() == pb::AlertStage::Provisional
+            {
+                return alert.name;
+            }
+        }
+    };
+    tokio::time::timeout(patience, waiting).await.expect("the watched vehicle comes in time")
 }
 
 /// What an alert stream holds until it is silent for a while.

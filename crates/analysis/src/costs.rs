@@ -67,6 +67,7 @@ fn what_it_costs() {
             expires: Timestamp::from_secs(1000),
             threshold: 0.5,
             cameras: Vec::new(),
+            area: None,
             vehicle: VehicleDescription::default(),
             hours: None,
             approval: None,
@@ -81,6 +82,6 @@ fn what_it_costs() {
         fusion.plate().map_or(guiji_domain::PlateState::NotRead, guiji_domain::PlateState::Read);
     sighting.id = SightingId::for_track(&camera.id, TrackId(2), Timestamp::from_secs(1));
     time("match one sighting against them", 10_000, |_| {
-        black_box(matcher.matches(&sighting, Timestamp::from_secs(2)));
+        black_box(matcher.matches(&sighting, None, Timestamp::from_secs(2)));
     });
 }

@@ -46,11 +46,15 @@ pub fn next_level(
     now: Timestamp,
 ) -> Option<Alert> {
     use AlertStage::{Acknowledged, EscalatedToControlRoom, EscalatedToNeighbours, Withdrawn};
-    let logged = |wanted| history.iter().find(|alert| alert.stage == wanted);
-    let over = [Acknowledged, Withdrawn, EscalatedToControlRoom];
-    let waited_for = logged(EscalatedToNeighbours).or(history.first())?;
+    let logged = |wanted| history.iter().any(|alert| alert.stage == wanted);
+    // What was withdrawn early may be confirmed after all: the time runs from then.
+    let withdrawn = history.iter().rposition(|alert| alert.stage == Withdrawn);
+    let standing = history.get(withdrawn.map_or(0, |place| place + 1)..).unwrap_or_default();
+    let asked = standing.iter().find(|alert| alert.stage == EscalatedToNeighbours);
+    let waited_for = asked.or(standing.first())?;
     if units.is_empty()
-        || over.into_iter().any(|stage| logged(stage).is_some())
+        || logged(Acknowledged)
+        || logged(EscalatedToControlRoom)
         || waited_for.cursor != stage.cursor
         || waited_for.repeat.is_some()
     {
@@ -59,7 +63,7 @@ pub fn next_level(
     let told = told(history);
     let level =
         |stage, units| Some(Alert { cursor: 0, stage, raised: now, units, ..waited_for.clone() });
-    if waited_for.stage != EscalatedToNeighbours {
+    if !logged(EscalatedToNeighbours) {
         let beside: Vec<_> = units
             .iter()
             .filter(|unit| told.contains(&unit.id))
@@ -195,6 +199,14 @@ mod tests {
             let history = [raised.clone(), asked.clone(), alert(4, over, &[])];
             assert_eq!((next(&history, 0), next(&history, 1)), (None, None), "{over}");
         }
+        // Withdrawn while it was in view, and confirmed in the end: it goes up, but asks nobody twice.
+        let again = alert(6, Confirmed, &["east"]);
+        let history = [raised.clone(), alert(5, Withdrawn, &["east"]), again.clone()];
+        assert_eq!(next(&history, 0), None);
+        assert_eq!(next(&history, 2), Some((EscalatedToNeighbours, "north west".into())));
+        let history = [raised.clone(), asked.clone(), alert(5, Withdrawn, &["east"]), again];
+        assert_eq!(next(&history, 1), None);
+        assert_eq!(next(&history, 3), Some((EscalatedToControlRoom, "desk".into())));
         let repeat = Some(guiji_domain::Repeat { of: raised.id.clone(), number: 1 });
         let history = [Alert { repeat, ..raised.clone() }];
         assert_eq!(next(&history, 0), None, "the one that it repeats goes up");

@@ -4,6 +4,7 @@
 //! a track that was lost and found, a vehicle that waits in the picture. It is marked, never left out. Another camera is
 //! never a repetition, and neither is the same camera after the time, which is counted from the alert that rang, so that a
 //! vehicle which stays rings again. Only a confirmed alert can be repeated: a provisional one may yet be withdrawn.
+//! What rang is remembered; after a restart the end of the log [recalls](Repeats::recall) it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use guiji_domain::{
 };
 
 /// Alerts remembered; when there are more, those raised longest ago are forgotten, and their repetitions ring.
-const REMEMBERED_MAX: usize = 10_000;
+pub const REMEMBERED_MAX: usize = 10_000;
 
 type Key = (WatchEntryId, CameraId, PlateText);
 
@@ -49,9 +50,7 @@ impl Repeats {
         if self.within.is_zero() {
             return Marked(fresh);
         }
-        for alert in
-            alerts.filter(|a| matches!(a.stage, AlertStage::Provisional | AlertStage::Confirmed))
-        {
+        for alert in alerts.filter(|a| a.stage.is_finding() && a.stage != AlertStage::Withdrawn) {
             let Some(key) = key(alert) else { continue };
             let captured = alert.captured.at;
             let known = fresh.get(&key).or_else(|| self.rung.get(&key));
@@ -81,6 +80,30 @@ impl Repeats {
     /// Remembers what was logged.
     pub fn note(&mut self, marked: Marked) {
         self.rung.extend(marked.0);
+        self.forget();
+    }
+
+    /// Remembers an alert of the log, to be given in the log's order.
+    pub fn recall(&mut self, alert: &Alert) {
+        let Some(key) = key(alert).filter(|_| alert.stage.is_finding()) else { return };
+        match &alert.repeat {
+            Some(repeat) => {
+                if let Some(rung) = self.rung.get_mut(&key).filter(|rung| rung.id == repeat.of)
+                    && !rung.repeated.contains(&alert.id)
+                {
+                    rung.repeated.push(alert.id.clone());
+                }
+            }
+            None if alert.stage == AlertStage::Confirmed => {
+                let (id, captured, raised) = (alert.id.clone(), alert.captured.at, alert.raised);
+                self.rung.insert(key, Rung { id, captured, raised, repeated: Vec::new() });
+                self.forget();
+            }
+            None => {}
+        }
+    }
+
+    fn forget(&mut self) {
         if self.rung.len() > REMEMBERED_MAX {
             let mut raised: Vec<_> = self.rung.values().map(|rung| rung.raised).collect();
             let middle = raised.len() / 2;
@@ -149,6 +172,16 @@ mod tests {
                 repeats.note(marked);
                 rest = later;
             }
+            // After a restart, the log teaches the same.
+            let mut recalled = Repeats::new(Duration::from_secs(WITHIN as u64));
+            alerts.iter().for_each(|alert| recalled.recall(alert));
+            let mut next: Vec<_> = (0..12)
+                .map(|i| alert((1000 + i as u128, (i % 2) as u8, (i / 2 % 3) as u8, (i / 6) as u8, 150)))
+                .collect();
+            let mut again = next.clone();
+            drop(repeats.mark(next.iter_mut()));
+            drop(recalled.mark(again.iter_mut()));
+            prop_assert_eq!(next, again);
             let mut counts: HashMap<&AlertId, u32> = HashMap::new();
             let mut last: HashMap<Key, &Alert> = HashMap::new();
             for alert in &alerts {

@@ -6,14 +6,17 @@
 //!
 //! Exact plates, and patterns with a fixed beginning, are found by hash: the texts and beginnings that a lattice can
 //! mean with at least the probability [`INDEXED_FROM`] are few (at most one over it at each length), so they are
-//! enumerated and looked up. Entries with a lower threshold, and patterns without a fixed beginning, are tried one by
-//! one. The answer equals trying all (a property test proves it).
+//! enumerated and looked up. Patterns are then held against how likely each of their characters stands anywhere, and
+//! descriptions against how likely each class, colour and heading is, which are worked out once a sighting: a few
+//! multiplications an entry. Only what may reach its threshold so is weighed in full. The answer equals trying all (a
+//! property test proves it).
 
 use std::collections::HashMap;
 
 use guiji_domain::{
-    Alert, AlertId, AlertStage, PlateChar, PlateState, Position, Sighting, SightingStage,
-    Timestamp, WatchEntry, WatchTarget,
+    Alert, AlertId, AlertStage, CompassPoint, GeoPoint, Heading, Lattice, PlateChar, PlateState,
+    Position, Sighting, SightingStage, Timestamp, VehicleClass, VehicleColour, VehicleDescription,
+    WatchEntry, WatchTarget,
 };
 
 /// An entry that a sighting rings.
@@ -33,24 +36,80 @@ pub const INDEXED_FROM: f32 = 0.02;
 #[derive(Debug, Clone, Default)]
 pub struct WatchMatcher {
     entries: Vec<WatchEntry>,
-    /// Entry numbers by the characters that their plate or pattern begins with.
-    by_beginning: HashMap<u64, Vec<u32>>,
-    /// Entry numbers that the index cannot hold.
-    unindexed: Vec<u32>,
+    /// Entries by the characters that their plate or pattern begins with.
+    by_beginning: HashMap<u64, Vec<Bounded>>,
+    /// Plates and patterns that the index cannot hold.
+    unindexed: Vec<Bounded>,
+    descriptions: Vec<Described>,
+}
+
+/// An entry for a plate or pattern, with what bounds its probability from above.
+#[derive(Debug, Clone)]
+struct Bounded {
+    entry: u32,
+    threshold: f32,
+    /// As [`PlatePattern::required`] has them; empty where there is no bound.
+    required: Box<[PlateChar]>,
+}
+
+/// An entry for a description.
+#[derive(Debug, Clone)]
+struct Described {
+    entry: u32,
+    threshold: f32,
+    looks: VehicleDescription,
+}
+
+impl Bounded {
+    fn new(number: u32, entry: &WatchEntry) -> Self {
+        let required = match &entry.target {
+            WatchTarget::Pattern(pattern) => pattern.required().unwrap_or_default(),
+            // A plate is weighed as fast as it is bounded.
+            WatchTarget::Plate(_) | WatchTarget::Description => Vec::new(),
+        };
+        Self { entry: number, threshold: entry.threshold, required: required.into() }
+    }
+}
+
+/// How likely each character stands anywhere in a lattice: the sum over its positions.
+struct Anywhere([f32; PlateChar::COUNT]);
+
+impl Anywhere {
+    fn of(lattice: &Lattice) -> Self {
+        let mut sums = [0.0; PlateChar::COUNT];
+        for position in lattice.positions() {
+            for (sum, c) in sums.iter_mut().zip(PlateChar::all()) {
+                *sum += position.probability(Some(c));
+            }
+        }
+        Self(sums)
+    }
+
+    /// Whether an entry's probability may reach its threshold, a little rounding allowed.
+    fn may_reach(&self, bounded: &Bounded) -> bool {
+        let bound: f32 = bounded.required.iter().map(|c| self.0[c.index()]).product();
+        bound * 1.001 >= bounded.threshold
+    }
 }
 
 impl WatchMatcher {
     /// Indexes the entries. Expired ones may be among them; they never match.
     pub fn new(entries: Vec<WatchEntry>) -> Self {
-        let mut by_beginning: HashMap<u64, Vec<u32>> = HashMap::new();
-        let mut unindexed = Vec::new();
+        let mut by_beginning: HashMap<u64, Vec<Bounded>> = HashMap::new();
+        let (mut unindexed, mut descriptions) = (Vec::new(), Vec::new());
         for (number, entry) in (0..).zip(&entries) {
+            if entry.target == WatchTarget::Description {
+                let (threshold, looks) = (entry.threshold, entry.vehicle);
+                descriptions.push(Described { entry: number, threshold, looks });
+                continue;
+            }
+            let bounded = Bounded::new(number, entry);
             match beginning(entry) {
-                Some(key) => by_beginning.entry(key).or_default().push(number),
-                None => unindexed.push(number),
+                Some(key) => by_beginning.entry(key).or_default().push(bounded),
+                None => unindexed.push(bounded),
             }
         }
-        Self { entries, by_beginning, unindexed }
+        Self { entries, by_beginning, unindexed, descriptions }
     }
 
     /// The entries, in the order given.
@@ -58,31 +117,91 @@ impl WatchMatcher {
         &self.entries
     }
 
-    /// The entries that a sighting rings, likeliest first. `at` is the time that entries must be in force at: the
-    /// present for live video, the capture time for recordings.
-    pub fn matches(&self, sighting: &Sighting, at: Timestamp) -> Vec<Match<'_>> {
-        let mut candidates = self.unindexed.clone();
-        if let PlateState::Read(plate) = &sighting.plate
-            && !self.by_beginning.is_empty()
-        {
-            for_each_beginning(plate.lattice.positions(), 0, 1.0, 0, &mut |key| {
-                candidates.extend(self.by_beginning.get(&key).into_iter().flatten());
-            });
+    /// The entries that a sighting rings, likeliest first. `place` is where its camera stands, if that is known; `at` the
+    /// time that entries must be in force at: the present for live video, the capture time for recordings.
+    pub fn matches(
+        &self,
+        sighting: &Sighting,
+        place: Option<&GeoPoint>,
+        at: Timestamp,
+    ) -> Vec<Match<'_>> {
+        let mut matches = Vec::new();
+        let mut weigh = |number: u32| {
+            let entry = &self.entries[number as usize];
+            matches.extend(matched(entry, sighting, place, at));
+        };
+        if let PlateState::Read(plate) = &sighting.plate {
+            let anywhere = Anywhere::of(&plate.lattice);
+            let mut weigh_if_likely = |all: &[Bounded]| {
+                let likely = all.iter().filter(|bounded| anywhere.may_reach(bounded));
+                likely.for_each(|bounded| weigh(bounded.entry));
+            };
+            weigh_if_likely(&self.unindexed);
+            if !self.by_beginning.is_empty() {
+                for_each_beginning(plate.lattice.positions(), 0, 1.0, 0, &mut |key| {
+                    self.by_beginning.get(&key).into_iter().for_each(|all| weigh_if_likely(all));
+                });
+            }
         }
-        let mut matches: Vec<_> = candidates
-            .into_iter()
-            .filter_map(|number| {
-                let entry = &self.entries[number as usize];
-                matched(entry, sighting, at)
-            })
-            .collect();
+        let looks = Looks::of(sighting);
+        for described in &self.descriptions {
+            if looks.probability(described.looks) * 1.001 >= described.threshold {
+                weigh(described.entry);
+            }
+        }
         sort(&mut matches);
         matches
     }
 }
 
-fn matched<'a>(entry: &'a WatchEntry, sighting: &Sighting, at: Timestamp) -> Option<Match<'a>> {
-    if !entry.applies(&sighting.camera, at) {
+/// How likely each class, colour, heading and course is that a description may ask for: by its place in the list of all, and
+/// last for any.
+struct Looks {
+    classes: [f32; VehicleClass::ALL.len() + 1],
+    colours: [f32; VehicleColour::ALL.len() + 1],
+    headings: [f32; Heading::ALL.len() + 1],
+    courses: [f32; CompassPoint::ALL.len() + 1],
+}
+
+impl Looks {
+    fn of(sighting: &Sighting) -> Self {
+        let p = |looks: VehicleDescription| looks.probability(sighting, 0.0);
+        let any = VehicleDescription::default();
+        let class = |&class| p(VehicleDescription { class: Some(class), ..any });
+        let colour = |&colour| p(VehicleDescription { colour: Some(colour), ..any });
+        let heading = |&heading| p(VehicleDescription { heading: Some(heading), ..any });
+        let course = |&course| p(VehicleDescription { course: Some(course), ..any });
+        Self {
+            classes: with_any(VehicleClass::ALL.iter().map(class)),
+            colours: with_any(VehicleColour::ALL.iter().map(colour)),
+            headings: with_any(Heading::ALL.iter().map(heading)),
+            courses: with_any(CompassPoint::ALL.iter().map(course)),
+        }
+    }
+
+    fn probability(&self, looks: VehicleDescription) -> f32 {
+        let class = looks.class.map_or(VehicleClass::ALL.len(), |class| class as usize);
+        let colour = looks.colour.map_or(VehicleColour::ALL.len(), |colour| colour as usize);
+        let heading = looks.heading.map_or(Heading::ALL.len(), |heading| heading as usize);
+        let course = looks.course.map_or(CompassPoint::ALL.len(), |course| course as usize);
+        let body = self.classes[class] * self.colours[colour];
+        body * self.headings[heading] * self.courses[course]
+    }
+}
+
+fn with_any<const N: usize>(each: impl Iterator<Item = f32>) -> [f32; N] {
+    let mut all = [1.0; N];
+    all.iter_mut().zip(each).for_each(|(to, from)| *to = from);
+    all
+}
+
+fn matched<'a>(
+    entry: &'a WatchEntry,
+    sighting: &Sighting,
+    place: Option<&GeoPoint>,
+    at: Timestamp,
+) -> Option<Match<'a>> {
+    if !entry.applies(&sighting.camera, place, at) {
         return None;
     }
     let probability = entry.probability(sighting);
@@ -141,57 +260,71 @@ fn for_each_beginning(
     }
 }
 
-/// What the alert log should be told of a sighting, given the latest logged alert of each entry that it rang before
+/// What the alert log should be told of a sighting, given the latest logged finding of each entry that it rang before
 /// (see [`guiji_domain::AlertLog::alerts_of`]).
 ///
-/// * Provisional sighting: a provisional alert for each match that has no alert yet.
-/// * Final sighting: a confirmed alert for each match not yet confirmed, and a withdrawn one for each provisional
-///   alert without a match, because the text changed or the entry is no longer in force.
+/// * Any sighting: a corrected alert for each provisional one that still matches, but whose plate is read otherwise
+///   now; and a withdrawn one for each that does not match any more, because the text changed or the entry is no longer
+///   in force.
+/// * Provisional sighting: a provisional alert for each match that has no alert yet. What was withdrawn waits for the
+///   final sighting.
+/// * Final sighting: a confirmed alert for each match not yet confirmed, after its correction if there is one.
 pub fn alerts(
     sighting: &Sighting,
     matches: &[Match<'_>],
     earlier: &[Alert],
     now: Timestamp,
 ) -> Vec<Alert> {
-    let stage = match sighting.stage {
-        SightingStage::Provisional => AlertStage::Provisional,
-        SightingStage::Final => AlertStage::Confirmed,
-    };
     let mut alerts = Vec::new();
-    for Match { entry, probability } in matches {
-        let id = AlertId { sighting: sighting.id, entry: entry.id.clone() };
-        let told = earlier.iter().find(|a| a.id == id).map(|a| a.stage);
-        let due = match (stage, told) {
-            (AlertStage::Provisional, told) => told.is_none(),
-            (_, told) => told != Some(AlertStage::Confirmed),
-        };
-        if due {
-            alerts.push(Alert {
-                id,
-                cursor: 0,
-                stage,
-                raised: now,
-                camera: sighting.camera.clone(),
-                captured: sighting.captured,
-                read: sighting.plate_text().cloned(),
-                target: entry.target.clone(),
-                case_number: entry.case_number.clone(),
-                probability: *probability,
-                units: Vec::new(),
-                acknowledgement: None,
-                repeat: None,
-            });
-        }
+    for found in matches {
+        let told =
+            earlier.iter().find(|a| a.sighting() == sighting.id && a.id.entry == found.entry.id);
+        let stages = [corrects(sighting, told), due(sighting.stage, told)];
+        alerts.extend(stages.into_iter().flatten().map(|s| raised(sighting, found, s, now)));
     }
-    if sighting.stage == SightingStage::Final {
-        let unmatched = earlier.iter().filter(|a| {
-            a.stage == AlertStage::Provisional
-                && a.sighting() == sighting.id
-                && matches.iter().all(|m| m.entry.id != a.id.entry)
-        });
-        alerts.extend(unmatched.map(|alert| withdrawn(alert, sighting, now)));
-    }
+    let unmatched = earlier.iter().filter(|a| {
+        a.stage.is_open()
+            && a.sighting() == sighting.id
+            && matches.iter().all(|m| m.entry.id != a.id.entry)
+    });
+    alerts.extend(unmatched.map(|alert| withdrawn(alert, sighting, now)));
     alerts
+}
+
+/// Whether what was told of a match is to be corrected. Only once: see [`AlertStage::Corrected`].
+fn corrects(sighting: &Sighting, told: Option<&Alert>) -> Option<AlertStage> {
+    let told = told.filter(|told| told.stage == AlertStage::Provisional)?;
+    let (before, after) = (told.read.as_ref()?, sighting.plate_text()?);
+    (before != after).then_some(AlertStage::Corrected)
+}
+
+/// What else is to be said of a match.
+fn due(stage: SightingStage, told: Option<&Alert>) -> Option<AlertStage> {
+    match (stage, told.map(|told| told.stage)) {
+        (SightingStage::Provisional, None) => Some(AlertStage::Provisional),
+        (SightingStage::Provisional, Some(_))
+        | (SightingStage::Final, Some(AlertStage::Confirmed)) => None,
+        (SightingStage::Final, _) => Some(AlertStage::Confirmed),
+    }
+}
+
+fn raised(sighting: &Sighting, found: &Match<'_>, stage: AlertStage, now: Timestamp) -> Alert {
+    let Match { entry, probability } = found;
+    Alert {
+        id: AlertId { sighting: sighting.id, entry: entry.id.clone() },
+        cursor: 0,
+        stage,
+        raised: now,
+        camera: sighting.camera.clone(),
+        captured: sighting.captured,
+        read: sighting.plate_text().cloned(),
+        target: entry.target.clone(),
+        case_number: entry.case_number.clone(),
+        probability: *probability,
+        units: Vec::new(),
+        acknowledgement: None,
+        repeat: None,
+    }
 }
 
 fn withdrawn(alert: &Alert, sighting: &Sighting, now: Timestamp) -> Alert {
@@ -239,6 +372,7 @@ mod tests {
             expires: Timestamp::from_secs(1000),
             threshold,
             cameras: Vec::new(),
+            area: None,
             vehicle: VehicleDescription::default(),
             hours: None,
             approval: Some(Approval { by: "chief".into(), at: Timestamp::from_secs(0) }),
@@ -294,7 +428,7 @@ mod tests {
             entry("beside", pattern("浙K*"), 0.5),
         ]);
         let sighting = read("浙J12345", SightingStage::Final);
-        let matches = matcher.matches(&sighting, NOW);
+        let matches = matcher.matches(&sighting, None, NOW);
         assert_eq!(ids(&matches), ["wide", "right"]);
         assert!(matches.iter().all(|m| m.probability > 0.9), "{matches:?}");
     }
@@ -317,8 +451,8 @@ mod tests {
             ])
         };
         let sighting = seen_as(doubtful);
-        assert_eq!(ids(&at(0.5).matches(&sighting, NOW)), ["eight"]);
-        assert_eq!(ids(&at(0.3).matches(&sighting, NOW)), ["eight", "b"]);
+        assert_eq!(ids(&at(0.5).matches(&sighting, None, NOW)), ["eight"]);
+        assert_eq!(ids(&at(0.3).matches(&sighting, None, NOW)), ["eight", "b"]);
     }
 
     #[test]
@@ -327,10 +461,37 @@ mod tests {
         elsewhere.cameras = vec![camera("k9")];
         let matcher = WatchMatcher::new(vec![plate_entry("here", "浙J12345"), elsewhere]);
         let seen = read("浙J12345", SightingStage::Final);
-        assert_eq!(ids(&matcher.matches(&seen, NOW)), ["here"]);
-        assert!(matcher.matches(&seen, Timestamp::from_secs(1000)).is_empty());
+        assert_eq!(ids(&matcher.matches(&seen, None, NOW)), ["here"]);
+        assert!(matcher.matches(&seen, None, Timestamp::from_secs(1000)).is_empty());
         let unread = sighting(PlateState::Unreadable, SightingStage::Final);
-        assert!(matcher.matches(&unread, NOW).is_empty());
+        assert!(matcher.matches(&unread, None, NOW).is_empty());
+    }
+
+    #[test]
+    fn the_place_of_the_camera_and_the_course_decide() {
+        let point = |lat| GeoPoint::new(lat, 121.0).unwrap();
+        let circle = GeoArea::Circle { centre: point(29.0), radius_m: 1000.0 };
+        let there = WatchEntry { area: Some(circle), ..plate_entry("there", "浙J12345") };
+        let going = |id: &str, course| WatchEntry {
+            vehicle: VehicleDescription { course: Some(course), ..Default::default() },
+            ..plate_entry(id, "浙J12345")
+        };
+        let matcher = WatchMatcher::new(vec![
+            there,
+            going("north", CompassPoint::North),
+            going("south", CompassPoint::South),
+        ]);
+        let mut seen = read("浙J12345", SightingStage::Final);
+        seen.direction = None;
+        let rung = |seen: &Sighting, place: Option<f64>| {
+            ids(&matcher.matches(seen, place.map(point).as_ref(), NOW))
+        };
+        // What was not seen of a vehicle does not speak against its plate.
+        assert_eq!(rung(&seen, Some(29.001)), ["north", "south", "there"]);
+        seen.direction = Some(Direction { heading: Heading::Approaching, course_deg: Some(20.0) });
+        assert_eq!(rung(&seen, Some(29.001)), ["north", "there"]);
+        assert_eq!(rung(&seen, Some(29.1)), ["north"]);
+        assert_eq!(rung(&seen, None), ["north"], "of an unknown place");
     }
 
     #[test]
@@ -338,7 +499,7 @@ mod tests {
         let white_car = VehicleDescription {
             class: Some(VehicleClass::Car),
             colour: Some(VehicleColour::White),
-            heading: None,
+            ..VehicleDescription::default()
         };
         let described = |id: &str, vehicle, threshold| WatchEntry {
             vehicle,
@@ -365,22 +526,25 @@ mod tests {
             ..sighting(PlateState::Unreadable, SightingStage::Final)
         };
         let white = looks(Some((VehicleClass::Car, 0.8)), Some((VehicleColour::White, 0.6)));
-        let matches = matcher.matches(&white, NOW);
+        let matches = matcher.matches(&white, None, NOW);
         assert_eq!(ids(&matches), ["white-car"]);
         assert!((matches[0].probability - 0.48).abs() < 1e-6);
         let raised = alerts(&white, &matches, &[], NOW);
         assert_eq!((raised.len(), raised[0].read.clone()), (1, None), "no plate is needed");
-        assert!(matcher.matches(&looks(None, None), NOW).is_empty(), "nothing seen is no match");
+        assert!(
+            matcher.matches(&looks(None, None), None, NOW).is_empty(),
+            "nothing seen is no match"
+        );
 
         // A plate that was read rings whatever was not seen of the body, and not against what was.
         let read = read("浙J12345", SightingStage::Final);
         let body = |class| Sighting { vehicle: Vehicle { class, colour: None }, ..read.clone() };
-        assert_eq!(ids(&matcher.matches(&body(None), NOW)), ["plate-and-looks"]);
+        assert_eq!(ids(&matcher.matches(&body(None), None, NOW)), ["plate-and-looks"]);
         assert_eq!(
-            ids(&matcher.matches(&body(Some((VehicleClass::Bus, 0.9))), NOW)),
+            ids(&matcher.matches(&body(Some((VehicleClass::Bus, 0.9))), None, NOW)),
             ["plate-and-looks"]
         );
-        assert!(matcher.matches(&body(Some((VehicleClass::Car, 0.9))), NOW).is_empty());
+        assert!(matcher.matches(&body(Some((VehicleClass::Car, 0.9))), None, NOW).is_empty());
     }
 
     #[test]
@@ -417,20 +581,74 @@ mod tests {
         assert!(alerts(&unread, &[], &withdrawn, NOW).is_empty(), "withdrawn once");
     }
 
+    #[test]
+    fn what_is_read_otherwise_corrects_once_and_what_matches_no_more_is_withdrawn_at_once() {
+        use AlertStage::*;
+        let entries = [entry("wide", pattern("浙J1234?"), 0.5), plate_entry("narrow", "浙J12345")];
+        let wide = Match { entry: &entries[0], probability: 0.9 };
+        let narrow = Match { entry: &entries[1], probability: 0.9 };
+        let stages = |alerts: &[Alert]| -> Vec<_> {
+            alerts.iter().map(|a| (a.id.entry.to_string(), a.stage)).collect()
+        };
+        let is = |entry: &str, stage| (entry.to_owned(), stage);
+        let provisional = |plate| read(plate, SightingStage::Provisional);
+        let told = alerts(&provisional("浙J12345"), &[wide, narrow], &[], NOW);
+        assert_eq!(stages(&told), [is("wide", Provisional), is("narrow", Provisional)]);
+
+        // The second read differs: one entry still matches, the other one does not.
+        let second = alerts(&provisional("浙J12346"), &[wide], &told, NOW);
+        assert_eq!(stages(&second), [is("wide", Corrected), is("narrow", Withdrawn)]);
+        assert_eq!(second[0].read, Some(text("浙J12346")));
+        assert!(alerts(&provisional("浙J12346"), &[wide], &second, NOW).is_empty());
+        // A third one is back at the first: the final sighting will say.
+        assert!(alerts(&provisional("浙J12345"), &[wide, narrow], &second, NOW).is_empty());
+        let last = read("浙J12345", SightingStage::Final);
+        let confirmed = alerts(&last, &[wide, narrow], &second, NOW);
+        assert_eq!(stages(&confirmed), [is("wide", Confirmed), is("narrow", Confirmed)]);
+        // Or nothing matches in the end: what was corrected is withdrawn, what was withdrawn stays so.
+        let other = read("浙J99999", SightingStage::Final);
+        assert_eq!(stages(&alerts(&other, &[], &second, NOW)), [is("wide", Withdrawn)]);
+
+        // The final sighting itself may read another plate than was told.
+        let last = read("浙J12346", SightingStage::Final);
+        let at_last = alerts(&last, &[wide], &told[..1], NOW);
+        assert_eq!(stages(&at_last), [is("wide", Corrected), is("wide", Confirmed)]);
+        assert!(alerts(&last, &[wide], &at_last[1..], NOW).is_empty());
+        // A late repetition of a provisional sighting changes nothing.
+        assert!(alerts(&provisional("浙J12345"), &[wide], &at_last[1..], NOW).is_empty());
+        assert!(alerts(&provisional("浙J99999"), &[], &at_last[1..], NOW).is_empty());
+    }
+
     /// The scale asked for: 100,000 entries and 1000 sightings a second on one core.
     #[test]
     fn a_large_list_is_fast() {
         let mut noise = Noise(1);
-        let mut plates = Vec::new();
-        for i in 0..100_000_u32 {
-            plates.push(plate_entry(&format!("e{i}"), &format!("浙J{i:05}")));
+        // A tenth of the list are patterns without a beginning, and descriptions.
+        let mut list: Vec<_> = (0..90_000)
+            .map(|i| plate_entry(&format!("e{i}"), &format!("浙J{i:05}")))
+            .chain((0..5000).map(|i| entry(&format!("p{i}"), pattern(&format!("*{i:04}")), 0.5)))
+            .collect();
+        for i in 0..5000 {
+            let class = VehicleClass::ALL[i % VehicleClass::ALL.len()];
+            let colour = VehicleColour::ALL[i % VehicleColour::ALL.len()];
+            let mut described = entry(&format!("d{i}"), WatchTarget::Description, 0.3);
+            described.vehicle.class = Some(class);
+            described.vehicle.colour = Some(colour);
+            described.hours = Some(DailyHours::new(20 * 60, 6 * 60).unwrap());
+            list.push(described);
         }
-        let matcher = WatchMatcher::new(plates);
+        let matcher = WatchMatcher::new(list);
         let sightings: Vec<_> = (0..1000)
-            .map(|i| seen_as(noisy_lattice(&text(&format!("浙J{:05}", i * 97)), 3.5, &mut noise)))
+            .map(|i| Sighting {
+                vehicle: Vehicle {
+                    class: Some((VehicleClass::Car, 0.8)),
+                    colour: Some((VehicleColour::White, 0.7)),
+                },
+                ..seen_as(noisy_lattice(&text(&format!("浙J{:05}", i * 97)), 3.5, &mut noise))
+            })
             .collect();
         let begin = std::time::Instant::now();
-        let found: usize = sightings.iter().map(|s| matcher.matches(s, NOW).len()).sum();
+        let found: usize = sightings.iter().map(|s| matcher.matches(s, None, NOW).len()).sum();
         let took = begin.elapsed();
         assert!(found > 300, "{found}");
         assert!(took < Duration::from_secs(1), "{took:?} for 1000 sightings");
@@ -441,10 +659,29 @@ mod tests {
             "[浙苏][AB][AB01]{4,6}".prop_filter_map("a plate", |t| {
                 PlateText::parse(&t).ok().map(WatchTarget::Plate)
             }),
-            "[浙苏?*][AB?*][AB01?*]{1,5}\\*?".prop_filter_map("a pattern", |t| {
+            "[浙苏?*][AB?*]([AB01?*]|\\[A0\\]){1,5}\\*?".prop_filter_map("a pattern", |t| {
                 PlatePattern::parse(&t).ok().map(WatchTarget::Pattern)
             }),
+            Just(WatchTarget::Description),
         ]
+    }
+
+    fn any_looks() -> impl Strategy<
+        Value = (
+            Option<VehicleClass>,
+            Option<VehicleColour>,
+            Option<Heading>,
+            Option<CompassPoint>,
+        ),
+    > {
+        use prop::option::weighted;
+        use prop::sample::select;
+        (
+            weighted(0.5, select(VehicleClass::ALL)),
+            weighted(0.3, select(VehicleColour::ALL)),
+            weighted(0.2, select(Heading::ALL)),
+            weighted(0.2, select(CompassPoint::ALL)),
+        )
     }
 
     /// Lattices over a small alphabet, so that matches are common, with absent and unlisted symbols.
@@ -475,20 +712,36 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(512))]
         #[test]
         fn the_index_equals_trying_all(
-            targets in prop::collection::vec((any_target(), 0.001f32..1.0), 0..60),
-            lattice in any_lattice(),
+            targets in prop::collection::vec((any_target(), 0.001f32..1.0, any_looks()), 0..60),
+            lattice in any_lattice(), (class, colour, heading, course) in any_looks(), share in 0.0f32..=1.0,
+            read in any::<bool>(),
         ) {
             let entries: Vec<_> = targets
                 .into_iter()
                 .enumerate()
-                .map(|(i, (target, t))| entry(&format!("e{i}"), target, t * t))
+                .map(|(i, (target, t, (class, colour, heading, course)))| WatchEntry {
+                    vehicle: VehicleDescription { class, colour, heading, course },
+                    ..entry(&format!("e{i}"), target, t * t)
+                })
                 .collect();
-            let sighting = seen_as(lattice.clone());
+            let mut sighting = seen_as(lattice.clone());
+            if !read {
+                sighting.plate = PlateState::Unreadable;
+            }
+            sighting.vehicle = Vehicle {
+                class: class.map(|class| (class, share)),
+                colour: colour.map(|colour| (colour, share)),
+            };
+            sighting.direction =
+                heading.map(|heading| Direction {
+                    heading,
+                    course_deg: course.map(|course| 45.0 * course as u8 as f32 + 50.0),
+                });
             let mut all: Vec<_> =
-                entries.iter().filter_map(|e| matched(e, &sighting, NOW)).collect();
+                entries.iter().filter_map(|e| matched(e, &sighting, None, NOW)).collect();
             sort(&mut all);
             let matcher = WatchMatcher::new(entries.clone());
-            prop_assert_eq!(matcher.matches(&sighting, NOW), all);
+            prop_assert_eq!(matcher.matches(&sighting, None, NOW), all);
         }
     }
 }

@@ -71,6 +71,8 @@ pub(crate) enum Problem {
     NoRoom { what: String },
     /// Too many calls or streams at the same time.
     Busy { what: &'static str },
+    /// A change is kept, but not in force yet; it will be as soon as it can be read.
+    NotInForce { what: String },
     /// The answer took longer than the server allows.
     TooLate { doing: &'static str },
     /// The server is stopping.
@@ -102,6 +104,12 @@ impl Problem {
     pub(crate) fn broken(status: Status) -> Self {
         Self::Broken { code: status.code(), message: status.message().to_owned() }
     }
+}
+
+/// What to tell whose change was kept but could not be brought into force.
+pub(crate) fn not_in_force(what: String, cause: &StoreError) -> Problem {
+    error!(what, %cause, "a change is kept but not in force");
+    Problem::NotInForce { what }
 }
 
 impl From<StoreError> for Problem {
@@ -204,6 +212,12 @@ impl From<Problem> for Status {
                 let message = format!("too many {what} at the same time: try again in a second");
                 (Code::ResourceExhausted, "SERVER_BUSY", message)
             }
+            Problem::NotInForce { what } => {
+                let message = format!(
+                    "{what}: kept, but not yet in force, since it could not be read back: the server tries again once a second"
+                );
+                (Code::Unavailable, "NOT_IN_FORCE", message)
+            }
             Problem::TooLate { doing } => {
                 let message = format!("{doing}: took too long: ask for less, or later");
                 (Code::DeadlineExceeded, "TOO_LATE", message)
@@ -280,6 +294,7 @@ mod tests {
                 "ROLE_FORBIDS",
             ),
             (Problem::Busy { what: "calls" }, Code::ResourceExhausted, "SERVER_BUSY"),
+            (Problem::NotInForce { what: "x".into() }, Code::Unavailable, "NOT_IN_FORCE"),
             (Problem::TooLate { doing: "x" }, Code::DeadlineExceeded, "TOO_LATE"),
             (Problem::Draining, Code::Unavailable, "SERVER_STOPPING"),
             (

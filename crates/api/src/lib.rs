@@ -52,7 +52,7 @@ pub use auth::{
 };
 pub use error::ApiError;
 pub use metrics::serve_metrics;
-pub use parts::ApiParts;
+pub use parts::{ApiParts, Changed};
 pub use passages::PassageSettings;
 pub use server::{ApiServer, ServerTls};
 pub use settings::{ApiSettings, Exposure, FileCameras, Protection, listen_address_allowed};

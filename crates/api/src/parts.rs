@@ -2,11 +2,14 @@ use std::sync::Arc;
 
 use guiji_analysis::odd::Finding;
 use guiji_domain::{
-    AlertLog, AuditLog, CameraControl, Clock, CorrectionStore, CoverageStore, EvidenceSealer,
-    LikelySearch, PassageSource, PatrolUnits, ReleaseBook, RoadGraphStore, Sighting,
-    SightingIntake, SightingStore, StoreError, Timestamp, Watchlist,
+    AlertLog, AuditLog, CameraControl, Clock, CorrectionStore, CoverageStore, DeliveryLedger,
+    EvidenceSealer, LikelySearch, PassageSource, PatrolUnits, ReleaseBook, RoadGraphStore,
+    Sighting, SightingIntake, SightingStore, StoreError, Timestamp, Watchlist,
 };
 use tokio::sync::{broadcast, watch};
+
+/// Brings what was changed in the store into force.
+pub type Changed = Arc<dyn Fn() -> Result<(), StoreError> + Send + Sync>;
 
 /// What the server answers from.
 #[derive(Clone)]
@@ -19,6 +22,8 @@ pub struct ApiParts {
     pub intake: Arc<dyn SightingIntake>,
     /// The alert log.
     pub alerts: Arc<dyn AlertLog>,
+    /// What was delivered to whom outside.
+    pub deliveries: Arc<dyn DeliveryLedger>,
     /// Keeps a record of each call.
     pub audit: Arc<dyn AuditLog>,
     /// Seals evidence that leaves the house.
@@ -47,8 +52,8 @@ pub struct ApiParts {
     pub alert_wake: watch::Receiver<u64>,
     /// The live feed: each sighting after it was recorded. Its capacity is how far a slow watcher may lag.
     pub live: broadcast::Sender<Arc<Sighting>>,
-    /// Called after the watch-list has changed durably, on a blocking thread.
-    pub watchlist_changed: Arc<dyn Fn() + Send + Sync>,
-    /// Called after the patrol units have changed durably, on a blocking thread.
-    pub patrols_changed: Arc<dyn Fn() + Send + Sync>,
+    /// Called after the watch-list has changed durably, on a blocking thread. Ok: the change is in force.
+    pub watchlist_changed: Changed,
+    /// Called after the patrol units have changed durably, on a blocking thread. Ok: the change is in force.
+    pub patrols_changed: Changed,
 }

@@ -16,6 +16,8 @@ pub struct ApiSettings {
     pub streams_max: usize,
     /// Store calls running at the same time, each on a blocking thread; more wait, within their call's deadline.
     pub store_calls_max: usize,
+    /// Sightings that a dry run looks at: some seconds. Where there are more, it takes a sample.
+    pub dry_run_examined_max: usize,
     /// What of the passages is kept in memory for the tactics.
     pub passages: PassageSettings,
     /// Longest time for the parts to answer a unary call, or each question of a stream. A client's shorter
@@ -46,6 +48,7 @@ impl Default for ApiSettings {
             calls_max: 128,
             streams_max: 256,
             store_calls_max: 8,
+            dry_run_examined_max: 20_000,
             passages: PassageSettings::default(),
             deadline_max: Duration::from_secs(30),
             call_max: Duration::from_secs(3600),

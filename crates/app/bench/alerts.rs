@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ use tokio::sync::watch;
 
 use crate::child::{self, Process};
 use crate::clock::SystemClock;
+use crate::demo::sibling;
 
 /// Arguments of `guiji bench alerts`.
 #[derive(Debug, Args)]
@@ -44,7 +45,13 @@ pub(super) struct AlertsArguments {
     /// How often the server is killed (SIGKILL) and started again meanwhile.
     #[arg(long, value_name = "N", default_value_t = 0)]
     kills: u32,
-    /// A live stream that the server watches meanwhile; may be given again.
+    /// Live cameras that the server watches meanwhile: clips of the demo, played without end by another process.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    live: usize,
+    /// Where the clips of the live cameras are; composed when they are not there yet.
+    #[arg(long, value_name = "FOLDER", default_value = ".guiji/demo/scenes")]
+    scenes: PathBuf,
+    /// A live stream besides; may be given again.
     #[arg(long, value_name = "URL|FILE")]
     camera: Vec<String>,
     /// The seed of the county.
@@ -105,10 +112,12 @@ fn bench(arguments: &AlertsArguments) -> Result<AlertFigures> {
 async fn measure(arguments: &AlertsArguments) -> Result<AlertFigures> {
     let dir = &arguments.dir;
     fs::create_dir_all(dir).with_context(|| format!("make the folder {}", dir.display()))?;
-    let [api] = child::free_ports()?;
+    let [api, rtsp] = child::free_ports()?;
     let config = dir.join("guiji.toml");
     let mut text = child::configuration(api);
-    for (number, address) in arguments.camera.iter().enumerate() {
+    let (_scenes, mut addresses) = live_cameras(arguments, rtsp.port())?;
+    addresses.extend(arguments.camera.iter().cloned());
+    for (number, address) in addresses.iter().enumerate() {
         text += &format!(
             "\n[[camera]]\nid = \"live-{number}\"\nlat = 29.1\nlon = 121.4\naddress = {address:?}\n"
         );
@@ -143,14 +152,65 @@ async fn measure(arguments: &AlertsArguments) -> Result<AlertFigures> {
     let matcher = WatchMatcher::new(entries);
     let mut due = HashSet::new();
     for sighting in &acknowledged {
-        for found in matcher.matches(sighting, sighting.captured.at) {
+        for found in matcher.matches(sighting, None, sighting.captured.at) {
             due.insert(format!("alerts/{}.{}", sighting.id, found.entry.id));
         }
     }
     done.send_replace(due.len());
     let heard = follower.await.context("the follower")??;
     drop(server);
-    figures(arguments, acknowledged.len(), &due, &heard, &sent)
+    let counts = (acknowledged.len(), addresses.len());
+    figures(arguments, counts, &due, &heard, &sent)
+}
+
+/// A stream as `guiji-scenes load` takes it.
+#[derive(Serialize)]
+struct Stream {
+    id: String,
+    file: PathBuf,
+    phase_ms: u64,
+}
+
+/// Starts the process that plays the live cameras, if there are any; their addresses.
+fn live_cameras(arguments: &AlertsArguments, port: u16) -> Result<(Option<Process>, Vec<String>)> {
+    if arguments.live == 0 {
+        return Ok((None, Vec::new()));
+    }
+    let scene_tool = sibling("guiji-scenes")?;
+    let composed = Command::new(&scene_tool)
+        .args(["compose", "--story", "demo", "--out"])
+        .arg(&arguments.scenes)
+        .stdout(std::io::stderr())
+        .status()
+        .context("run guiji-scenes compose")?;
+    if !composed.success() {
+        bail!("guiji-scenes compose failed ({composed})");
+    }
+    let clips = arguments.scenes.join("clips");
+    let mut files: Vec<PathBuf> = fs::read_dir(&clips)
+        .with_context(|| format!("look into {}", clips.display()))?
+        .map(|entry| fs::canonicalize(entry?.path()))
+        .collect::<std::io::Result<_>>()
+        .with_context(|| format!("look into {}", clips.display()))?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "mp4"));
+    files.sort_unstable();
+    let streams: Vec<_> = (files.iter().cycle().take(arguments.live).enumerate())
+        .map(|(i, file)| Stream { id: format!("live-{i}"), file: file.clone(), phase_ms: 0 })
+        .collect();
+    let (plan, told) = (arguments.dir.join("streams.json"), arguments.dir.join("times.json"));
+    fs::write(&plan, serde_json::to_vec(&streams)?)
+        .with_context(|| format!("write {}", plan.display()))?;
+    let scenes = Process::start(
+        "guiji-scenes load",
+        Command::new(&scene_tool)
+            .args(["load", "--port", &port.to_string(), "--streams"])
+            .arg(&plan)
+            .arg("--times")
+            .arg(&told),
+        &arguments.dir.join("scenes.log"),
+    )?;
+    let address = |stream: &Stream| format!("rtsp://127.0.0.1:{port}/{}", stream.id);
+    Ok((Some(scenes), streams.iter().map(address).collect()))
 }
 
 /// Puts plates of the passages on the watch-list.
@@ -173,6 +233,7 @@ async fn watch(client: &Client, passages: &[Passage], count: usize) -> Result<Ve
             expires: now.plus(Duration::from_secs(86_400)),
             threshold: WatchEntry::THRESHOLD_DEFAULT,
             cameras: Vec::new(),
+            area: None,
             vehicle: VehicleDescription::default(),
             hours: None,
             approval: None,
@@ -315,7 +376,7 @@ async fn follow(
 
 fn figures(
     arguments: &AlertsArguments,
-    sightings: usize,
+    (sightings, cameras): (usize, usize),
     due: &HashSet<String>,
     heard: &[(String, Instant)],
     sent: &Sent,
@@ -335,7 +396,7 @@ fn figures(
     let known = heard.iter().filter(|(name, _)| due.contains(name)).count();
     Ok(AlertFigures {
         sightings,
-        cameras: arguments.camera.len(),
+        cameras,
         kills: arguments.kills,
         alerts: due.len(),
         alert_p50_ms: super::percentile_ms(&times, 50),

@@ -78,5 +78,6 @@ pub use sighting::{
 pub use time::{TimeSpan, Timestamp};
 pub use vehicle::{Detection, Vehicle, VehicleClass, VehicleColour};
 pub use watch::{
-    Alert, AlertStage, Approval, DailyHours, Repeat, VehicleDescription, WatchEntry, WatchTarget,
+    Alert, AlertStage, Approval, CompassPoint, DailyHours, Repeat, VehicleDescription, WatchEntry,
+    WatchTarget, Weekday, Weekdays,
 };

@@ -108,6 +108,28 @@ impl PlatePattern {
             .collect()
     }
 
+    /// The characters that every text has which matches, in their order. The product over them of how likely each stands
+    /// anywhere is an upper bound of [`Self::probability`]. `None` where a text may be counted more than once, so that
+    /// there is no such bound.
+    pub fn required(&self) -> Option<Vec<PlateChar>> {
+        let mut required = Vec::new();
+        // Since the last character, whether there was a `*`: another one makes their shares arbitrary.
+        let mut open = false;
+        for element in &self.elements {
+            match element {
+                Element::Many if open => return None,
+                Element::Many => open = true,
+                Element::Any => {}
+                Element::OneOf(_) => open = false,
+                Element::Is(c) => {
+                    open = false;
+                    required.push(*c);
+                }
+            }
+        }
+        Some(required)
+    }
+
     /// Whether it matches the text.
     pub fn matches(&self, text: &PlateText) -> bool {
         // States reached: `reached[i]` says that the first i elements can match what was read so far.
@@ -127,14 +149,15 @@ impl PlatePattern {
     /// once a way, so the sum is cut at 1.
     pub fn probability(&self, lattice: &Lattice) -> f32 {
         let n = self.elements.len();
-        let mut reached = vec![0.0_f32; n + 1];
+        // On the stack: a watch-list asks this of each of its patterns.
+        let mut reached = [0.0_f32; Self::ELEMENTS_MAX + 1];
         reached[0] = 1.0;
         self.flow_empty(&mut reached);
         let mut ended = 0.0; // text over, pattern satisfied
         for position in lattice.positions() {
             let nothing = position.probability(None);
             ended = (ended + reached[n]) * nothing;
-            let mut next = vec![0.0_f32; n + 1];
+            let mut next = [0.0_f32; Self::ELEMENTS_MAX + 1];
             for (i, element) in self.elements.iter().enumerate() {
                 let p = match element {
                     Element::Is(c) => position.probability(Some(*c)),
@@ -262,11 +285,26 @@ mod tests {
     }
 
     #[test]
-    fn knows_its_exact_text_and_prefix() {
+    fn knows_its_exact_text_prefix_and_characters() {
         let p = PlatePattern::parse("浙J?12*").unwrap();
         assert_eq!((p.prefix().as_str(), p.exact()), ("浙J", None));
         let p = PlatePattern::parse("浙j·12345").unwrap();
         assert_eq!(p.exact().unwrap().as_str(), "浙J12345");
+        let required = |pattern: &str| {
+            let required = PlatePattern::parse(pattern).unwrap().required()?;
+            Some(required.into_iter().map(PlateChar::as_char).collect::<String>())
+        };
+        for (pattern, characters) in [
+            ("浙J?12*", Some("浙J12")),
+            ("*66", Some("66")),
+            ("*8*6?*", Some("86")),
+            ("[浙苏]?????[8B]", Some("")),
+            ("*[8B]*", Some("")),
+            ("*?*6", None),
+            ("6*??*", None),
+        ] {
+            assert_eq!(required(pattern).as_deref(), characters, "{pattern}");
+        }
     }
 
     proptest! {

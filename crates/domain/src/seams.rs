@@ -234,6 +234,17 @@ pub trait SightingStore: Send + Sync {
     /// When the medium fails or the record is damaged.
     fn get(&self, id: SightingId) -> Result<Option<Sighting>, StoreError>;
 
+    /// Provisional sightings whose final form never came, ordered by id, at most `limit` of those after an id. They are
+    /// few: finding them costs little however much is stored.
+    ///
+    /// # Errors
+    /// When the medium fails or a record is damaged.
+    fn unfinished(
+        &self,
+        after: Option<SightingId>,
+        limit: usize,
+    ) -> Result<Vec<Sighting>, StoreError>;
+
     /// A page of sightings, equal to filtering everything by [`SightingQuery::accepts`].
     ///
     /// # Errors
@@ -395,6 +406,22 @@ pub trait Watchlist: Send + Sync {
     /// # Errors
     /// When the medium fails.
     fn remove_entry(&self, id: &WatchEntryId) -> Result<bool, StoreError>;
+
+    /// One entry, expired or not.
+    ///
+    /// # Errors
+    /// When the medium fails or the record is damaged.
+    fn entry(&self, id: &WatchEntryId) -> Result<Option<WatchEntry>, StoreError>;
+
+    /// Entries after an id, expired ones included, ordered by id, at most `limit`.
+    ///
+    /// # Errors
+    /// When the medium fails or a record is damaged.
+    fn entries_after(
+        &self,
+        after: Option<&WatchEntryId>,
+        limit: usize,
+    ) -> Result<Vec<WatchEntry>, StoreError>;
 
     /// All entries, expired ones included, ordered by id.
     ///

@@ -1,8 +1,8 @@
 use crate::vehicle::words;
 use crate::{
-    Acknowledgement, AlertId, CameraId, CaptureTime, Heading, InvalidValue, Lattice, PatrolUnitId,
-    PlatePattern, PlateState, PlateText, Sighting, SightingId, Timestamp, VehicleClass,
-    VehicleColour, WatchEntryId,
+    Acknowledgement, AlertId, CameraId, CaptureTime, GeoArea, GeoPoint, Heading, InvalidValue,
+    Lattice, PatrolUnitId, PlatePattern, PlateState, PlateText, Sighting, SightingId, Timestamp,
+    VehicleClass, VehicleColour, WatchEntryId,
 };
 
 /// A plate, pattern or description to be watched for (布控), by whose right, and until when.
@@ -26,6 +26,8 @@ pub struct WatchEntry {
     pub threshold: f32,
     /// Only at these cameras; empty means everywhere.
     pub cameras: Vec<CameraId>,
+    /// Only at cameras that stand there.
+    pub area: Option<GeoArea>,
     /// What the vehicle must look like besides.
     pub vehicle: VehicleDescription,
     /// Only at these hours.
@@ -52,6 +54,43 @@ pub struct VehicleDescription {
     pub colour: Option<VehicleColour>,
     /// How it moves through the picture.
     pub heading: Option<Heading>,
+    /// Where it drives to, at cameras whose bearing is known.
+    pub course: Option<CompassPoint>,
+}
+
+/// One of eight directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CompassPoint {
+    /// 0 degrees.
+    North,
+    /// 45 degrees.
+    NorthEast,
+    /// 90 degrees.
+    East,
+    /// 135 degrees.
+    SouthEast,
+    /// 180 degrees.
+    South,
+    /// 225 degrees.
+    SouthWest,
+    /// 270 degrees.
+    West,
+    /// 315 degrees.
+    NorthWest,
+}
+words!(
+    CompassPoint, "course",
+    North => "north", NorthEast => "north-east", East => "east", SouthEast => "south-east", South => "south",
+    SouthWest => "south-west", West => "west", NorthWest => "north-west",
+);
+
+impl CompassPoint {
+    /// Whether a course may be meant. Courses are known to 45 degrees either way, and drivers do not follow a needle.
+    pub fn fits(self, course_deg: f32) -> bool {
+        const APART_MAX: f32 = 67.5;
+        let apart = (course_deg - 45.0 * self as u8 as f32).rem_euclid(360.0);
+        apart.min(360.0 - apart) <= APART_MAX
+    }
 }
 
 impl VehicleDescription {
@@ -83,7 +122,12 @@ impl VehicleDescription {
             (Some(_), None) => unseen,
             (Some(wanted), Some(seen)) => f32::from(u8::from(wanted == seen.heading)),
         };
-        class * colour * heading
+        let course = match (self.course, sighting.direction.and_then(|seen| seen.course_deg)) {
+            (None, _) => 1.0,
+            (Some(_), None) => unseen,
+            (Some(wanted), Some(seen)) => f32::from(u8::from(wanted.fits(seen))),
+        };
+        class * colour * heading * course
     }
 }
 
@@ -94,19 +138,82 @@ impl std::fmt::Display for VehicleDescription {
             write!(f, "{colour} ")?;
         }
         f.write_str(self.class.map_or("vehicle", VehicleClass::as_str))?;
-        match self.heading {
-            Some(heading) => write!(f, " {heading}"),
+        if let Some(heading) = self.heading {
+            write!(f, " {heading}")?;
+        }
+        match self.course {
+            Some(course) => write!(f, " going {course}"),
             None => Ok(()),
         }
     }
 }
 
-/// Hours of every day in China Standard Time (UTC+8, all year), from the first minute on and before the last; over
-/// midnight when the last is before the first.
+/// A day of the week.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Weekday {
+    /// The first.
+    Monday,
+    /// The second.
+    Tuesday,
+    /// The third.
+    Wednesday,
+    /// The fourth.
+    Thursday,
+    /// The fifth.
+    Friday,
+    /// The sixth.
+    Saturday,
+    /// The seventh.
+    Sunday,
+}
+words!(
+    Weekday, "weekday",
+    Monday => "mon", Tuesday => "tue", Wednesday => "wed", Thursday => "thu", Friday => "fri", Saturday => "sat",
+    Sunday => "sun",
+);
+
+/// Days of the week, one at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Weekdays(u8);
+
+impl Weekdays {
+    /// Every day.
+    pub const ALL: Self = Self(0x7f);
+
+    /// These days; every day when there are none.
+    pub fn of(days: impl IntoIterator<Item = Weekday>) -> Self {
+        let bits = days.into_iter().fold(0, |bits, day| bits | 1 << day as u8);
+        Self::from_bits(bits).unwrap_or(Self::ALL)
+    }
+
+    /// From [`Self::bits`]; `None` when it says no day or more than there are.
+    pub fn from_bits(bits: u8) -> Option<Self> {
+        (bits > 0 && bits <= Self::ALL.0).then_some(Self(bits))
+    }
+
+    /// A bit for each day, Monday's the lowest.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Whether a day is one of them.
+    pub fn contains(self, day: Weekday) -> bool {
+        self.0 & (1 << day as u8) != 0
+    }
+
+    /// The days.
+    pub fn days(self) -> impl Iterator<Item = Weekday> {
+        Weekday::ALL.iter().copied().filter(move |day| self.contains(*day))
+    }
+}
+
+/// Hours of the day in China Standard Time (UTC+8, all year), from the first minute on and before the last; over
+/// midnight when the last is before the first. On every day, or on the days of the week on which they begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DailyHours {
     from: u16,
     until: u16,
+    days: Weekdays,
 }
 
 impl DailyHours {
@@ -124,7 +231,18 @@ impl DailyHours {
                 "are minutes after midnight, 0 to 1439 and another one up to 1440",
             ));
         }
-        Ok(Self { from, until })
+        Ok(Self { from, until, days: Weekdays::ALL })
+    }
+
+    /// Only when they begin on these days.
+    #[must_use]
+    pub fn on(self, days: Weekdays) -> Self {
+        Self { days, ..self }
+    }
+
+    /// The days on which they begin.
+    pub fn days(&self) -> Weekdays {
+        self.days
     }
 
     /// The first minute after midnight.
@@ -141,13 +259,21 @@ impl DailyHours {
     pub fn contains(&self, at: Timestamp) -> bool {
         const NANOS_A_MINUTE: i64 = 60_000_000_000;
         const CHINA: i64 = 8 * 60;
-        let minute = at.as_nanos().div_euclid(NANOS_A_MINUTE).saturating_add(CHINA);
-        let minute = minute.rem_euclid(i64::from(Self::MINUTES)) as u16;
-        if self.from < self.until {
-            (self.from..self.until).contains(&minute)
+        let minutes = at.as_nanos().div_euclid(NANOS_A_MINUTE).saturating_add(CHINA);
+        let minute = minutes.rem_euclid(i64::from(Self::MINUTES)) as u16;
+        let today = minutes.div_euclid(i64::from(Self::MINUTES));
+        let begun = if self.from < self.until {
+            (self.from..self.until).contains(&minute).then_some(today)
+        } else if minute >= self.from {
+            Some(today)
         } else {
-            minute >= self.from || minute < self.until
-        }
+            (minute < self.until).then_some(today - 1)
+        };
+        // The first of January 1970 was a Thursday.
+        begun.is_some_and(|day| {
+            let weekday = Weekday::ALL[(day + Weekday::Thursday as i64).rem_euclid(7) as usize];
+            self.days.contains(weekday)
+        })
     }
 }
 
@@ -232,8 +358,9 @@ impl WatchEntry {
         !matches!(self.target, WatchTarget::Plate(_))
     }
 
-    /// Whether it is in force at that time and camera.
-    pub fn applies(&self, camera: &CameraId, at: Timestamp) -> bool {
+    /// Whether it is in force at that time and camera, which stands at `place`. Where that is not known, an entry for an
+    /// area is not.
+    pub fn applies(&self, camera: &CameraId, place: Option<&GeoPoint>, at: Timestamp) -> bool {
         let since = match &self.approval {
             Some(approval) => self.created.max(approval.at),
             None if self.needs_approval() => return false,
@@ -242,6 +369,7 @@ impl WatchEntry {
         since <= at
             && at < self.expires
             && (self.cameras.is_empty() || self.cameras.contains(camera))
+            && self.area.is_none_or(|area| place.is_some_and(|place| area.contains(place)))
             && self.hours.is_none_or(|hours| hours.contains(at))
     }
 
@@ -291,15 +419,15 @@ impl std::fmt::Display for WatchTarget {
 
 /// A sighting that matches a watch-list entry.
 ///
-/// The log is append-only: a provisional alert is followed by a confirmed or withdrawn one with the same id and a
-/// later cursor, and any of them by what was done about it.
+/// The log is append-only: a provisional alert is followed by a corrected, confirmed or withdrawn one with the same id
+/// and a later cursor, and any of them by what was done about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alert {
     /// Which sighting rang which entry.
     pub id: AlertId,
     /// Place in the alert log, rising from 1. 0 until the store has given it.
     pub cursor: u64,
-    /// Provisional, confirmed or withdrawn.
+    /// How sure it is, or what was done about it.
     pub stage: AlertStage,
     /// When it was raised.
     pub raised: Timestamp,
@@ -347,7 +475,7 @@ pub enum AlertStage {
     Provisional,
     /// The final sighting matches.
     Confirmed,
-    /// The final sighting does not match after all.
+    /// It does not match after all: a later read says so, or the final sighting.
     Withdrawn,
     /// Somebody deals with it.
     Acknowledged,
@@ -355,24 +483,47 @@ pub enum AlertStage {
     EscalatedToNeighbours,
     /// Neither did they: the control room is asked.
     EscalatedToControlRoom,
+    /// It still matches, but the plate is read otherwise than the provisional alert said. Once at most: what is read
+    /// otherwise once more, the confirmed alert says.
+    Corrected,
 }
 
 impl AlertStage {
+    /// Whether somebody may yet be told otherwise, since the vehicle is in view.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Provisional | Self::Corrected)
+    }
+
     /// Whether it says how sure the alert is, and not what was done about it.
     pub fn is_finding(self) -> bool {
-        matches!(self, Self::Provisional | Self::Confirmed | Self::Withdrawn)
+        matches!(self, Self::Provisional | Self::Corrected | Self::Confirmed | Self::Withdrawn)
     }
 }
 words!(
     AlertStage, "alert stage",
     Provisional => "provisional", Confirmed => "confirmed", Withdrawn => "withdrawn",
     Acknowledged => "acknowledged", EscalatedToNeighbours => "escalated_to_neighbours",
-    EscalatedToControlRoom => "escalated_to_control_room",
+    EscalatedToControlRoom => "escalated_to_control_room", Corrected => "corrected",
 );
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_course_fits_its_neighbours_over_north_too() {
+        for (point, course, fits) in [
+            (CompassPoint::North, 0.0, true),
+            (CompassPoint::North, 60.0, true),
+            (CompassPoint::North, 300.0, true),
+            (CompassPoint::North, 90.0, false),
+            (CompassPoint::SouthWest, 225.0, true),
+            (CompassPoint::SouthWest, 45.0, false),
+            (CompassPoint::NorthWest, 20.0, true),
+        ] {
+            assert_eq!(point.fits(course), fits, "{point} {course}");
+        }
+    }
 
     #[test]
     fn hours_are_of_china_and_may_go_over_midnight() {
@@ -398,6 +549,18 @@ mod tests {
             );
             assert!(whole.contains(at));
         }
+        // 5 January 1970 was a Monday.
+        let on = |day: i64, hour: i64| Timestamp::from_secs(((4 + day) * 24 + hour - 8) * 3600);
+        let weekend = Weekdays::of([Weekday::Saturday, Weekday::Sunday]);
+        let nights = DailyHours::new(22 * 60, 6 * 60).unwrap().on(weekend);
+        let duties: Vec<_> = (0..8)
+            .flat_map(|day| [(day, 3), (day, 23)])
+            .filter(|(d, h)| nights.contains(on(*d, *h)))
+            .collect();
+        assert_eq!(duties, [(5, 23), (6, 3), (6, 23), (7, 3)]);
+        assert_eq!(Weekdays::of([]), Weekdays::ALL);
+        assert_eq!(Weekdays::from_bits(weekend.bits()), Some(weekend));
+        assert_eq!((Weekdays::from_bits(0), Weekdays::from_bits(0x80)), (None, None));
         for (from, until) in [(5, 5), (1440, 3), (0, 1441)] {
             assert!(DailyHours::new(from, until).is_err());
         }

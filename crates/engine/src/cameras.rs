@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use guiji_analysis::passage::PassageSettings;
 use guiji_domain::{
     Camera, CameraControl, CameraHealth, CameraId, CameraRegistry, CameraState, CameraStatus,
-    CaptureTime, Clock, ControlError, Feedback, Frame, FrameSink, FrameSource, OpenStream, Opening,
-    Pace, Registered, StatusReason, StoreError, StreamCounters, Timestamp, View,
+    CaptureTime, Clock, ControlError, Feedback, Frame, FrameSink, FrameSource, GeoPoint,
+    OpenStream, Opening, Pace, Registered, StatusReason, StoreError, StreamCounters, Timestamp,
+    View,
 };
 use tracing::{info, warn};
 
@@ -115,6 +116,11 @@ impl CameraCell {
     /// As it is registered.
     fn registered(&self) -> Camera {
         lock(&self.registered).clone()
+    }
+
+    /// Where it stands, as it is registered: moving it leaves the stream alone.
+    pub(crate) fn position(&self) -> GeoPoint {
+        lock(&self.registered).position
     }
 
     pub(crate) fn lane(&self) -> MutexGuard<'_, Lane> {

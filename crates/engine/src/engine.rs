@@ -1,5 +1,6 @@
 //! Starting, watching and draining the whole.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use guiji_analysis::passage::PassageSettings;
 use guiji_domain::{
-    AlertLog, CameraRegistry, Clock, CoverageStore, Detector, FrameSource, PatrolUnits,
+    AlertLog, CameraId, CameraRegistry, Clock, CoverageStore, Detector, FrameSource, PatrolUnits,
     PictureEncoder, PlateReader, Sighting, SightingStore, StoreError, Watchlist,
 };
 use tokio::sync::{broadcast, watch};
@@ -149,10 +150,11 @@ fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
 }
 
 impl Engine {
-    /// Starts the threads. No camera is opened yet: see [`Cameras::open`].
+    /// Starts the threads, after ending what an earlier run left in view. No camera is opened yet: see
+    /// [`Cameras::open`].
     ///
     /// # Errors
-    /// When the watch-list or the alert log cannot be read.
+    /// When the watch-list or the alert log cannot be read, or what was left cannot be ended.
     pub fn start(parts: EngineParts, settings: EngineSettings) -> Result<Self, StoreError> {
         let slots = Arc::new(Slots::default());
         let cells = Arc::new(Cells::default());
@@ -171,6 +173,15 @@ impl Engine {
             live_queue: settings.live_queue,
         };
         let intake = Arc::new(Intake::with_cells(intake, cells.clone())?);
+        // Cameras that are registered as closed belong to whoever imports their sightings.
+        let foreign: BTreeSet<CameraId> = (parts.registry.cameras()?.into_iter())
+            .filter(|camera| !camera.enabled)
+            .map(|camera| camera.id)
+            .collect();
+        let finished = intake.finish_passages(|camera| !foreign.contains(camera))?;
+        if finished > 0 {
+            info!(sightings = finished, "passages of an earlier run are ended as they stood");
+        }
         let (passages, passages_in) = sync_channel(settings.record_queue);
         let coverage = Arc::new(CoverageKeeper::new(parts.coverage, parts.clock.clone()));
 
@@ -216,12 +227,15 @@ impl Engine {
         let (stop_sampling, stopped) = sync_channel::<()>(0);
         let (sampled, written) = (cameras.clone(), coverage.clone());
         let begun = Instant::now();
+        let books = (watchbook.clone(), patrolbook.clone());
         let sampler = spawn("rates".into(), move || {
             while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
                 sampled.sample_rates();
                 sampled.close_due();
                 written.loaded(sampled.loads(), begun.elapsed());
                 written.tend();
+                books.0.tend();
+                books.1.tend();
             }
         });
         Ok(Self {

@@ -1,5 +1,6 @@
 //! Alerts that nobody acknowledged in time go up.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,14 +58,19 @@ impl Escalation {
     /// Escalates what is due; how many alerts that were. Call it every second or so.
     ///
     /// # Errors
-    /// When an alert could not be read or logged: nothing is passed over, the next call tries again.
+    /// When an alert could not be read or logged, or its escalation panicked: nothing is passed over, the next call tries
+    /// again.
     pub fn run(&mut self) -> Result<usize, StoreError> {
-        let begun_at = self.reached;
-        let outcome = self.go_through(self.parts.clock.now());
+        let (begun_at, now) = (self.reached, self.parts.clock.now());
+        // What was reached before a panic was dealt with, and stays so.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.go_through(now)));
         if self.reached != begun_at {
             self.remember()?;
         }
-        outcome
+        outcome.unwrap_or_else(|_| {
+            let reason = format!("a programming error at the alert after {}", self.reached);
+            Err(StoreError::Medium { doing: "escalate alerts", reason })
+        })
     }
 
     fn go_through(&mut self, now: Timestamp) -> Result<usize, StoreError> {

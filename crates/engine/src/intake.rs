@@ -5,16 +5,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use guiji_analysis::repeats::Repeats;
+use guiji_analysis::repeats::{REMEMBERED_MAX, Repeats};
 use guiji_analysis::{patrol, watch};
 use guiji_domain::{
     Alert, AlertLog, AlertStage, CameraId, Clock, GeoPoint, Kept, PatrolUnit, Receipt, Recorded,
-    Sighting, SightingId, SightingIntake, SightingStage, SightingStore, StoreError,
+    Sighting, SightingId, SightingIntake, SightingStage, SightingStore, StoreError, Timestamp,
 };
 use tokio::sync::{broadcast, watch as latest};
 
 use crate::cameras::Cells;
 use crate::counters::counters;
+use crate::coverage::is_live;
 use crate::patrol::PatrolBook;
 use crate::watchbook::WatchBook;
 
@@ -78,7 +79,7 @@ impl Intake {
         Ok(Self {
             cells,
             counters: IntakeCounters::default(),
-            repeats: Mutex::new(Repeats::new(parts.repeat_within)),
+            repeats: Mutex::new(recall_repeats(parts.alerts.as_ref(), parts.repeat_within)?),
             alert_wake: latest::Sender::new(parts.alerts.last_cursor()?),
             live: broadcast::Sender::new(parts.live_queue.max(1)),
             parts,
@@ -124,7 +125,7 @@ impl Intake {
     fn announce_alerts(&self, alerts: &[Alert]) {
         for alert in alerts {
             use AlertStage::{
-                Acknowledged, Confirmed, EscalatedToControlRoom, EscalatedToNeighbours,
+                Acknowledged, Confirmed, Corrected, EscalatedToControlRoom, EscalatedToNeighbours,
                 Provisional, Withdrawn,
             };
             self.counters.alerts.fetch_add(1, Relaxed);
@@ -133,7 +134,7 @@ impl Intake {
                 EscalatedToNeighbours | EscalatedToControlRoom => {
                     self.counters.escalated.fetch_add(1, Relaxed);
                 }
-                Provisional | Confirmed => {
+                Provisional | Corrected | Confirmed => {
                     if let Some(cell) = self.cells.get(&alert.camera) {
                         cell.alerted();
                     }
@@ -154,7 +155,7 @@ impl Intake {
 
     /// Where a camera stands, if the engine knows it.
     pub(crate) fn place_of(&self, camera: &CameraId) -> Option<GeoPoint> {
-        self.cells.get(camera).map(|cell| cell.camera.position)
+        self.cells.get(camera).map(|cell| cell.position())
     }
 
     /// Names the units that an alert is for: those that were told of it before, or those that it reaches first.
@@ -171,9 +172,22 @@ impl Intake {
     }
 }
 
-impl SightingIntake for Intake {
+impl Intake {
+    /// Takes in what a camera of this engine saw. Before a watched vehicle in view, it is the present that an entry must
+    /// be in force at: a camera whose clock is slow would else miss who was entered just now.
+    pub(crate) fn take_in_own(&self, records: &mut [Recorded]) -> Result<Receipt, StoreError> {
+        self.take(records, |sighting, now| {
+            let live = self.cells.get(&sighting.camera).is_some_and(|cell| is_live(&cell.camera));
+            if live { now.max(sighting.captured.at) } else { latest_capture(sighting) }
+        })
+    }
+
     /// Alerts are worked out anew at each call: the log may have changed under one that failed half-way.
-    fn take_in(&self, records: &mut [Recorded]) -> Result<Receipt, StoreError> {
+    fn take(
+        &self,
+        records: &mut [Recorded],
+        in_force_at: impl Fn(&Sighting, Timestamp) -> Timestamp,
+    ) -> Result<Receipt, StoreError> {
         let matcher = self.parts.watchbook.matcher();
         let ids: Vec<_> = records.iter().map(|record| record.sighting.id).collect();
         let mut earlier: HashMap<SightingId, Vec<Alert>> = HashMap::new();
@@ -182,20 +196,97 @@ impl SightingIntake for Intake {
         }
         let now = self.parts.clock.now();
         for record in records.iter_mut() {
-            let sighting = &record.sighting;
-            let matches = matcher.matches(sighting, sighting.captured.at);
-            let earlier = earlier.get(&sighting.id).map_or(&[][..], Vec::as_slice);
-            record.alerts = watch::alerts(sighting, &matches, earlier, now);
+            let earlier = earlier.get(&record.sighting.id).map_or(&[][..], Vec::as_slice);
+            let judged = |sighting: &Sighting| {
+                let place = self.place_of(&sighting.camera);
+                let at = in_force_at(sighting, now);
+                let matches = matcher.matches(sighting, place.as_ref(), at);
+                watch::alerts(sighting, &matches, earlier, now)
+            };
+            record.alerts = judged(&record.sighting);
+            // What is final stays as it is, whatever comes under its name again.
+            if !record.alerts.is_empty()
+                && let Some(kept) = self.parts.store.get(record.sighting.id)?
+                && kept.stage == SightingStage::Final
+            {
+                record.alerts = judged(&kept);
+            }
             for alert in &mut record.alerts {
                 self.route(alert, earlier.iter().any(|known| known.id == alert.id))?;
             }
         }
-        let repeats = || self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
-        let marked = repeats().mark(records.iter_mut().flat_map(|record| &mut record.alerts));
-        let receipt = self.parts.store.record(records)?;
-        repeats().note(marked);
+        let receipt = if records.iter().all(|record| record.alerts.is_empty()) {
+            self.parts.store.record(records)?
+        } else {
+            // Held until they are logged: of two that come at the same time, one rings and the other repeats it.
+            let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
+            let marked = repeats.mark(records.iter_mut().flat_map(|record| &mut record.alerts));
+            let receipt = self.parts.store.record(records)?;
+            repeats.note(marked);
+            receipt
+        };
         self.announce(records, &receipt);
         Ok(receipt)
+    }
+}
+
+impl Intake {
+    /// Ends the passages whose end was never told, since the process that saw the vehicles was killed: each becomes final
+    /// as it stands, without pictures, and its alerts confirmed or withdrawn. What comes from outside is left alone
+    /// (`is_ours` says which): who sent its beginning sends its end. To be called before a camera is opened. How many
+    /// there were.
+    pub(crate) fn finish_passages(
+        &self,
+        is_ours: impl Fn(&CameraId) -> bool,
+    ) -> Result<usize, StoreError> {
+        const PAGE: usize = 256;
+        let (mut after, mut finished) = (None, 0);
+        loop {
+            let page = self.parts.store.unfinished(after, PAGE)?;
+            let Some(last) = page.last() else { return Ok(finished) };
+            after = Some(last.id);
+            let ours = page.into_iter().filter(|sighting| is_ours(&sighting.camera));
+            let mut records: Vec<_> = ours
+                .map(|sighting| Recorded {
+                    sighting: Arc::new(Sighting { stage: SightingStage::Final, ..sighting }),
+                    pictures: Vec::new(),
+                    alerts: Vec::new(),
+                })
+                .collect();
+            if !records.is_empty() {
+                self.take_in_own(&mut records)?;
+                finished += records.len();
+            }
+        }
+    }
+}
+
+/// What rang before the start, as the end of the log has it.
+fn recall_repeats(alerts: &dyn AlertLog, within: Duration) -> Result<Repeats, StoreError> {
+    const PAGE: usize = 1000;
+    let mut repeats = Repeats::new(within);
+    if within.is_zero() {
+        return Ok(repeats);
+    }
+    let mut cursor = alerts.last_cursor()?.saturating_sub(REMEMBERED_MAX as u64);
+    loop {
+        let page = alerts.alerts_after(cursor, PAGE)?;
+        page.iter().for_each(|alert| repeats.recall(alert));
+        match page.last() {
+            Some(last) => cursor = last.cursor,
+            None => return Ok(repeats),
+        }
+    }
+}
+
+/// The latest moment at which it may have been seen.
+fn latest_capture(sighting: &Sighting) -> Timestamp {
+    sighting.captured.at.plus(sighting.captured.uncertainty)
+}
+
+impl SightingIntake for Intake {
+    fn take_in(&self, records: &mut [Recorded]) -> Result<Receipt, StoreError> {
+        self.take(records, |sighting, _| latest_capture(sighting))
     }
 
     fn log_alert(&self, alert: Alert) -> Result<Option<Alert>, StoreError> {

@@ -25,6 +25,7 @@ mod patrol;
 mod perception;
 mod recorder;
 mod slots;
+mod snapshot;
 mod view;
 mod watchbook;
 

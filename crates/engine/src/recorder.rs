@@ -7,8 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use guiji_domain::{
-    BBox, Digest, Evidence, EvidenceKind, PictureEncoder, Recorded, Sighting, SightingIntake as _,
-    SightingStage, StoreError,
+    BBox, Digest, Evidence, EvidenceKind, PictureEncoder, Recorded, Sighting, SightingStage,
 };
 use sha2::{Digest as _, Sha256};
 use tracing::{error, info, warn};
@@ -125,7 +124,7 @@ impl Recorder {
     fn store_patiently(&self, records: &mut [Recorded]) -> bool {
         let mut pause = RETRY.0;
         loop {
-            match self.intake.take_in(records) {
+            match self.intake.take_in_own(records) {
                 Ok(_) => {
                     self.coverage.store_took();
                     if pause > RETRY.0 {

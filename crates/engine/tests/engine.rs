@@ -8,8 +8,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use guiji_domain::*;
-use guiji_engine::{Engine, EngineParts, EngineSettings};
-use guiji_store::MemoryStore;
+use guiji_engine::{Engine, EngineParts, EngineSettings, Escalation, EscalationParts};
+use guiji_store::{Deliveries, Durability, MemoryStore};
 
 const FRAME_MS: u64 = 100;
 const FRAMES: u64 = 40;
@@ -68,6 +68,8 @@ impl FrameSource for ScriptedSource {
         let stop = Arc::new(AtomicBool::new(false));
         let (id, endless, stopped) = (camera.id.clone(), self.endless, stop.clone());
         let dark_after = self.dark_after;
+        // A live camera does not wait: so fast that a test is quick, so slow that most pictures are looked at.
+        let pause = Duration::from_millis(if camera.pace == Pace::RealTime { 2 } else { 0 });
         let thread = thread::spawn(move || {
             sink.status(&id, status(CameraState::Live));
             let full = Arc::new(OwnedPicture::rgb(640, 360, vec![90; 640 * 360 * 3]).unwrap());
@@ -75,6 +77,7 @@ impl FrameSource for ScriptedSource {
                 if stopped.load(SeqCst) || (!endless && i == FRAMES) {
                     break;
                 }
+                thread::sleep(pause);
                 let pts = Duration::from_millis(i * FRAME_MS);
                 let small = Arc::new(small_picture(i, dark_after.is_some_and(|after| i >= after)));
                 sink.frame(Frame {
@@ -105,11 +108,11 @@ impl FrameSource for ScriptedSource {
     }
 }
 
-/// One car that drives through the picture in 30 frames.
+/// A car that drives through the picture in 30 frames, and another one every 60.
 struct ScriptedDetector;
 
 fn car_at(frame: &Frame) -> Option<BBox> {
-    let i = frame.pts.as_millis() as f32 / FRAME_MS as f32;
+    let i = frame.pts.as_millis() as f32 / FRAME_MS as f32 % 60.0;
     (i < 30.0).then(|| BBox::new(100.0, 40.0 + i * 4.0, 300.0 + i, 190.0 + i * 4.5).unwrap())
 }
 
@@ -197,6 +200,13 @@ impl SightingStore for Unreliable {
     fn get(&self, id: SightingId) -> Result<Option<Sighting>, StoreError> {
         self.inner.get(id)
     }
+    fn unfinished(
+        &self,
+        after: Option<SightingId>,
+        limit: usize,
+    ) -> Result<Vec<Sighting>, StoreError> {
+        self.inner.unfinished(after, limit)
+    }
     fn search(&self, query: &SightingQuery) -> Result<SightingPage, StoreError> {
         self.inner.search(query)
     }
@@ -259,6 +269,7 @@ fn watch_entry(plate: &str) -> WatchEntry {
         expires: Timestamp::from_secs(1_796_000_000),
         threshold: 0.5,
         cameras: Vec::new(),
+        area: None,
         vehicle: VehicleDescription::default(),
         hours: None,
         approval: None,
@@ -621,6 +632,39 @@ fn a_watch_list_change_is_in_force_at_once() {
     engine.drain(Duration::from_secs(10));
 }
 
+/// A passage as it may be imported, so many seconds after a time.
+fn foreign(camera: &str, plate: &str, second: i64) -> Recorded {
+    let (camera, at) =
+        (CameraId::new(camera).unwrap(), Timestamp::from_secs(1_795_000_000 + second));
+    let text = PlateText::parse(plate).unwrap();
+    let sighting = Sighting {
+        id: SightingId::for_track(&camera, TrackId(0), at),
+        stage: SightingStage::Final,
+        camera,
+        span: TimeSpan::at(at),
+        captured: CaptureTime { at, uncertainty: Duration::ZERO, source: ClockSource::Rtcp },
+        plate: PlateState::Read(FusedPlate {
+            kind: None,
+            colour: None,
+            rows: PlateRows::One,
+            lattice: Lattice::certain(&text),
+            text,
+            confidence: 0.9,
+            reads: 1,
+        }),
+        vehicle: Vehicle { class: None, colour: None },
+        direction: None,
+        frames: 1,
+        evidence: Vec::new(),
+    };
+    Recorded { sighting: Arc::new(sighting), pictures: Vec::new(), alerts: Vec::new() }
+}
+
+fn provisional(mut record: Recorded) -> Recorded {
+    Arc::make_mut(&mut record.sighting).stage = SightingStage::Provisional;
+    record
+}
+
 #[test]
 fn what_comes_from_elsewhere_rings_and_is_announced_once() {
     let Rig { store, parts } = rig();
@@ -629,32 +673,6 @@ fn what_comes_from_elsewhere_rings_and_is_announced_once() {
     engine.cameras().register(Camera { enabled: false, ..camera("k9") }).unwrap();
     let (intake, mut live, wake) =
         (engine.intake(), engine.live().subscribe(), engine.alert_wake());
-    let foreign = |camera: &str, plate: &str, second: i64| {
-        let (camera, at) =
-            (CameraId::new(camera).unwrap(), Timestamp::from_secs(1_795_000_000 + second));
-        let text = PlateText::parse(plate).unwrap();
-        let sighting = Sighting {
-            id: SightingId::for_track(&camera, TrackId(0), at),
-            stage: SightingStage::Final,
-            camera,
-            span: TimeSpan::at(at),
-            captured: CaptureTime { at, uncertainty: Duration::ZERO, source: ClockSource::Rtcp },
-            plate: PlateState::Read(FusedPlate {
-                kind: None,
-                colour: None,
-                rows: PlateRows::One,
-                lattice: Lattice::certain(&text),
-                text,
-                confidence: 0.9,
-                reads: 1,
-            }),
-            vehicle: Vehicle { class: None, colour: None },
-            direction: None,
-            frames: 1,
-            evidence: Vec::new(),
-        };
-        Recorded { sighting: Arc::new(sighting), pictures: Vec::new(), alerts: Vec::new() }
-    };
     let mut batch = [
         foreign("k9", "浙J12345", 1),
         foreign("k9", "浙J12346", 2),
@@ -958,5 +976,258 @@ fn room_is_made_for_what_may_be_open_at_once_and_for_no_more() {
     // What is closed instead makes room.
     cameras.update(&camera("k1"), closed("k1")).unwrap();
     cameras.register(camera("k3")).unwrap();
+    engine.drain(Duration::from_secs(10));
+}
+
+/// The stages of all alerts in the log's order, by camera.
+fn stages(store: &MemoryStore) -> Vec<(String, AlertStage)> {
+    let log = store.alerts_after(0, 1000).unwrap();
+    log.iter().map(|alert| (alert.camera.to_string(), alert.stage)).collect()
+}
+
+#[test]
+fn what_a_killed_process_had_in_view_is_ended_at_the_next_start() {
+    use AlertStage::{Confirmed, Withdrawn};
+    let Rig { store, parts } = rig();
+    store.put_entry(&watch_entry("浙J12345")).unwrap();
+    store.put_camera(&camera("k1")).unwrap();
+    store.put_camera(&camera("k2")).unwrap();
+    store.put_camera(&Camera { enabled: false, ..camera("outside") }).unwrap();
+    let engine = Engine::start(parts.clone(), EngineSettings::default()).unwrap();
+    let mut seen = ["k1", "k2", "outside", "gone"].map(|camera| foreign(camera, "浙J12345", 1));
+    let mut begun = seen.clone().map(provisional);
+    engine.intake().take_in(&mut begun).unwrap();
+    // The second one ends as it should.
+    engine.intake().take_in(&mut seen[1..2]).unwrap();
+    // A kill: nothing is drained. (The engine's threads see no camera and do nothing more.)
+    let open = stages(&store);
+    let again = Engine::start(parts.clone(), EngineSettings::default()).unwrap();
+    let told = stages(&store);
+    assert_eq!(told[..open.len()], open);
+    let settled = [("k1".to_owned(), Confirmed), ("gone".to_owned(), Confirmed)];
+    let mut fresh = told[open.len()..].to_vec();
+    fresh.sort_by_key(|(camera, _)| camera != "k1");
+    assert_eq!(fresh, settled, "one whose end comes from outside is left to it");
+    for record in [&begun[0], &begun[3]] {
+        let ended = store.get(record.sighting.id).unwrap().unwrap();
+        assert_eq!(ended, Sighting { stage: SightingStage::Final, ..(*record.sighting).clone() });
+    }
+    // Its end from outside still counts, and another start changes nothing.
+    let mut other = foreign("outside", "浙J12345", 1);
+    let wrong = foreign("outside", "浙J99999", 1);
+    Arc::make_mut(&mut other.sighting).plate = wrong.sighting.plate.clone();
+    again.intake().take_in(&mut [other]).unwrap();
+    assert_eq!(stages(&store).last(), Some(&("outside".to_owned(), Withdrawn)));
+    let count = stages(&store).len();
+    let third = Engine::start(parts, EngineSettings::default()).unwrap();
+    assert_eq!(stages(&store).len(), count);
+    for engine in [engine, again, third] {
+        engine.drain(Duration::from_secs(10));
+    }
+}
+
+#[test]
+fn a_late_beginning_does_not_reopen_an_alert() {
+    let Rig { store, parts } = rig();
+    store.put_entry(&watch_entry("浙J12345")).unwrap();
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    // The final sighting reads another plate; its beginning, which rang, comes after it.
+    let mut last = [foreign("k9", "浙J99999", 1)];
+    let beginning = provisional(foreign("k9", "浙J12345", 1));
+    engine.intake().take_in(&mut last).unwrap();
+    let receipt = engine.intake().take_in(&mut [beginning]).unwrap();
+    assert_eq!((receipt.kept, receipt.alerts), (vec![Kept::Present], Vec::new()));
+    engine.drain(Duration::from_secs(10));
+}
+
+#[test]
+fn a_repetition_is_known_after_a_restart_and_among_imports_at_the_same_time() {
+    let Rig { store, parts } = rig();
+    store.put_entry(&watch_entry("浙J12345")).unwrap();
+    let engine = Engine::start(parts.clone(), EngineSettings::default()).unwrap();
+    // At the same time, so many seconds apart, all within the time of a repetition.
+    let intake = engine.intake();
+    thread::scope(|scope| {
+        for second in 0..8 {
+            let intake = intake.clone();
+            scope.spawn(move || intake.take_in(&mut [foreign("k9", "浙J12345", second)]).unwrap());
+        }
+    });
+    engine.drain(Duration::from_secs(10));
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    engine.intake().take_in(&mut [foreign("k9", "浙J12345", 9)]).unwrap();
+    engine.drain(Duration::from_secs(10));
+    let log = store.alerts_after(0, 100).unwrap();
+    let rung: Vec<_> = log.iter().filter(|alert| alert.repeat.is_none()).collect();
+    let [first] = rung[..] else { panic!("{} rang", rung.len()) };
+    let mut numbers: Vec<_> = log.iter().filter_map(|alert| alert.repeat.as_ref()).collect();
+    assert!(numbers.iter().all(|repeat| repeat.of == first.id));
+    numbers.sort_by_key(|repeat| repeat.number);
+    assert_eq!(numbers.iter().map(|r| r.number).collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_moved_camera_rings_where_it_stands_now() {
+    let Rig { store, parts } = rig();
+    store.put_entry(&watch_entry("浙J12345")).unwrap();
+    let place = |lat| GeoPoint::new(lat, 121.4).unwrap();
+    for (id, lat) in [("south", 29.1), ("north", 29.9)] {
+        let area = GeoArea::Circle { centre: place(lat), radius_m: 1000.0 };
+        let unit = PatrolUnit {
+            id: PatrolUnitId::new(id).unwrap(),
+            name: id.into(),
+            duty: PatrolDuty::Patrol,
+            cameras: Vec::new(),
+            area: Some(area),
+            shifts: Vec::new(),
+            neighbours: Vec::new(),
+        };
+        store.put_unit(&unit).unwrap();
+    }
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    let closed = Camera { enabled: false, ..camera("k9") };
+    engine.cameras().register(closed.clone()).unwrap();
+    let told = |second| {
+        let receipt = engine.intake().take_in(&mut [foreign("k9", "浙J12345", second)]).unwrap();
+        receipt.alerts[0].units.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(told(1), ["south"]);
+    let moved = Camera { position: place(29.9), ..closed.clone() };
+    engine.cameras().update(&closed, moved).unwrap();
+    assert_eq!(told(2), ["north"]);
+    engine.drain(Duration::from_secs(10));
+}
+
+#[test]
+fn a_live_camera_whose_clock_is_slow_misses_no_new_entry() {
+    let Rig { store, mut parts } = rig();
+    parts.source = Arc::new(ScriptedSource { endless: true, ..ScriptedSource::default() });
+    // Captures are dated days before the present, at which somebody is entered.
+    let now = Timestamp::from_secs(1_795_900_000);
+    parts.clock = Arc::new(SimulatedClock::at(now));
+    let entry = WatchEntry { created: now, ..watch_entry("浙J12345") };
+    store.put_entry(&entry).unwrap();
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    engine.cameras().register(camera("recording")).unwrap();
+    wait_until("the recording", || !finals(&store).is_empty());
+    assert_eq!(store.last_cursor().unwrap(), 0, "it shows what was before the entry");
+    engine.cameras().register(Camera { pace: Pace::RealTime, ..camera("live") }).unwrap();
+    wait_until("the alert", || store.last_cursor().unwrap() > 0);
+    assert!(stages(&store).iter().all(|(camera, _)| camera == "live"));
+    engine.drain(Duration::from_secs(10));
+}
+
+/// A watch-list that cannot be read for a while.
+struct Unreadable {
+    inner: Arc<MemoryStore>,
+    broken: AtomicBool,
+}
+
+impl Watchlist for Unreadable {
+    fn put_entries(&self, entries: &[WatchEntry]) -> Result<(), StoreError> {
+        self.inner.put_entries(entries)
+    }
+    fn remove_entry(&self, id: &WatchEntryId) -> Result<bool, StoreError> {
+        self.inner.remove_entry(id)
+    }
+    fn entry(&self, id: &WatchEntryId) -> Result<Option<WatchEntry>, StoreError> {
+        self.inner.entry(id)
+    }
+    fn entries_after(
+        &self,
+        after: Option<&WatchEntryId>,
+        limit: usize,
+    ) -> Result<Vec<WatchEntry>, StoreError> {
+        self.inner.entries_after(after, limit)
+    }
+    fn entries(&self) -> Result<Vec<WatchEntry>, StoreError> {
+        if self.broken.load(SeqCst) {
+            return Err(StoreError::Medium { doing: "read the registry", reason: "broken".into() });
+        }
+        self.inner.entries()
+    }
+}
+
+#[test]
+fn a_change_that_could_not_be_read_comes_into_force_by_itself() {
+    let Rig { store, mut parts } = rig();
+    let list = Arc::new(Unreadable { inner: store.clone(), broken: AtomicBool::new(false) });
+    parts.watchlist = list.clone();
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    list.broken.store(true, SeqCst);
+    list.put_entry(&watch_entry("浙J12345")).unwrap();
+    assert!(engine.watchbook().reload().is_err());
+    engine.intake().take_in(&mut [foreign("k9", "浙J12345", 1)]).unwrap();
+    assert_eq!(store.last_cursor().unwrap(), 0);
+    list.broken.store(false, SeqCst);
+    let mut second = 100;
+    wait_until("the entry to be in force", || {
+        second += 100;
+        engine.intake().take_in(&mut [foreign("k9", "浙J12345", second)]).unwrap();
+        store.last_cursor().unwrap() > 0
+    });
+    engine.drain(Duration::from_secs(10));
+}
+
+/// An alert log whose first reading after a while panics.
+struct Panicking {
+    inner: Arc<MemoryStore>,
+    panics: AtomicU32,
+}
+
+impl AlertLog for Panicking {
+    fn alerts_after(&self, cursor: u64, limit: usize) -> Result<Vec<Alert>, StoreError> {
+        self.inner.alerts_after(cursor, limit)
+    }
+    fn last_cursor(&self) -> Result<u64, StoreError> {
+        self.inner.last_cursor()
+    }
+    fn alerts_of(&self, sightings: &[SightingId]) -> Result<Vec<Alert>, StoreError> {
+        self.inner.alerts_of(sightings)
+    }
+    fn alert_history(&self, id: &AlertId) -> Result<Vec<Alert>, StoreError> {
+        if self.panics.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok() {
+            panic!("scripted");
+        }
+        self.inner.alert_history(id)
+    }
+    fn append(&self, alert: &Alert) -> Result<Option<Alert>, StoreError> {
+        self.inner.append(alert)
+    }
+}
+
+#[test]
+fn escalation_goes_on_after_a_panic() {
+    let Rig { store, parts } = rig();
+    let clock = Arc::new(SimulatedClock::at(Timestamp::from_secs(1_795_000_100)));
+    let parts = EngineParts { clock: clock.clone(), ..parts };
+    store.put_entry(&watch_entry("浙J12345")).unwrap();
+    let room = PatrolUnit {
+        id: PatrolUnitId::new("room").unwrap(),
+        name: "room".into(),
+        duty: PatrolDuty::ControlRoom,
+        cameras: Vec::new(),
+        area: None,
+        shifts: Vec::new(),
+        neighbours: Vec::new(),
+    };
+    store.put_unit(&room).unwrap();
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Deliveries::open(folder.path(), Durability::UnsafeNoSync).unwrap();
+    let following = EscalationParts {
+        alerts: Arc::new(Panicking { inner: store.clone(), panics: AtomicU32::new(2) }),
+        intake: engine.intake(),
+        ledger: Arc::new(ledger),
+        clock: clock.clone(),
+    };
+    let mut escalation = Escalation::new(following, Duration::from_secs(60)).unwrap();
+    let mut seen = [foreign("k1", "浙J12345", 1), foreign("k2", "浙J12345", 1)];
+    engine.intake().take_in(&mut seen).unwrap();
+    clock.advance(Duration::from_secs(61));
+    for _ in 0..2 {
+        assert!(escalation.run().is_err());
+    }
+    assert_eq!(escalation.run().unwrap(), 2);
     engine.drain(Duration::from_secs(10));
 }

@@ -2,8 +2,9 @@
 //! domain does not compile until it has one.
 
 use guiji_domain::{
-    AlertStage, ClockSource, CoverageState, DecodePolicy, EvidenceKind, Heading, Pace, PatrolDuty,
-    PlateColour, PlateKind, PlateRows, SightingStage, Transport, VehicleClass, VehicleColour,
+    AlertStage, ClockSource, CompassPoint, CoverageState, DecodePolicy, EvidenceKind, Heading,
+    Pace, PatrolDuty, PlateColour, PlateKind, PlateRows, SightingStage, Transport, VehicleClass,
+    VehicleColour,
 };
 
 /// A choice with a number on disk.
@@ -37,12 +38,16 @@ coded!(
     Blue = 7, Brown = 8
 );
 coded!(Heading: Approaching = 0, Receding = 1, Leftward = 2, Rightward = 3);
+coded!(
+    CompassPoint: North = 0, NorthEast = 1, East = 2, SouthEast = 3, South = 4, SouthWest = 5, West = 6,
+    NorthWest = 7
+);
 coded!(PlateColour: Blue = 0, Yellow = 1, Green = 2, YellowGreen = 3, White = 4, Black = 5);
 coded!(PlateRows: One = 0, Two = 1);
 coded!(EvidenceKind: Plate = 0, Vehicle = 1, Frame = 2);
 coded!(
     AlertStage: Provisional = 0, Confirmed = 1, Withdrawn = 2, Acknowledged = 3, EscalatedToNeighbours = 4,
-    EscalatedToControlRoom = 5
+    EscalatedToControlRoom = 5, Corrected = 6
 );
 coded!(PatrolDuty: Patrol = 0, ControlRoom = 1);
 coded!(Transport: Tcp = 0, Udp = 1);

@@ -87,6 +87,22 @@ impl SightingStore for MemoryStore {
         Ok(self.contents().sightings.get(&id).map(|s| Sighting::clone(s)))
     }
 
+    fn unfinished(
+        &self,
+        after: Option<SightingId>,
+        limit: usize,
+    ) -> Result<Vec<Sighting>, StoreError> {
+        let contents = self.contents();
+        let mut found: Vec<_> = contents
+            .sightings
+            .values()
+            .filter(|s| s.stage == SightingStage::Provisional && Some(s.id) > after)
+            .collect();
+        found.sort_by_key(|s| s.id);
+        let length = validate::page_length(limit);
+        Ok(found.into_iter().take(length).map(|s| Sighting::clone(s)).collect())
+    }
+
     fn search(&self, query: &SightingQuery) -> Result<SightingPage, StoreError> {
         let contents = self.contents();
         let mut found: Vec<_> = contents.sightings.values().filter(|s| query.accepts(s)).collect();
@@ -172,6 +188,20 @@ impl Watchlist for MemoryStore {
 
     fn remove_entry(&self, id: &WatchEntryId) -> Result<bool, StoreError> {
         Ok(self.contents().entries.remove(id).is_some())
+    }
+
+    fn entry(&self, id: &WatchEntryId) -> Result<Option<WatchEntry>, StoreError> {
+        Ok(self.contents().entries.get(id).cloned())
+    }
+
+    fn entries_after(
+        &self,
+        after: Option<&WatchEntryId>,
+        limit: usize,
+    ) -> Result<Vec<WatchEntry>, StoreError> {
+        let contents = self.contents();
+        let found = contents.entries.values().filter(|e| after.is_none_or(|after| e.id > *after));
+        Ok(found.take(limit).cloned().collect())
     }
 
     fn entries(&self) -> Result<Vec<WatchEntry>, StoreError> {

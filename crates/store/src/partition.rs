@@ -199,6 +199,28 @@ pub(crate) fn find_sighting(
         .map_err(failed)
 }
 
+/// Provisional sightings after an id, ordered by id.
+pub(crate) fn provisional_after(
+    connection: &Connection,
+    after: Option<SightingId>,
+    limit: usize,
+) -> Result<Vec<Sighting>, StoreError> {
+    let failed = sql("read provisional sightings");
+    let after = after.map_or(Vec::new(), |after| id_key(after).to_vec());
+    let raw: Vec<RawSighting> = connection
+        .prepare_cached(
+            "SELECT id, checksum, record FROM sighting WHERE stage = 0 AND id > ?1 ORDER BY id LIMIT ?2",
+        )
+        .and_then(|mut all| {
+            let rows = all.query_map(params![after, sql_number(limit as u64)], |row| {
+                Ok(RawSighting { id: row.get(0)?, checksum: row.get(1)?, record: row.get(2)? })
+            })?;
+            rows.collect()
+        })
+        .map_err(failed)?;
+    raw.iter().map(RawSighting::checked).collect()
+}
+
 /// Alerts with `after < cursor <= until`, in log order.
 pub(crate) fn alerts_between(
     connection: &Connection,
@@ -223,11 +245,11 @@ pub(crate) fn latest_alerts(
     let snapshot = connection.unchecked_transaction().map_err(sql("read alerts"))?;
     let mut alerts = Vec::new();
     for sighting in sightings {
-        // With a bare max(), SQLite takes the other columns from the row of the maximum. Stages 0 to 2 are findings.
+        // With a bare max(), SQLite takes the other columns from the row of the maximum. Stages 3 to 5 are what was done.
         alerts.extend(read_alerts(
             &snapshot,
             "SELECT max(cursor), checksum, record FROM alert WHERE sighting = ?1 AND cursor <= ?2 \
-             AND stage <= 2 GROUP BY entry ORDER BY entry",
+             AND stage NOT BETWEEN 3 AND 5 GROUP BY entry ORDER BY entry",
             params![id_key(*sighting), sql_number(until)],
         )?);
     }

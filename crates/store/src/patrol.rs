@@ -1,13 +1,17 @@
 //! Patrol units, in `registry.db`. A record, in the notation of `codec.rs`:
 //!
 //! ```text
-//! 1u8, name str, duty u8, cameras (count var, each str),
+//! 2u8, name str, duty u8, cameras (count var, each str),
 //! area (0u8 | 1u8, latitude, longitude, radius f64 | 2u8, latitude, longitude, latitude, longitude f64),
-//! shifts (count var, each from var, until var), neighbours (count var, each str)
+//! shifts (count var, each from var, until var, days u8: a bit for each, Monday's the lowest),
+//! neighbours (count var, each str)
 //! ```
+//!
+//! Version 1 had no days: every day.
 
 use guiji_domain::{
     CameraId, DailyHours, GeoArea, GeoPoint, PatrolUnit, PatrolUnitId, PatrolUnits, StoreError,
+    Weekdays,
 };
 use rusqlite::params;
 
@@ -19,7 +23,7 @@ use crate::partition::checksum;
 use crate::registry::Registry;
 use crate::store::Store;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 impl Registry {
     fn put_unit(&self, unit: &PatrolUnit) -> Result<(), StoreError> {
@@ -99,11 +103,26 @@ fn encode(unit: &PatrolUnit) -> Vec<u8> {
     out.byte(unit.duty.code());
     out.var(unit.cameras.len() as u64);
     unit.cameras.iter().for_each(|camera| out.str(camera.as_str()));
+    out.bytes(&encode_area(unit.area.as_ref()));
+    out.var(unit.shifts.len() as u64);
+    for shift in &unit.shifts {
+        out.var(shift.from().into());
+        out.var(shift.until().into());
+        out.byte(shift.days().bits());
+    }
+    out.var(unit.neighbours.len() as u64);
+    unit.neighbours.iter().for_each(|unit| out.str(unit.as_str()));
+    out.0
+}
+
+/// An area, or that there is none.
+pub(crate) fn encode_area(area: Option<&GeoArea>) -> Vec<u8> {
+    let mut out = Writer::default();
     let mut degrees = |kind: u8, numbers: &[f64]| {
         out.byte(kind);
         numbers.iter().for_each(|number| out.bytes(&number.to_le_bytes()));
     };
-    match &unit.area {
+    match area {
         None => degrees(0, &[]),
         Some(GeoArea::Circle { centre, radius_m }) => {
             degrees(1, &[centre.lat_deg(), centre.lon_deg(), *radius_m]);
@@ -118,19 +137,30 @@ fn encode(unit: &PatrolUnit) -> Vec<u8> {
             ],
         ),
     }
-    out.var(unit.shifts.len() as u64);
-    for shift in &unit.shifts {
-        out.var(shift.from().into());
-        out.var(shift.until().into());
-    }
-    out.var(unit.neighbours.len() as u64);
-    unit.neighbours.iter().for_each(|unit| out.str(unit.as_str()));
     out.0
+}
+
+/// The inverse of [`encode_area`].
+pub(crate) fn decode_area(record: &[u8]) -> Result<Option<GeoArea>, Malformed> {
+    let mut input = Reader(record);
+    let area = area(&mut input)?;
+    input.end()?;
+    Ok(area)
+}
+
+fn area(input: &mut Reader<'_>) -> Result<Option<GeoArea>, Malformed> {
+    Ok(match input.byte()? {
+        0 => None,
+        1 => Some(GeoArea::Circle { centre: point(input)?, radius_m: input.f64()? }),
+        2 => Some(GeoArea::Rectangle { south_west: point(input)?, north_east: point(input)? }),
+        _ => return Err(Malformed("area")),
+    })
 }
 
 fn decode(id: &str, record: &[u8]) -> Result<PatrolUnit, Malformed> {
     let mut input = Reader(record);
-    if input.byte()? != VERSION {
+    let version = input.byte()?;
+    if !(1..=VERSION).contains(&version) {
         return Err(Malformed("version"));
     }
     let id = PatrolUnitId::new(id).map_err(|_| Malformed("id"))?;
@@ -138,18 +168,15 @@ fn decode(id: &str, record: &[u8]) -> Result<PatrolUnit, Malformed> {
     let duty = input.coded("duty")?;
     let cameras =
         list(&mut input, |input| CameraId::new(input.str()?).map_err(|_| Malformed("camera")))?;
-    let area = match input.byte()? {
-        0 => None,
-        1 => Some(GeoArea::Circle { centre: point(&mut input)?, radius_m: input.f64()? }),
-        2 => Some(GeoArea::Rectangle {
-            south_west: point(&mut input)?,
-            north_east: point(&mut input)?,
-        }),
-        _ => return Err(Malformed("area")),
-    };
+    let area = area(&mut input)?;
     let shifts = list(&mut input, |input| {
         let mut minute = || u16::try_from(input.var()?).map_err(|_| Malformed("shift"));
-        DailyHours::new(minute()?, minute()?).map_err(|_| Malformed("shift"))
+        let hours = DailyHours::new(minute()?, minute()?).map_err(|_| Malformed("shift"))?;
+        let days = match version {
+            1 => Weekdays::ALL,
+            _ => Weekdays::from_bits(input.byte()?).ok_or(Malformed("shift"))?,
+        };
+        Ok(hours.on(days))
     })?;
     let neighbours = list(&mut input, |input| {
         PatrolUnitId::new(input.str()?).map_err(|_| Malformed("neighbour"))
@@ -169,4 +196,21 @@ fn list<T>(
     mut item: impl FnMut(&mut Reader<'_>) -> Result<T, Malformed>,
 ) -> Result<Vec<T>, Malformed> {
     (0..input.var()?).map(|_| item(input)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_of_version_1_is_on_duty_every_day() {
+        // A name, patrol, no camera, no area, one shift from 1 to 2, no neighbours.
+        let record = [1, 1, b'e', 0, 0, 0, 1, 1, 2, 0];
+        let unit = decode("east", &record).unwrap();
+        assert_eq!(unit.shifts, [DailyHours::new(1, 2).unwrap()]);
+        assert_eq!(decode("east", &encode(&unit)).unwrap(), unit);
+        let monday = Weekdays::from_bits(1).unwrap();
+        let unit = PatrolUnit { shifts: vec![unit.shifts[0].on(monday)], ..unit };
+        assert_eq!(decode("east", &encode(&unit)).unwrap(), unit);
+    }
 }

@@ -3,13 +3,14 @@ use std::path::Path;
 use guiji_domain::{
     Approval, Camera, CameraId, Credentials, DailyHours, GeoPoint, InvalidValue, PlatePattern,
     PlateText, SiteId, StoreError, StreamAddress, Timestamp, VehicleDescription, WatchEntry,
-    WatchEntryId, WatchTarget,
+    WatchEntryId, WatchTarget, Weekdays,
 };
 use rusqlite::{Connection, Row, params};
 
 use crate::codes::{Coded, NONE, code_or_none};
 use crate::errors::{damaged, sql};
 use crate::partition::sql_number;
+use crate::patrol;
 use crate::rows;
 use crate::schema::{self, FileKind};
 use crate::secrets::SealKey;
@@ -111,7 +112,8 @@ impl Registry {
         self.all(
             "id, site, name, lat_deg, lon_deg, bearing_deg, address, username, sealed,
              transport, pace, policy, analysed_fps_max, recorded_at, enabled, lanes, substream",
-            "camera",
+            "camera ORDER BY id",
+            params![],
             "camera",
             |row| camera_of(row, &self.key),
         )
@@ -136,8 +138,9 @@ impl Registry {
         self.connection
             .prepare_cached(
                 "INSERT OR REPLACE INTO watch_entry (id, kind, target, case_number, reason, owner, created, expires,
-                 threshold, cameras, class, colour, heading, hours_from, hours_until, approved_by, approved)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+                 threshold, cameras, class, colour, heading, hours_from, hours_until, approved_by, approved, area, course,
+                 hours_days)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
             )
             .and_then(|mut one| {
                 one.execute(params![
@@ -158,6 +161,9 @@ impl Registry {
                     entry.hours.map(|hours| hours.until()),
                     approval.map(|approval| &approval.by),
                     approval.map(|approval| approval.at.as_nanos()),
+                    entry.area.as_ref().map(|area| patrol::encode_area(Some(area))),
+                    code_or_none(entry.vehicle.course),
+                    entry.hours.map_or(Weekdays::ALL, |hours| hours.days()).bits(),
                 ])
             })
             .map_err(sql("enter a watch-list entry"))?;
@@ -171,11 +177,33 @@ impl Registry {
             .map_err(sql("remove a watch-list entry"))
     }
 
+    pub(crate) fn entry(&self, id: &WatchEntryId) -> Result<Option<WatchEntry>, StoreError> {
+        Ok(self.entries_where("id = ?1", params![id.as_str()])?.pop())
+    }
+
+    pub(crate) fn entries_after(
+        &self,
+        after: Option<&WatchEntryId>,
+        limit: usize,
+    ) -> Result<Vec<WatchEntry>, StoreError> {
+        let after = after.map_or("", WatchEntryId::as_str);
+        self.entries_where("id > ?1 ORDER BY id LIMIT ?2", params![after, sql_number(limit as u64)])
+    }
+
     pub(crate) fn entries(&self) -> Result<Vec<WatchEntry>, StoreError> {
+        self.entries_where("TRUE ORDER BY id", params![])
+    }
+
+    fn entries_where(
+        &self,
+        condition: &str,
+        parameters: &[&dyn rusqlite::ToSql],
+    ) -> Result<Vec<WatchEntry>, StoreError> {
         self.all(
             "id, kind, target, case_number, reason, owner, created, expires, threshold, cameras, class, colour,
-             heading, hours_from, hours_until, approved_by, approved",
-            "watch_entry",
+             heading, hours_from, hours_until, approved_by, approved, area, course, hours_days",
+            &format!("watch_entry WHERE {condition}"),
+            parameters,
             "watch-list entry",
             entry_of,
         )
@@ -236,19 +264,20 @@ impl Registry {
         Ok(())
     }
 
-    /// All rows of a table, each proved: their first columns by `make`.
+    /// Rows of a table (`from` may go on with a condition), each proved: their first columns by `make`.
     fn all<T>(
         &self,
         columns: &str,
-        table: &str,
+        from: &str,
+        parameters: &[&dyn rusqlite::ToSql],
         what: &'static str,
         make: impl Fn(&Row<'_>) -> rusqlite::Result<Result<T, InvalidValue>>,
     ) -> Result<Vec<T>, StoreError> {
         let failed = sql("read the registry");
-        let query = format!("SELECT {columns}, * FROM {table} ORDER BY id");
+        let query = format!("SELECT {columns}, * FROM {from}");
         let count = columns.split(',').count();
         let mut statement = self.connection.prepare_cached(&query).map_err(&failed)?;
-        let mut rows = statement.query([]).map_err(&failed)?;
+        let mut rows = statement.query(parameters).map_err(&failed)?;
         let mut all = Vec::new();
         while let Some(row) = rows.next().map_err(&failed)? {
             let id = row.get_ref(0).map_err(&failed)?;
@@ -313,6 +342,8 @@ fn entry_of(row: &Row<'_>) -> rusqlite::Result<Result<WatchEntry, InvalidValue>>
     let (class, colour, heading) = (row.get(10)?, row.get(11)?, row.get(12)?);
     let hours: (Option<u16>, Option<u16>) = (row.get(13)?, row.get(14)?);
     let approval: (Option<Text>, Option<i64>) = (row.get(15)?, row.get(16)?);
+    let (area, course): (Option<Vec<u8>>, _) = (row.get(17)?, row.get(18)?);
+    let days: u8 = row.get(19)?;
     let make = move || {
         Ok(WatchEntry {
             id: WatchEntryId::new(&id)?,
@@ -329,13 +360,24 @@ fn entry_of(row: &Row<'_>) -> rusqlite::Result<Result<WatchEntry, InvalidValue>>
             expires: Timestamp::from_nanos(expires),
             threshold,
             cameras: cameras.split_whitespace().map(CameraId::new).collect::<Result<_, _>>()?,
+            area: match area {
+                None => None,
+                Some(area) => patrol::decode_area(&area).map_err(|reason| {
+                    InvalidValue::new("area", "of the entry", reason.to_string())
+                })?,
+            },
             vehicle: VehicleDescription {
                 class: optional_choice("vehicle class", class)?,
                 colour: optional_choice("vehicle colour", colour)?,
                 heading: optional_choice("heading", heading)?,
+                course: optional_choice("course", course)?,
             },
             hours: match hours {
-                (Some(from), Some(until)) => Some(DailyHours::new(from, until)?),
+                (Some(from), Some(until)) => {
+                    let days = Weekdays::from_bits(days)
+                        .ok_or_else(|| InvalidValue::new("weekdays", days, "is an unknown set"))?;
+                    Some(DailyHours::new(from, until)?.on(days))
+                }
                 _ => None,
             },
             approval: match approval {

@@ -36,9 +36,17 @@ impl FileKind {
     fn migrations(self) -> &'static [&'static str] {
         match self {
             Self::Registry => {
-                &[REGISTRY_V1, REGISTRY_V2, REGISTRY_V3, REGISTRY_V4, REGISTRY_V5, REGISTRY_SUMS]
+                &[
+                    REGISTRY_V1,
+                    REGISTRY_V2,
+                    REGISTRY_V3,
+                    REGISTRY_V4,
+                    REGISTRY_V5,
+                    REGISTRY_V6,
+                    REGISTRY_SUMS,
+                ]
             }
-            Self::Partition => &[PARTITION_V1, PARTITION_V2],
+            Self::Partition => &[PARTITION_V1, PARTITION_V2, PARTITION_V3],
             Self::Context => &[CONTEXT_V1, CONTEXT_V2],
             Self::Deliveries => &[DELIVERIES_V1, DELIVERIES_V2],
         }
@@ -105,6 +113,14 @@ ALTER TABLE camera ADD COLUMN lanes INTEGER;
 ALTER TABLE camera ADD COLUMN substream TEXT;
 ";
 
+// area: as in a patrol unit's record (`patrol.rs`), null for everywhere. course: a code, 255 for anything. hours_days:
+// a bit for each day of the week, Monday's the lowest.
+const REGISTRY_V6: &str = "
+ALTER TABLE watch_entry ADD COLUMN area BLOB;
+ALTER TABLE watch_entry ADD COLUMN course INTEGER NOT NULL DEFAULT 255;
+ALTER TABLE watch_entry ADD COLUMN hours_days INTEGER NOT NULL DEFAULT 127;
+";
+
 // checksum: of the whole row (see `rows.rs`).
 const REGISTRY_SUMS: &str = "
 ALTER TABLE camera ADD COLUMN checksum INTEGER;
@@ -165,6 +181,9 @@ const PARTITION_V2: &str = "
 -- Which segment holds what was sealed: the number in its file's name. No row, no segment.
 CREATE TABLE sealed (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL) STRICT;
 ";
+
+// What a crash left provisional is looked for at every start.
+const PARTITION_V3: &str = "CREATE INDEX sighting_provisional ON sighting (id) WHERE stage = 0;";
 
 const CONTEXT_V1: &str = "
 -- checksum, everywhere: CRC-32 of all that the row says (see `context.rs`). Times: nanoseconds.

@@ -23,8 +23,8 @@ use crate::holds::Holds;
 use crate::likely::Likeliest;
 use crate::pack;
 use crate::partition::{
-    Partition, Summary, alert_stages, alerts_between, find_sighting, latest_alerts, read_summary,
-    sealed_number,
+    Partition, Summary, alert_stages, alerts_between, find_sighting, latest_alerts,
+    provisional_after, read_summary, sealed_number,
 };
 use crate::pool::{Lent, ReadPool, View};
 use crate::registry::Registry;
@@ -265,6 +265,26 @@ impl SightingStore for Store {
         }
     }
 
+    fn unfinished(
+        &self,
+        after: Option<SightingId>,
+        limit: usize,
+    ) -> Result<Vec<Sighting>, StoreError> {
+        let mut found = Vec::new();
+        let length = validate::page_length(limit);
+        // Ids begin with the time, so that a day's come before the next day's.
+        for partition in self.shared.partitions_by(SortOrder::OldestFirst) {
+            if found.len() < length
+                && after.is_none_or(|after| Day::of(after.started()) <= partition.day)
+                && partition.summary().captured.is_some()
+                && let Some(connection) = self.shared.reader(&partition)?
+            {
+                found.extend(provisional_after(&connection, after, length - found.len())?);
+            }
+        }
+        Ok(found)
+    }
+
     fn search(&self, query: &SightingQuery) -> Result<SightingPage, StoreError> {
         self.holds.search(query, self.search_own(query)?)
     }
@@ -455,6 +475,18 @@ impl Watchlist for Store {
 
     fn remove_entry(&self, id: &WatchEntryId) -> Result<bool, StoreError> {
         self.shared.registry().remove_entry(id).map_err(|error| self.shared.recognise_full(error))
+    }
+
+    fn entry(&self, id: &WatchEntryId) -> Result<Option<WatchEntry>, StoreError> {
+        self.shared.registry().entry(id)
+    }
+
+    fn entries_after(
+        &self,
+        after: Option<&WatchEntryId>,
+        limit: usize,
+    ) -> Result<Vec<WatchEntry>, StoreError> {
+        self.shared.registry().entries_after(after, limit)
     }
 
     fn entries(&self) -> Result<Vec<WatchEntry>, StoreError> {

@@ -61,6 +61,13 @@ impl SightingStore for Sealing {
     fn get(&self, id: SightingId) -> Result<Option<Sighting>, StoreError> {
         self.0.get(id)
     }
+    fn unfinished(
+        &self,
+        after: Option<SightingId>,
+        limit: usize,
+    ) -> Result<Vec<Sighting>, StoreError> {
+        self.0.unfinished(after, limit)
+    }
     fn search(&self, query: &SightingQuery) -> Result<SightingPage, StoreError> {
         self.0.search(query)
     }
@@ -127,6 +134,17 @@ impl Watchlist for Sealing {
     fn remove_entry(&self, id: &WatchEntryId) -> Result<bool, StoreError> {
         self.0.remove_entry(id)
     }
+    fn entry(&self, id: &WatchEntryId) -> Result<Option<WatchEntry>, StoreError> {
+        self.0.entry(id)
+    }
+
+    fn entries_after(
+        &self,
+        after: Option<&WatchEntryId>,
+        limit: usize,
+    ) -> Result<Vec<WatchEntry>, StoreError> {
+        self.0.entries_after(after, limit)
+    }
     fn entries(&self) -> Result<Vec<WatchEntry>, StoreError> {
         self.0.entries()
     }
@@ -188,6 +206,7 @@ macro_rules! contract_suite {
                 a_batch_over_midnight_is_kept_whole,
                 provisional_sightings_are_found_only_when_asked_for,
                 a_search_over_midnight_finds_what_was_captured_later_than_it_began,
+                what_never_became_final_is_found,
                 pages_follow_each_other_in_both_orders,
                 ties_are_broken_by_the_id,
                 an_area_without_cameras_matches_nothing,
@@ -386,6 +405,21 @@ fn provisional_sightings_are_found_only_when_asked_for(store: &dyn AnyStore) {
     assert!(store.search(&query).unwrap().sightings.is_empty());
     query.provisional = true;
     assert_eq!(store.search(&query).unwrap().sightings, [sighting]);
+}
+
+fn what_never_became_final_is_found(store: &dyn AnyStore) {
+    let mut all: Vec<_> =
+        (0..7).map(|i| sighting("k1", i, at((i as i64 - 3) * 40_000), plate("浙J12345"))).collect();
+    let begun: Vec<_> = all.iter().map(|s| plain(provisional(s))).collect();
+    store.record(&begun).unwrap();
+    let ended = [all.remove(5), all.remove(2)].map(plain);
+    store.record(&ended).unwrap();
+    let page = |after, limit| store.unfinished(after, limit).unwrap();
+    let left: Vec<_> = all.iter().map(provisional).collect();
+    assert_eq!(page(None, 100), left);
+    assert_eq!(page(None, 2), left[..2]);
+    assert_eq!(page(Some(left[1].id), 2), left[2..4]);
+    assert_eq!(page(Some(left[4].id), 2), []);
 }
 
 fn a_search_over_midnight_finds_what_was_captured_later_than_it_began(store: &dyn AnyStore) {
@@ -659,11 +693,26 @@ fn the_watch_list_is_kept_in_order(store: &dyn AnyStore) {
         class: Some(VehicleClass::Truck),
         colour: Some(VehicleColour::White),
         heading: Some(Heading::Receding),
+        course: Some(CompassPoint::SouthWest),
     };
-    second.hours = Some(DailyHours::new(1380, 300).unwrap());
+    second.area = Some(GeoArea::Rectangle {
+        south_west: GeoPoint::new(28.5, 121.0).unwrap(),
+        north_east: GeoPoint::new(28.75, 121.5).unwrap(),
+    });
+    let weekend = Weekdays::of([Weekday::Saturday, Weekday::Sunday]);
+    second.hours = Some(DailyHours::new(1380, 300).unwrap().on(weekend));
     second.approval = Some(Approval { by: "chief".into(), at: at(1) });
     store.put_entry(&second).unwrap();
     assert_eq!(store.entries().unwrap()[1], second);
+    assert_eq!(store.entry(&second.id).unwrap().as_ref(), Some(&second));
+    assert_eq!(store.entry(&WatchEntryId::new("none").unwrap()).unwrap(), None);
+    let after = |id: Option<&str>, limit| {
+        let id = id.map(|id| WatchEntryId::new(id).unwrap());
+        store.entries_after(id.as_ref(), limit).unwrap()
+    };
+    assert_eq!(after(None, 1), [entry("w10")]);
+    assert_eq!(after(Some("w10"), 9), [second.clone()]);
+    assert_eq!(after(Some("w2"), 9), []);
     // All or none.
     let wrong = WatchEntry { threshold: f32::NAN, ..entry("w4") };
     assert!(store.put_entries(&[entry("w3"), wrong]).is_err());

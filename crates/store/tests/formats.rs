@@ -214,6 +214,8 @@ fn assert_holds(store: &Store, items: &[Recorded]) {
     assert_eq!(store.alerts_after(0, 9).unwrap(), [expected]);
     assert_eq!(store.cameras().unwrap(), [camera_v1()]);
     assert_eq!(store.entries().unwrap(), [entry("w1")]);
+    let open: Vec<_> = store.unfinished(None, 9).unwrap().iter().map(|s| s.id).collect();
+    assert_eq!(open, [items[2].sighting.id]);
     // And it can be written to; what is final stays.
     assert_eq!(
         store.record(items).unwrap().kept.iter().filter(|k| **k == Kept::Present).count(),

@@ -75,6 +75,7 @@ methods! {
     ListAlerts: AlertService Reads [Analyst Patrol Integrator Supervisor];
     StreamAlerts: AlertService Reads [Analyst Patrol Integrator Supervisor];
     AcknowledgeAlert: AlertService Answers [Analyst Patrol Supervisor];
+    ListDeliveries: AlertService Reads [Analyst Supervisor];
     ListPatrolUnits: PatrolService Reads [Analyst Patrol Integrator Supervisor Admin];
     CreatePatrolUnit: PatrolService Changes [Supervisor Admin];
     UpdatePatrolUnit: PatrolService Changes [Supervisor Admin];
@@ -171,6 +172,7 @@ mod tests {
         ListAlerts             A P I S -
         StreamAlerts           A P I S -
         AcknowledgeAlert       A P - S -
+        ListDeliveries         A - - S -
         ListPatrolUnits        A P I S M
         CreatePatrolUnit     ! - - - S M
         UpdatePatrolUnit     ! - - - S M

@@ -77,4 +77,26 @@ impl Client {
         let answer = self.alerts_client().acknowledge_alert(request).await?.into_inner();
         answer.alert.ok_or_else(incomplete)
     }
+
+    /// The proofs that receivers outside took the alert `alerts/SIGHTING.ENTRY`.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn deliveries(&self, name: &str) -> Result<Vec<pb::Delivery>, ClientError> {
+        let (mut deliveries, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = pb::ListDeliveriesRequest {
+                authority: self.authority(),
+                name: name.to_owned(),
+                page_size: 1000,
+                page_token,
+            };
+            let page = self.alerts_client().list_deliveries(request).await?.into_inner();
+            deliveries.extend(page.deliveries);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(deliveries);
+            }
+        }
+    }
 }

@@ -1,4 +1,4 @@
-use guiji_domain::{Alert, WatchTarget};
+use guiji_domain::{Alert, Delivery, WatchTarget};
 
 use super::{Word, capture_to_pb, timestamp_to_pb};
 use crate::pb;
@@ -39,5 +39,17 @@ pub(crate) fn alert_to_pb(alert: &Alert) -> pb::Alert {
                 .map_or_else(String::new, |unit| format!("patrolUnits/{unit}")),
             note: given.note.clone(),
         }),
+    }
+}
+
+pub(crate) fn delivery_to_pb(proof: &Delivery) -> pb::Delivery {
+    pb::Delivery {
+        receiver: proof.receiver.to_string(),
+        stage: proof.stage.to_pb(),
+        cursor: proof.cursor,
+        deliver_time: Some(timestamp_to_pb(proof.delivered)),
+        tries: proof.tries,
+        message_sha256: proof.message.to_string(),
+        answer: proof.answer.clone(),
     }
 }

@@ -15,7 +15,7 @@ mod trajectory;
 mod watch;
 mod word;
 
-pub(crate) use alert::alert_to_pb;
+pub(crate) use alert::{alert_to_pb, delivery_to_pb};
 pub(crate) use camera::{camera_from_pb, camera_to_pb, changed_camera, registration_from_pb};
 pub(crate) use correction::correction_to_pb;
 pub(crate) use coverage::coverage_from_pb;

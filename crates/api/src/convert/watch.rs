@@ -1,10 +1,10 @@
 use guiji_domain::{
     Authority, DailyHours, InvalidValue, PlatePattern, PlateText, Timestamp, VehicleDescription,
-    WatchEntry, WatchEntryId, WatchTarget,
+    WatchEntry, WatchEntryId, WatchTarget, Weekday, Weekdays,
 };
 
 use super::word::optional;
-use super::{Word, timestamp_from_pb, timestamp_to_pb};
+use super::{Word, area_from_pb, area_to_pb, timestamp_from_pb, timestamp_to_pb};
 use crate::error::Problem;
 use crate::filter::{CAMERAS_MAX, pattern_from_pb};
 use crate::pb;
@@ -37,6 +37,7 @@ pub(crate) fn entry_to_pb(entry: &WatchEntry, now: Timestamp) -> pb::WatchlistEn
             class: optional(entry.vehicle.class),
             colour: optional(entry.vehicle.colour),
             heading: optional(entry.vehicle.heading),
+            course: optional(entry.vehicle.course),
         }),
         hours: entry.hours.map(hours_to_pb),
         approval: entry.approval.as_ref().map(|approval| pb::Approval {
@@ -44,6 +45,7 @@ pub(crate) fn entry_to_pb(entry: &WatchEntry, now: Timestamp) -> pb::WatchlistEn
             approve_time: Some(timestamp_to_pb(approval.at)),
         }),
         state: state.into(),
+        area: entry.area.as_ref().map(area_to_pb),
     }
 }
 
@@ -56,16 +58,31 @@ fn vehicle_from_pb(wrong: &mut Violations, vehicle: &pb::VehicleDescription) -> 
         heading: wrong
             .take("watchlist_entry.vehicle.heading", Word::from_pb(vehicle.heading))
             .flatten(),
+        course: wrong
+            .take("watchlist_entry.vehicle.course", Word::from_pb(vehicle.course))
+            .flatten(),
     }
 }
 
 pub(crate) fn hours_to_pb(hours: DailyHours) -> pb::DailyHours {
-    pb::DailyHours { start_minute: hours.from().into(), end_minute: hours.until().into() }
+    // Every day is said by naming none, as it always was.
+    let days = Some(hours.days()).filter(|days| *days != Weekdays::ALL);
+    pb::DailyHours {
+        start_minute: hours.from().into(),
+        end_minute: hours.until().into(),
+        weekdays: days.into_iter().flat_map(Weekdays::days).map(Word::to_pb).collect(),
+    }
 }
 
 pub(crate) fn hours_from_pb(hours: &pb::DailyHours) -> Result<DailyHours, InvalidValue> {
     let minute = |number: i32| u16::try_from(number).unwrap_or(u16::MAX);
-    DailyHours::new(minute(hours.start_minute), minute(hours.end_minute))
+    let days = hours.weekdays.iter().map(|day| {
+        let fix = "use one of the days, or name none for every day";
+        Weekday::from_pb(*day)?.ok_or_else(|| InvalidValue::new("weekday", day, fix))
+    });
+    let days = days.collect::<Result<Vec<_>, _>>()?;
+    Ok(DailyHours::new(minute(hours.start_minute), minute(hours.end_minute))?
+        .on(Weekdays::of(days)))
 }
 
 /// The entry that a request asks for, owned by the officer who asks. That its cameras exist is checked elsewhere.
@@ -96,6 +113,7 @@ pub(crate) fn entry_from_pb(
         .and_then(|time| wrong.take(field("expire_time"), timestamp_from_pb(time)));
     let cameras =
         wrong.take_list(&field("cameras"), &entry.cameras, CAMERAS_MAX, |name| camera_id(name));
+    let area = entry.area.as_ref().and_then(|area| area_from_pb(&mut wrong, &field("area"), area));
     let vehicle = entry.vehicle.as_ref().map(|vehicle| vehicle_from_pb(&mut wrong, vehicle));
     let hours =
         entry.hours.as_ref().and_then(|hours| wrong.take(field("hours"), hours_from_pb(hours)));
@@ -117,6 +135,7 @@ pub(crate) fn entry_from_pb(
         expires,
         threshold: entry.threshold.unwrap_or(WatchEntry::THRESHOLD_DEFAULT),
         cameras,
+        area,
         vehicle: vehicle.unwrap_or_default(),
         hours,
         approval: None,
@@ -203,8 +222,19 @@ mod tests {
                 class: pb::VehicleClass::Truck.into(),
                 colour: pb::VehicleColour::White.into(),
                 heading: pb::Heading::Approaching.into(),
+                course: pb::CompassPoint::NorthWest.into(),
             }),
-            hours: Some(pb::DailyHours { start_minute: 1380, end_minute: 300 }),
+            hours: Some(pb::DailyHours {
+                start_minute: 1380,
+                end_minute: 300,
+                weekdays: vec![pb::Weekday::Friday.into(), pb::Weekday::Sunday.into()],
+            }),
+            area: Some(pb::Area {
+                shape: Some(pb::area::Shape::Circle(pb::Circle {
+                    centre: Some(pb::GeoPoint { latitude_deg: 29.0, longitude_deg: 121.0 }),
+                    radius_m: 500.0,
+                })),
+            }),
             ..good()
         };
         let entry = taken(&described).unwrap();
@@ -234,10 +264,24 @@ mod tests {
                 "a class or a colour",
             ),
             (
-                with(|e| e.hours = Some(pb::DailyHours { start_minute: -1, end_minute: 3 })),
+                with(|e| {
+                    let hours =
+                        pb::DailyHours { start_minute: -1, end_minute: 3, weekdays: vec![] };
+                    e.hours = Some(hours);
+                }),
                 "hours",
                 "minutes after midnight",
             ),
+            (
+                with(|e| {
+                    let hours =
+                        pb::DailyHours { start_minute: 1, end_minute: 3, weekdays: vec![9] };
+                    e.hours = Some(hours);
+                }),
+                "hours",
+                "use one of",
+            ),
+            (with(|e| e.area = Some(pb::Area::default())), "area", "circle or a rectangle"),
             (
                 with(|e| {
                     e.vehicle = Some(pb::VehicleDescription { class: 99, ..Default::default() })

@@ -1,7 +1,7 @@
 use guiji_domain::{
-    AlertStage, CameraState, ClockSource, CoverageState, DecodePolicy, EvidenceKind, Heading,
-    InvalidValue, Pace, PatrolDuty, PatternTactic, PlateColour, PlateKind, PlateRows,
-    SightingStage, SortOrder, StatusReason, Transport, VehicleClass, VehicleColour,
+    AlertStage, CameraState, ClockSource, CompassPoint, CoverageState, DecodePolicy, EvidenceKind,
+    Heading, InvalidValue, Pace, PatrolDuty, PatternTactic, PlateColour, PlateKind, PlateRows,
+    SightingStage, SortOrder, StatusReason, Transport, VehicleClass, VehicleColour, Weekday,
 };
 
 use crate::pb;
@@ -46,9 +46,10 @@ macro_rules! word {
 }
 
 word!(AlertStage, "alert stage": Provisional Confirmed Withdrawn Acknowledged EscalatedToNeighbours
-    EscalatedToControlRoom);
+    EscalatedToControlRoom Corrected);
 word!(CameraState, "camera state": Connecting Live Degraded Stalled Refused Misconfigured Disabled Ended);
 word!(ClockSource, "clock source": Rtcp Stated Arrival);
+word!(CompassPoint, "course": North NorthEast East SouthEast South SouthWest West NorthWest);
 word!(CoverageState, "coverage state": Seeing Blind Unknown);
 word!(DecodePolicy, "decode policy": Full KeyframeOnly Referenced Motion);
 word!(EvidenceKind, "evidence kind": Plate Vehicle Frame);
@@ -68,6 +69,7 @@ word!(StatusReason, "status reason": Unreachable NotAuthorised NotFound BadAddre
 word!(Transport, "transport": Tcp Udp);
 word!(VehicleClass, "vehicle class": Car Truck Bus Motorcycle);
 word!(VehicleColour, "vehicle colour": White Silver Grey Black Red Yellow Green Blue Brown);
+word!(Weekday, "weekday": Monday Tuesday Wednesday Thursday Friday Saturday Sunday);
 
 #[cfg(test)]
 mod tests {
@@ -107,5 +109,7 @@ mod tests {
         check::<Transport>(Transport::ALL.len());
         check::<VehicleClass>(VehicleClass::ALL.len());
         check::<VehicleColour>(VehicleColour::ALL.len());
+        check::<CompassPoint>(CompassPoint::ALL.len());
+        check::<Weekday>(Weekday::ALL.len());
     }
 }

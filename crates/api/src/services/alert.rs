@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use guiji_domain::{Alert, InvalidValue, PatrolUnitId};
 use tonic::{Request, async_trait};
@@ -49,6 +49,15 @@ impl pb::alert_service_server::AlertService for Services {
     ) -> Answer<pb::AcknowledgeAlertResponse> {
         let mut call = Call::new(&self.core, Method::AcknowledgeAlert, &request);
         let answer = self.acknowledge(&mut call, request.into_inner()).await;
+        call.end(answer).await
+    }
+
+    async fn list_deliveries(
+        &self,
+        request: Request<pb::ListDeliveriesRequest>,
+    ) -> Answer<pb::ListDeliveriesResponse> {
+        let mut call = Call::new(&self.core, Method::ListDeliveries, &request);
+        let answer = self.list_deliveries(&mut call, request.into_inner()).await;
         call.end(answer).await
     }
 }
@@ -188,6 +197,8 @@ async fn send_alerts(
     core.passages.keep_learnt();
     let mut wake = core.parts.alert_wake.clone();
     sink.send(beat(&core, cursor), 0).await?;
+    // From the last message, whatever else is logged meanwhile that is not for this client: its cursor must move on.
+    let mut told = Instant::now();
     loop {
         // Seen before reading, so that what is logged while we read wakes us again.
         wake.borrow_and_update();
@@ -217,15 +228,22 @@ async fn send_alerts(
         awaited = left;
         for event in events {
             sink.send(pb::StreamAlertsResponse { event: Some(event) }, 1).await?;
+            told = Instant::now();
         }
-        if let Some(last) = last {
-            cursor = last;
+        cursor = last.unwrap_or(cursor);
+        let silence = heartbeat.map(|interval| interval.saturating_sub(told.elapsed()));
+        if silence == Some(Duration::ZERO) {
+            sink.send(beat(&core, cursor), 0).await?;
+            told = Instant::now();
+        }
+        if last.is_some() {
             continue;
         }
         tokio::select! {
             () = pause(awaited.due().map(|due| due.since(core.parts.clock.now()))) => {}
             changed = wake.changed() => changed.map_err(|_| Problem::Draining)?,
-            () = pause(heartbeat) => sink.send(beat(&core, cursor), 0).await?,
+            // Read once more, then it beats.
+            () = pause(silence) => {}
         }
     }
 }

@@ -115,7 +115,7 @@ impl Awaited {
     ) -> Option<pb::AlertForecast> {
         // Whatever is known of it now, it was known less before.
         self.0.retain(|followed| followed.alert != alert.id || !alert.stage.is_finding());
-        if !matches!(alert.stage, AlertStage::Provisional | AlertStage::Confirmed) {
+        if !alert.stage.is_finding() || alert.stage == AlertStage::Withdrawn {
             return None;
         }
         let now = core.parts.clock.now();

@@ -6,6 +6,7 @@ mod audit;
 mod camera;
 mod correction;
 mod coverage;
+mod delivery;
 mod evidence;
 mod forecast;
 mod import;

@@ -8,7 +8,7 @@ use crate::ApiParts;
 use crate::auth::Method;
 use crate::call::{Call, CallKind};
 use crate::convert::{unit_from_pb, unit_to_pb};
-use crate::error::Problem;
+use crate::error::{Problem, not_in_force};
 use crate::pb;
 use crate::violations::patrol_unit_id;
 
@@ -105,7 +105,7 @@ impl Services {
                 (Put::New, false) | (Put::Present, true) => {}
             }
             parts.patrols.put_unit(&unit)?;
-            (parts.patrols_changed)();
+            in_force(parts, format!("patrolUnits/{}", unit.id))?;
             Ok(unit_to_pb(&unit))
         };
         let unit = self.core.blocking("enter a patrol unit", enter).await?;
@@ -128,13 +128,17 @@ impl Services {
             if !parts.patrols.remove_unit(&id)? {
                 return Err(no_unit(&request.name));
             }
-            (parts.patrols_changed)();
-            Ok(())
+            in_force(parts, format!("the removal of {}", request.name))
         };
         self.core.blocking("remove a patrol unit", remove).await?;
         call.found(1);
         Ok(pb::DeletePatrolUnitResponse {})
     }
+}
+
+/// Brings what was kept into force.
+fn in_force(parts: &ApiParts, what: String) -> Result<(), Problem> {
+    (parts.patrols_changed)().map_err(|error| not_in_force(what, &error))
 }
 
 /// There is no unit of the name.

@@ -85,6 +85,36 @@ async fn a_quiet_stream_beats() {
 }
 
 #[tokio::test]
+async fn a_stream_beats_though_all_that_is_logged_is_for_others() {
+    let server = Running::start().await;
+    let client = server.client().await;
+    let east = pb::PatrolUnit {
+        name: "patrolUnits/east".into(),
+        display_name: "East".into(),
+        ..Default::default()
+    };
+    client.create_patrol_unit(east).await.unwrap();
+    let beat = Some(Duration::from_secs(1));
+    let mut alerts =
+        client.alerts_for("patrolUnits/east", AlertsFrom::Beginning, beat).await.unwrap();
+    let mut heard = Vec::new();
+    // Something that is not for it is logged ten times within each of its intervals.
+    let begun = std::time::Instant::now();
+    while heard.len() < 3 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "no beat: {heard:?}");
+        server.ring(1);
+        if let Ok(message) = tokio::time::timeout(Duration::from_millis(100), alerts.next()).await {
+            match message.unwrap().unwrap().event.unwrap() {
+                Event::Heartbeat(beat) => heard.push(beat.cursor),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    // After a break, nothing that it has passed over is read again.
+    assert!(heard[0] == 0 && heard[0] < heard[1] && heard[1] < heard[2], "{heard:?}");
+}
+
+#[tokio::test]
 async fn a_slow_client_loses_nothing_and_holds_no_memory() {
     const COUNT: usize = 60_000;
     let server = Running::start().await;

@@ -365,6 +365,27 @@ fn cases() -> Vec<Case> {
             "at most",
         ),
         case(
+            "AlertService/ListDeliveries",
+            pb::ListDeliveriesRequest {
+                authority: authority(),
+                name: "alerts/1".into(),
+                ..Default::default()
+            },
+            "name",
+            "alerts/SIGHTING.ENTRY",
+        ),
+        case(
+            "AlertService/ListDeliveries",
+            pb::ListDeliveriesRequest {
+                authority: authority(),
+                name: "alerts/1.w1".into(),
+                page_token: "0".into(),
+                ..Default::default()
+            },
+            "page_token",
+            "next_page_token",
+        ),
+        case(
             "AlertService/StreamAlerts",
             pb::StreamAlertsRequest { authority: authority(), ..Default::default() },
             "start",
@@ -688,7 +709,11 @@ fn cases() -> Vec<Case> {
                 patrol_unit: Some(pb::PatrolUnit {
                     name: "patrolUnits/east".into(),
                     display_name: "East".into(),
-                    shifts: vec![pb::DailyHours { start_minute: 5, end_minute: 5 }],
+                    shifts: vec![pb::DailyHours {
+                        start_minute: 5,
+                        end_minute: 5,
+                        weekdays: vec![],
+                    }],
                     ..Default::default()
                 }),
             },

@@ -50,6 +50,7 @@ impl Importing {
             likely: store.clone(),
             passages: store.clone(),
             alerts: store.clone(),
+            deliveries: cameras.clone(),
             audit,
             watchlist: store.clone(),
             coverage: store.clone(),
@@ -64,8 +65,8 @@ impl Importing {
             alert_wake: intake.alert_wake(),
             live: intake.live(),
             intake,
-            patrols_changed: Arc::new(move || patrols.reload().unwrap()),
-            watchlist_changed: Arc::new(move || watchbook.reload().unwrap()),
+            patrols_changed: Arc::new(move || patrols.reload()),
+            watchlist_changed: Arc::new(move || watchbook.reload()),
         };
         let wake = tokio::sync::watch::Sender::new(0);
         let server = Running::serve(cameras, parts, wake, settings).await;

@@ -223,6 +223,7 @@ async fn it_listens_to_loopback_only() {
             passages: scripted.clone(),
             intake: scripted.clone(),
             alerts: scripted.clone(),
+            deliveries: scripted.clone(),
             audit: scripted.clone(),
             watchlist: scripted.clone(),
             coverage: context.clone(),
@@ -236,8 +237,8 @@ async fn it_listens_to_loopback_only() {
             clock: Arc::new(guiji_domain::SimulatedClock::default()),
             alert_wake,
             live: tokio::sync::broadcast::Sender::new(1),
-            watchlist_changed: Arc::new(|| ()),
-            patrols_changed: Arc::new(|| ()),
+            watchlist_changed: Arc::new(|| Ok(())),
+            patrols_changed: Arc::new(|| Ok(())),
         },
         ApiSettings::default(),
     );

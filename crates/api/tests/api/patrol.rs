@@ -5,13 +5,14 @@ use std::time::Duration;
 use guiji_api::client::{AlertsFrom, Client, ErrorCode, Messages};
 use guiji_api::convert::timestamp_to_pb;
 use guiji_api::pb;
+use guiji_api::pb::alert_service_client::AlertServiceClient;
 use guiji_api::pb::stream_alerts_response::Event;
 use guiji_api::{Role, TokenScope, TokenSpec};
-use guiji_domain::CameraId;
+use guiji_domain::{AlertStage, CameraId, Delivery, Digest, ReceiverId};
 
 use crate::access::{Guarded, spec};
 use crate::imports::{Importing, import};
-use crate::scripted::{authority, camera, now, sighting};
+use crate::scripted::{Running, authority, authority_pb, camera, now, sighting};
 
 fn unit(id: &str, cameras: &[&str]) -> pb::PatrolUnit {
     pb::PatrolUnit {
@@ -44,7 +45,7 @@ async fn units_are_entered_changed_and_removed() {
     };
     let east = pb::PatrolUnit {
         area: Some(pb::Area { shape: Some(pb::area::Shape::Circle(circle)) }),
-        shifts: vec![pb::DailyHours { start_minute: 1320, end_minute: 360 }],
+        shifts: vec![pb::DailyHours { start_minute: 1320, end_minute: 360, weekdays: vec![] }],
         neighbours: vec!["patrolUnits/desk".into()],
         ..unit("east", &["k1", "k2"])
     };
@@ -139,4 +140,76 @@ async fn who_may_see_an_alert_may_answer_it_and_nobody_else() {
     assert_eq!(guarded.server.parts.alerts.lock().unwrap().len(), 1);
     let taken = with_scope("k1").await.acknowledge_alert(&name, "", "").await.unwrap();
     assert_eq!(taken.acknowledgement.unwrap().officer, "wang");
+}
+
+#[tokio::test]
+async fn what_was_delivered_is_proven_page_by_page_to_who_may_see_the_alert() {
+    let guarded = Guarded::start().await;
+    guarded.server.ring(2);
+    let [alert, other] = [0, 1].map(|i| guarded.server.parts.alerts.lock().unwrap()[i].clone());
+    let proof = |cursor: u64, stage, receiver: &str| Delivery {
+        receiver: ReceiverId::new(receiver).unwrap(),
+        alert: alert.id.clone(),
+        stage,
+        cursor,
+        delivered: now(),
+        tries: 2,
+        message: Digest([7; 32]),
+        answer: "HTTP 204".into(),
+    };
+    use AlertStage::{Confirmed, Provisional};
+    let mut kept = vec![
+        proof(1, Provisional, "broker"),
+        proof(1, Provisional, "desk"),
+        proof(3, Confirmed, "broker"),
+    ];
+    kept.push(Delivery { alert: other.id, ..kept[0].clone() });
+    *guarded.server.parts.deliveries.lock().unwrap() = kept;
+
+    let name = format!("alerts/{}", alert.id);
+    let analyst = guarded.client(&spec(Role::Analyst)).await;
+    let all = analyst.deliveries(&name).await.unwrap();
+    let told: Vec<_> = all.iter().map(|p| (p.cursor, p.stage(), p.receiver.as_str())).collect();
+    use pb::AlertStage as Stage;
+    assert_eq!(
+        told,
+        [
+            (1, Stage::Provisional, "broker"),
+            (1, Stage::Provisional, "desk"),
+            (3, Stage::Confirmed, "broker")
+        ]
+    );
+    assert_eq!((all[0].tries, all[0].answer.as_str()), (2, "HTTP 204"));
+    assert_eq!(all[0].message_sha256, "07".repeat(32));
+    assert_eq!(all[0].deliver_time, Some(timestamp_to_pb(now())));
+
+    // The same in pages, without tokens for guards.
+    let open = Running::start().await;
+    open.ring(1);
+    *open.parts.deliveries.lock().unwrap() =
+        guarded.server.parts.deliveries.lock().unwrap().clone();
+    let mut raw = AlertServiceClient::new(open.channel().await);
+    let (mut paged, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = pb::ListDeliveriesRequest {
+            authority: authority_pb(),
+            name: name.clone(),
+            page_size: 1,
+            page_token,
+        };
+        let page = raw.list_deliveries(request).await.unwrap().into_inner();
+        assert_eq!(page.deliveries.len(), 1);
+        paged.extend(page.deliveries);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(paged, all);
+
+    let scope = TokenScope::Cameras(vec![CameraId::new("k2").unwrap()]);
+    let elsewhere = guarded.client(&TokenSpec { scope, ..spec(Role::Analyst) }).await;
+    assert_eq!(elsewhere.deliveries(&name).await.unwrap_err().code, ErrorCode::NotFound);
+    let unknown = name.rsplit_once('.').unwrap().0.to_owned() + ".other";
+    assert_eq!(analyst.deliveries(&unknown).await.unwrap_err().code, ErrorCode::NotFound);
 }

@@ -22,11 +22,13 @@ pub(crate) struct Scripted {
     pub(crate) sightings: Mutex<Vec<Sighting>>,
     pub(crate) pictures: Mutex<HashMap<Digest, Vec<u8>>>,
     pub(crate) alerts: Mutex<Vec<Alert>>,
+    pub(crate) deliveries: Mutex<Vec<Delivery>>,
     pub(crate) entries: Mutex<BTreeMap<WatchEntryId, WatchEntry>>,
     pub(crate) cameras: Mutex<BTreeMap<CameraId, Camera>>,
     /// Closed cameras that are open for a while.
     pub(crate) openings: Mutex<BTreeMap<CameraId, Opening>>,
     pub(crate) watchlist_changes: AtomicU64,
+    pub(crate) reload_fails: AtomicBool,
     /// The latest alert that was ever read out of the log.
     pub(crate) alerts_read_to: AtomicU64,
     pub(crate) search_takes: Mutex<Duration>,
@@ -44,6 +46,14 @@ pub(crate) struct Scripted {
 impl Scripted {
     fn medium(&self) -> Result<(), StoreError> {
         if self.medium_fails.load(Ordering::SeqCst) {
+            let reason = "/var/lib/secret.db: input/output error".into();
+            return Err(StoreError::Medium { doing: "read", reason });
+        }
+        Ok(())
+    }
+
+    fn reload(&self) -> Result<(), StoreError> {
+        if self.reload_fails.load(Ordering::SeqCst) {
             let reason = "/var/lib/secret.db: input/output error".into();
             return Err(StoreError::Medium { doing: "read", reason });
         }
@@ -68,6 +78,10 @@ impl SightingStore for Scripted {
     fn get(&self, id: SightingId) -> Result<Option<Sighting>, StoreError> {
         self.medium()?;
         Ok(self.sightings.lock().unwrap().iter().find(|s| s.id == id).cloned())
+    }
+
+    fn unfinished(&self, _: Option<SightingId>, _: usize) -> Result<Vec<Sighting>, StoreError> {
+        unreachable!("the API finishes nothing")
     }
 
     fn search(&self, query: &SightingQuery) -> Result<SightingPage, StoreError> {
@@ -173,6 +187,21 @@ impl AlertLog for Scripted {
     }
 }
 
+impl DeliveryLedger for Scripted {
+    fn standing(&self, _: &ReceiverId) -> Result<Option<Standing>, StoreError> {
+        unreachable!("the API delivers nothing outside")
+    }
+
+    fn settle(&self, _: &ReceiverId, _: &Standing, _: &[Delivery]) -> Result<(), StoreError> {
+        unreachable!("the API delivers nothing outside")
+    }
+
+    fn deliveries(&self, alert: &AlertId) -> Result<Vec<Delivery>, StoreError> {
+        let all = self.deliveries.lock().unwrap();
+        Ok(all.iter().filter(|proof| proof.alert == *alert).cloned().collect())
+    }
+}
+
 impl AuditLog for Scripted {
     fn submit(&self, entry: AuditEntry, done: AuditDone) {
         if self.audit_fails.load(Ordering::SeqCst) {
@@ -224,6 +253,11 @@ impl ReleaseBook for Scripted {
     }
 }
 
+fn changed(parts: &Arc<Scripted>) -> guiji_api::Changed {
+    let parts = Arc::clone(parts);
+    Arc::new(move || parts.reload())
+}
+
 type OddSince = Arc<dyn Fn(Timestamp) -> Result<Vec<Finding>, StoreError> + Send + Sync>;
 
 pub(crate) fn odd_of(parts: &Arc<Scripted>) -> OddSince {
@@ -243,6 +277,20 @@ impl Watchlist for Scripted {
 
     fn remove_entry(&self, id: &WatchEntryId) -> Result<bool, StoreError> {
         Ok(self.entries.lock().unwrap().remove(id).is_some())
+    }
+
+    fn entry(&self, id: &WatchEntryId) -> Result<Option<WatchEntry>, StoreError> {
+        Ok(self.entries.lock().unwrap().get(id).cloned())
+    }
+
+    fn entries_after(
+        &self,
+        after: Option<&WatchEntryId>,
+        limit: usize,
+    ) -> Result<Vec<WatchEntry>, StoreError> {
+        let entries = self.entries.lock().unwrap();
+        let found = entries.values().filter(|e| after.is_none_or(|after| e.id > *after));
+        Ok(found.take(limit).cloned().collect())
     }
 
     fn entries(&self) -> Result<Vec<WatchEntry>, StoreError> {
@@ -465,6 +513,7 @@ impl Running {
             likely: parts.clone(),
             intake: parts.clone(),
             alerts: parts.clone(),
+            deliveries: parts.clone(),
             audit: parts.clone(),
             watchlist: parts.clone(),
             coverage: context.clone(),
@@ -478,9 +527,10 @@ impl Running {
             sealer: parts.clone(),
             releases: parts.clone(),
             odd: odd_of(&parts),
-            patrols_changed: Arc::new(|| ()),
+            patrols_changed: changed(&parts),
             watchlist_changed: Arc::new(move || {
                 changes.watchlist_changes.fetch_add(1, Ordering::SeqCst);
+                changes.reload()
             }),
         };
         Self::serve_secured(parts, served, wake, settings, secured).await

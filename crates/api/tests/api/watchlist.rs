@@ -4,9 +4,9 @@ use std::time::Duration;
 use crate::scripted::{Running, camera, now, sighting};
 use guiji_api::client::{Client, ErrorCode};
 use guiji_api::convert::timestamp_to_pb;
-use guiji_api::pb;
 use guiji_api::pb::watchlist_entry::Target;
-use guiji_domain::Authority;
+use guiji_api::{ApiSettings, pb};
+use guiji_domain::{Authority, Candidate, Lattice, PlateChar, PlateState, Position, VehicleColour};
 
 fn entry() -> pb::WatchlistEntry {
     pb::WatchlistEntry {
@@ -41,6 +41,46 @@ async fn entries_come_and_go_and_the_engine_hears_of_it() {
     assert_eq!(gone.code, ErrorCode::NotFound);
     assert_eq!(server.parts.watchlist_changes.load(Ordering::SeqCst), 4);
     assert_eq!(client.watchlist().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_change_that_is_kept_but_not_in_force_is_said_to_be_so() {
+    let server = Running::start().await;
+    let client = server.client().await;
+    client.create_watchlist_entry("w1", entry()).await.unwrap();
+    client.create_watchlist_entry("wide", pattern()).await.unwrap();
+    let chief = Authority::new("test", "A-1", "Li").unwrap();
+    let second = Client::connect(&server.address.to_string(), &chief).await.unwrap();
+    server.parts.reload_fails.store(true, Ordering::SeqCst);
+    let import = vec![pb::WatchlistEntry { name: "watchlistEntries/w3".into(), ..entry() }];
+    let unit = pb::PatrolUnit {
+        name: "patrolUnits/east".into(),
+        display_name: "East".into(),
+        ..Default::default()
+    };
+    for (refused, what) in [
+        (client.create_watchlist_entry("w2", entry()).await.err(), "watchlistEntries/w2"),
+        (client.delete_watchlist_entry("watchlistEntries/w1").await.err(), "removal of"),
+        (second.approve_watchlist_entry("watchlistEntries/wide").await.err(), "approval of"),
+        (client.import_watchlist_entries(import.clone(), false).await.err(), "1 watch-list"),
+        (client.create_patrol_unit(unit.clone()).await.err(), "patrolUnits/east"),
+        (client.update_patrol_unit(unit).await.err(), "patrolUnits/east"),
+        (client.delete_patrol_unit("patrolUnits/east").await.err(), "removal of"),
+    ] {
+        let refused = refused.expect(what);
+        assert_eq!(
+            (refused.code, refused.reason.as_deref()),
+            (ErrorCode::Unavailable, Some("NOT_IN_FORCE"))
+        );
+        assert!(refused.message.contains(what) && !refused.message.contains("secret"), "{refused}");
+    }
+    // All of it is kept; calls that may be repeated say so once it is in force.
+    server.parts.reload_fails.store(false, Ordering::SeqCst);
+    let names: Vec<_> = client.watchlist().await.unwrap().into_iter().map(|e| e.name).collect();
+    assert_eq!(names, ["w2", "w3", "wide"].map(|id| format!("watchlistEntries/{id}")));
+    let approved = second.approve_watchlist_entry("watchlistEntries/wide").await.unwrap();
+    assert_eq!(approved.state(), pb::WatchlistEntryState::Active);
+    assert_eq!(client.import_watchlist_entries(import, false).await.unwrap().present_count, 1);
 }
 
 #[tokio::test]
@@ -87,7 +127,7 @@ async fn a_pattern_waits_for_a_second_persons_approval() {
         ("Li", Some(timestamp_to_pb(now())))
     );
     assert_eq!(second.approve_watchlist_entry("watchlistEntries/wide").await.unwrap(), approved);
-    assert_eq!(server.parts.watchlist_changes.load(Ordering::SeqCst), 2, "entered and approved");
+    assert_eq!(server.parts.watchlist_changes.load(Ordering::SeqCst), 3, "each time in force");
 
     client.create_watchlist_entry("one", entry()).await.unwrap();
     let needless = second.approve_watchlist_entry("watchlistEntries/one").await.unwrap_err();
@@ -162,4 +202,72 @@ async fn a_dry_run_counts_what_would_have_rung_and_enters_nothing() {
     let long_ago = timestamp_to_pb(now().minus(Duration::from_secs(91 * 86_400)));
     let error = client.dry_run_watchlist_entry(entry(), long_ago).await.unwrap_err();
     assert_eq!(error.violations[0].field, "start_time");
+}
+
+#[tokio::test]
+async fn a_dry_run_finds_what_rings_by_the_doubts_of_its_lattice() {
+    let server = Running::start().await;
+    server.register([camera("k1", 28.0, 121.0)]);
+    let mut doubtful = sighting("k1", "浙J12845", 0);
+    doubtful.captured.at = now().minus(Duration::from_secs(60));
+    let candidates = |c: char| {
+        let sure = vec![('8', 0.55), ('B', 0.44)];
+        let listed = if c == '8' { sure } else { vec![(c, 0.99)] };
+        let listed = listed
+            .into_iter()
+            .map(|(c, probability)| Candidate { character: PlateChar::new(c), probability });
+        Position::new(listed.collect()).unwrap()
+    };
+    let PlateState::Read(plate) = &mut doubtful.plate else { panic!("it is read") };
+    plate.lattice = Lattice::new("浙J12845".chars().map(candidates).collect()).unwrap();
+    server.see([doubtful]);
+    let client = server.client().await;
+    let since = timestamp_to_pb(now().minus(Duration::from_secs(86_400)));
+    let entry = pb::WatchlistEntry {
+        target: Some(Target::PlatePattern("浙J12B4?".into())),
+        threshold: Some(0.3),
+        ..entry()
+    };
+    let answer = client.dry_run_watchlist_entry(entry, since).await.unwrap();
+    assert_eq!((answer.ring_count, answer.examples[0].plate.as_str()), (1, "浙J12845"));
+    assert!((0.35..0.45).contains(&answer.expected_true_count), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_dry_run_over_more_than_can_be_looked_at_samples_the_whole_time() {
+    const COUNT: u64 = 4000;
+    let settings = ApiSettings { dry_run_examined_max: 400, ..ApiSettings::default() };
+    let server = Running::start_with(settings).await;
+    server.register([camera("k1", 28.0, 121.0)]);
+    // A quarter is white, and all of it in the first half of the time.
+    server.see((0..COUNT).map(|i| {
+        let mut seen = sighting("k1", "浙J12345", i);
+        seen.captured.at = now().minus(Duration::from_secs(80_000 - i * 20));
+        let white = i < COUNT / 2 && i % 2 == 0;
+        let colour = if white { VehicleColour::White } else { VehicleColour::Red };
+        seen.vehicle.colour = Some((colour, 0.8));
+        seen
+    }));
+    let client = server.client().await;
+    let since = now().minus(Duration::from_secs(80_001));
+    let entry = pb::WatchlistEntry {
+        target: Some(Target::AnyPlate(pb::AnyPlate {})),
+        vehicle: Some(pb::VehicleDescription {
+            colour: pb::VehicleColour::White.into(),
+            ..Default::default()
+        }),
+        // So low that another colour is no reason to leave one out.
+        threshold: Some(0.1),
+        ..entry()
+    };
+    let answer =
+        client.dry_run_watchlist_entry(entry.clone(), timestamp_to_pb(since)).await.unwrap();
+    assert!(answer.truncated && (0.05..0.2).contains(&answer.sampled_share), "{answer:?}");
+    assert!((400..600).contains(&answer.examined_count), "{answer:?}");
+    assert!((850..1150).contains(&answer.ring_count), "{answer:?}");
+    assert_eq!(answer.examined_start_time, Some(timestamp_to_pb(since)));
+    // Surer, so that the colour is asked of the index: still too many.
+    let entry = pb::WatchlistEntry { threshold: None, ..entry };
+    let answer = client.dry_run_watchlist_entry(entry, timestamp_to_pb(since)).await.unwrap();
+    assert!((850..1150).contains(&answer.ring_count), "{answer:?}");
 }

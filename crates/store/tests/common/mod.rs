@@ -155,6 +155,7 @@ pub(crate) fn entry(id: &str) -> WatchEntry {
         expires: at(86_400),
         threshold: 0.5,
         cameras: Vec::new(),
+        area: None,
         vehicle: VehicleDescription::default(),
         hours: None,
         approval: None,

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use guiji_domain::Approval;
 
-use super::{absent, asked, name_of_entry};
+use super::{absent, asked, in_force, name_of_entry};
 use crate::ApiParts;
 use crate::call::{Call, CallKind};
 use crate::convert::entry_to_pb;
@@ -23,8 +23,7 @@ impl Services {
         let core = Arc::clone(&self.core);
         let approved = move |parts: &ApiParts| {
             let _writing = core.writing_watchlist();
-            let found = parts.watchlist.entries()?.into_iter().find(|entry| entry.id == id);
-            let mut entry = found.ok_or_else(|| absent(&id))?;
+            let mut entry = parts.watchlist.entry(&id)?.ok_or_else(|| absent(&id))?;
             if !entry.needs_approval() {
                 return Err(Problem::field(
                     "name",
@@ -45,8 +44,9 @@ impl Services {
             if entry.approval.is_none() {
                 entry.approval = Some(Approval { by: authority.officer().to_owned(), at: now });
                 parts.watchlist.put_entry(&entry)?;
-                (parts.watchlist_changed)();
             }
+            // Also when it was given before: the call may be repeated because it was not in force.
+            in_force(parts, format!("the approval of watchlistEntries/{id}"))?;
             Ok(entry)
         };
         let entry = self.core.blocking("approve a watch-list entry", approved).await?;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use guiji_domain::{Authority, Timestamp, WatchEntry, WatchEntryId};
 
-use super::refuse_unknown_cameras;
+use super::{in_force, refuse_unknown_cameras};
 use crate::ApiParts;
 use crate::call::{Call, CallKind};
 use crate::convert::entry_from_pb;
@@ -59,7 +59,10 @@ impl Services {
             answer.refused_count = answer.refusals.len() as u64;
             if !request.validate_only && !fresh.is_empty() {
                 parts.watchlist.put_entries(&fresh)?;
-                (parts.watchlist_changed)();
+            }
+            // Also when all are there already: the call may be repeated because they were not in force.
+            if !request.validate_only {
+                in_force(parts, format!("{} watch-list entries", fresh.len()))?;
             }
             Ok(answer)
         };

@@ -13,7 +13,7 @@ use crate::ApiParts;
 use crate::auth::Method;
 use crate::call::{Call, CallKind, Core};
 use crate::convert::{entry_from_pb, entry_to_pb};
-use crate::error::Problem;
+use crate::error::{Problem, not_in_force};
 use crate::page_token::{PageScope, garbled_place};
 use crate::pb;
 use crate::violations::{Violations, page_size, watch_entry_id};
@@ -102,17 +102,19 @@ impl Services {
         });
         wrong.done()?;
         call.asks("all");
-        let all = |parts: &ApiParts| Ok(parts.watchlist.entries()?);
-        let all = self.core.blocking("list the watch-list", all).await?;
-        let mut rest = all.iter().filter(|e| after.as_ref().is_none_or(|after| e.id > *after));
-        let entries: Vec<_> = rest.by_ref().take(limit).collect();
-        let last = entries.last().filter(|_| rest.next().is_some());
+        // One more than asked for tells whether there is another page.
+        let page =
+            move |parts: &ApiParts| Ok(parts.watchlist.entries_after(after.as_ref(), limit + 1)?);
+        let mut entries = self.core.blocking("list the watch-list", page).await?;
+        let more = entries.len() > limit;
+        entries.truncate(limit);
+        let last = entries.last().filter(|_| more);
         let now = self.core.parts.clock.now();
         call.found(entries.len());
         Ok(pb::ListWatchlistEntriesResponse {
             next_page_token: last
                 .map_or_else(String::new, |last| scope.seal(last.id.as_str().as_bytes())),
-            watchlist_entries: entries.into_iter().map(|entry| entry_to_pb(entry, now)).collect(),
+            watchlist_entries: entries.iter().map(|entry| entry_to_pb(entry, now)).collect(),
         })
     }
 
@@ -124,10 +126,7 @@ impl Services {
         call.admit(CallKind::Unary, request.authority.as_ref())?;
         let id = name_of_entry(&request.name)?;
         call.asks(id.as_str());
-        let found = move |parts: &ApiParts| {
-            let mut entries = parts.watchlist.entries()?.into_iter();
-            entries.find(|entry| entry.id == id).ok_or_else(|| absent(&id))
-        };
+        let found = move |parts: &ApiParts| parts.watchlist.entry(&id)?.ok_or_else(|| absent(&id));
         let entry = self.core.blocking("get a watch-list entry", found).await?;
         call.found(1);
         let entry = entry_to_pb(&entry, self.core.parts.clock.now());
@@ -168,8 +167,7 @@ impl Services {
             if !parts.watchlist.remove_entry(&id)? {
                 return Err(absent(&id));
             }
-            (parts.watchlist_changed)();
-            Ok(())
+            in_force(parts, format!("the removal of watchlistEntries/{id}"))
         };
         self.core.blocking("remove from the watch-list", removed).await?;
         call.found(1);
@@ -225,10 +223,8 @@ fn enter(core: &Core, mut entry: WatchEntry, choice: IdChoice) -> Result<WatchEn
     let parts = &core.parts;
     refuse_unknown_cameras(parts, &entry)?;
     let _writing = core.writing_watchlist();
-    let taken: HashSet<WatchEntryId> =
-        parts.watchlist.entries()?.into_iter().map(|entry| entry.id).collect();
     let mut nanos = entry.created.as_nanos();
-    while taken.contains(&entry.id) {
+    while parts.watchlist.entry(&entry.id)?.is_some() {
         if choice == IdChoice::Given {
             let name = format!("watchlistEntries/{}", entry.id);
             return Err(Problem::Exists { kind: "guiji.v1.WatchlistEntry", name });
@@ -237,8 +233,13 @@ fn enter(core: &Core, mut entry: WatchEntry, choice: IdChoice) -> Result<WatchEn
         entry.id = made_id(nanos)?;
     }
     parts.watchlist.put_entry(&entry)?;
-    (parts.watchlist_changed)();
+    in_force(parts, format!("watchlistEntries/{}", entry.id))?;
     Ok(entry)
+}
+
+/// Brings what was kept into force.
+fn in_force(parts: &ApiParts, what: String) -> Result<(), Problem> {
+    (parts.watchlist_changed)().map_err(|error| not_in_force(what, &error))
 }
 
 /// An entry for a camera that does not exist would stay silent for ever.
