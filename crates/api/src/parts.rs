@@ -4,7 +4,7 @@ use guiji_analysis::odd::Finding;
 use guiji_domain::{
     AlertLog, AuditLog, CameraControl, Clock, CorrectionStore, CoverageStore, DeliveryLedger,
     EvidenceSealer, LikelySearch, PassageSource, PatrolUnits, ReleaseBook, RoadGraphStore,
-    Sighting, SightingIntake, SightingStore, StoreError, Timestamp, Watchlist,
+    Sighting, SightingIntake, SightingStore, Stop, StoreError, Timestamp, Watchlist,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -56,4 +56,6 @@ pub struct ApiParts {
     pub watchlist_changed: Changed,
     /// Called after the patrol units have changed durably, on a blocking thread. Ok: the change is in force.
     pub patrols_changed: Changed,
+    /// Raised when nobody waits for what is being done with the parts: the server gives each call its own.
+    pub stop: Stop,
 }

@@ -98,6 +98,11 @@ impl View {
         self.cameras.as_ref()
     }
 
+    /// The same as a list, for a store's query.
+    pub(crate) fn camera_list(&self) -> Option<Vec<CameraId>> {
+        self.cameras.as_ref().map(|cameras| cameras.iter().cloned().collect())
+    }
+
     /// Since when sightings may be seen; `None` for always.
     pub(crate) fn since(&self) -> Option<Timestamp> {
         self.since

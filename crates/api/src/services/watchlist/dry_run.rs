@@ -122,7 +122,10 @@ fn run(
     };
     match target {
         WatchTarget::Plate(plate) => {
-            let query = LikelyQuery { plate, span, limit: examined_max };
+            let query = LikelyQuery {
+                cameras: query.cameras,
+                ..LikelyQuery::all_in(plate, span, examined_max)
+            };
             let found = parts.likely.likely(&query)?;
             if found.len() >= examined_max {
                 // The likeliest ones: what is left out is too improbable to ring for most thresholds.
