@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use guiji_domain::{
     Alert, AlertId, AlertLog, Camera, CameraId, CameraRegistry, Correction, CorrectionStore,
-    Coverage, CoverageState, CoverageStore, Digest, Kept, Likely, LikelyQuery, LikelySearch,
+    Coverage, CoverageStore, Digest, Kept, Likely, LikelyQuery, LikelySearch,
     PlatePattern, PlateText, Receipt, Recorded, RoadGraph, RoadGraphStore, Sighting, SightingId,
     SightingPage, SightingQuery, SightingStore, SortOrder, StoreError, TimeSpan, Timestamp,
     WatchEntry, WatchEntryId, Watchlist,
