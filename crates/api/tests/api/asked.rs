@@ -234,9 +234,13 @@ async fn a_scope_bounds_likely_searches_coverage_feeds_and_dry_runs() {
     let guarded = Guarded::start().await;
     let server = &guarded.server;
     server.register([camera("k1", 28.0, 121.0), camera("k2", 28.5, 121.5)]);
-    let own = sighting("k1", PLATE, 1);
+    let [own, other] = ["k1", "k2"].map(|camera| {
+        let mut seen = sighting(camera, PLATE, 1);
+        seen.captured.at = now().minus(Duration::from_secs(60));
+        seen
+    });
     let inside = format!("sightings/{}", own.id);
-    server.see([own, sighting("k2", PLATE, 2)]);
+    server.see([own, other]);
     let k1 = TokenScope::Cameras(vec![guiji_domain::CameraId::new("k1").unwrap()]);
     let scoped = guiji_api::TokenSpec { scope: k1.clone(), ..spec(Role::Analyst) };
     let client = guarded.client(&scoped).await;
