@@ -7,14 +7,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use guiji_analysis::odd::{Asked, Finding, Odd, OddLimits};
+use guiji_api::json::streaming_calls;
 use guiji_domain::{Clock as _, StoreError, Timestamp};
-use guiji_store::{AuditErasure, AuditRecord, AuditRecords, erase_audit_records, verify_audit};
+use guiji_store::{Audit, AuditErasure, AuditRecord, AuditRecords, AuditSettings, verify_audit};
 use serde_json::json;
 
-use crate::clock::{SystemClock, local_day_and_hour, local_time};
+use crate::clock::{SystemClock, local_day_and_hour, local_time, parse_time_or_ago};
 use crate::config::Config;
 
 /// Arguments of `guiji audit`.
@@ -48,15 +49,21 @@ enum What {
         #[arg(long = "case")]
         case_number: Option<String>,
     },
-    /// Erase what records say of somebody, or under a case: the chain still verifies. Records of today are left, for
-    /// a server may be writing them.
+    /// Erase what records say of somebody, under a case or before a day. The chain still verifies, and a record of its
+    /// own says which were erased and by whose word. The server must not be running: it holds the chain.
     Erase {
         /// Of this user.
         #[arg(long)]
         officer: Option<String>,
         /// Of this case.
-        #[arg(long = "case", required_unless_present = "officer")]
+        #[arg(long = "case", required_unless_present_any = ["officer", "before"])]
         case_number: Option<String>,
+        /// Of all days (UTC) before the one of this time: RFC 3339, or before now: 90d.
+        #[arg(long, value_name = "TIME", conflicts_with_all = ["officer", "case_number"])]
+        before: Option<String>,
+        /// By whose word.
+        #[arg(long, value_name = "NAME", env = "USER")]
+        by: String,
     },
     /// List what a supervisor should ask about: one plate again and again, calls off shift, case numbers that name no
     /// case, rights that were tried in vain; exit code 1 when there is nothing.
@@ -69,9 +76,12 @@ enum What {
 
 /// Runs the command.
 pub(crate) fn run(arguments: AuditArguments) -> Result<ExitCode> {
-    let dir = match &arguments.config {
-        Some(path) => Config::load(path)?.store_dir.join("audit"),
-        None => arguments.dir,
+    let (dir, export) = match &arguments.config {
+        Some(path) => {
+            let config = Config::load(path)?;
+            (config.store_dir.join("audit"), config.audit_checkpoints)
+        }
+        None => (arguments.dir, None),
     };
     match arguments.what {
         What::Verify { checkpoint } => verify(&dir, checkpoint.as_deref()),
@@ -79,10 +89,24 @@ pub(crate) fn run(arguments: AuditArguments) -> Result<ExitCode> {
             list(&dir, officer.as_deref(), case_number.as_deref())
         }
         What::Odd { days } => odd(&dir, days),
-        What::Erase { officer, case_number } => {
-            let wanted = AuditErasure { officer, case_number };
-            let erased = erase_audit_records(&dir, &wanted, SystemClock.now())?;
-            println!("{erased} records erased");
+        What::Erase { officer, case_number, before, by } => {
+            let now = SystemClock.now();
+            if !dir.join("chain").is_file() {
+                bail!("{} holds no audit: give --config or --dir", dir.display());
+            }
+            let audit = Audit::open(AuditSettings { export, ..AuditSettings::new(&dir) })
+                .context("open the audit: the server must be stopped meanwhile")?;
+            let (erased, what) = match before {
+                Some(before) => {
+                    let before = parse_time_or_ago(&before, now).context("--before")?;
+                    (audit.erase_days(before, &by, now)?, "days")
+                }
+                None => {
+                    let wanted = AuditErasure { officer, case_number };
+                    (audit.erase_records(&wanted, &by, now)?, "records")
+                }
+            };
+            println!("{erased} {what} erased");
             Ok(if erased > 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
     }
@@ -92,8 +116,8 @@ fn verify(dir: &std::path::Path, checkpoint: Option<&std::path::Path>) -> Result
     let report = verify_audit(dir, checkpoint)
         .with_context(|| format!("verify the audit {}", dir.display()))?;
     println!(
-        "{} records follow from each other; {} of them were erased in part or whole",
-        report.records, report.erased
+        "{} records follow from each other; {} of them were erased in part or whole, as {} of them say",
+        report.records, report.erased, report.erasures
     );
     match report.vouched_to {
         0 => println!("no checkpoint vouches for any of them"),
@@ -145,7 +169,7 @@ pub(crate) fn odd_patterns(
     dir: &std::path::Path,
     since: Timestamp,
 ) -> Result<Vec<Finding>, StoreError> {
-    let mut odd = Odd::new(OddLimits::default());
+    let (mut odd, streams) = (Odd::new(OddLimits::default()), streaming_calls());
     for record in AuditRecords::open(dir)? {
         let record = record?;
         if record.at < since {
@@ -162,34 +186,31 @@ pub(crate) fn odd_patterns(
             continue;
         };
         let outcome = record.field("outcome").unwrap_or_default();
-        if is_end_of_stream(record.field("method").unwrap_or_default(), outcome) {
+        // Only what people asked: an erasure, say, is no call.
+        let method = record.field("method").unwrap_or_default();
+        if !method.split_once('/').is_some_and(|(service, _)| service.ends_with("Service"))
+            || officer.is_empty()
+        {
             continue;
         }
+        // The question was counted when the stream opened.
+        let begun = ["Opened", "PermissionDenied"].contains(&outcome);
+        if !begun && streams.contains(method) {
+            continue;
+        }
+        let plates = record.field("plates").unwrap_or_default();
+        let plates: Vec<_> = plates.split_whitespace().collect();
         odd.add(&Asked {
             number: record.number,
             officer,
             case_number,
-            plate: record.field("question").and_then(plate_of),
+            plates: &plates,
             outcome,
             day,
             hour,
         });
     }
     Ok(odd.findings())
-}
-
-/// Whether a record is the second one of a stream: the question was counted when it opened.
-fn is_end_of_stream(method: &str, outcome: &str) -> bool {
-    let streams =
-        ["/StreamAlerts", "/StreamSightings", "/WatchSightings", "/GetEvidence", "/ExportEvidence"];
-    let begun = ["Opened", "PermissionDenied"].contains(&outcome);
-    streams.iter().any(|name| method.ends_with(name)) && !begun
-}
-
-/// The plate or pattern of a question as the API words it: `plate 浙J12345, from …`.
-fn plate_of(question: &str) -> Option<&str> {
-    let rest = question.strip_prefix("plate ")?;
-    rest.split(',').next()
 }
 
 fn line(record: &AuditRecord) -> serde_json::Value {
@@ -203,17 +224,60 @@ fn line(record: &AuditRecord) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use guiji_analysis::odd::Pattern;
+    use guiji_domain::{AuditEntry, AuditLog as _};
+
     use super::*;
 
-    #[test]
-    fn the_plate_of_a_question_is_found() {
-        for (question, plate) in [
-            ("plate 浙J12345, from 2027-01-15T08:00:00.000Z", Some("浙J12345")),
-            ("plate 浙J?12*", Some("浙J?12*")),
-            ("any plate, camera k1", None),
-            ("all", None),
-        ] {
-            assert_eq!(plate_of(question), plate);
+    fn findings(entry: impl Fn(u32) -> AuditEntry) -> Vec<Finding> {
+        let folder = tempfile::tempdir().unwrap();
+        let audit = Audit::open(AuditSettings::new(folder.path())).unwrap();
+        let noon = Timestamp::from_secs(1_800_000_000);
+        for day in 0..5 {
+            let at = noon.plus(Duration::from_secs(86_400) * day);
+            let (told, hears) = sync_channel(1);
+            let entry = AuditEntry {
+                at,
+                officer: "wang".into(),
+                case_number: "2027-0115".into(),
+                ..entry(day)
+            };
+            audit.submit(entry, Box::new(move |done| told.send(done).unwrap()));
+            hears.recv().unwrap().unwrap();
         }
+        odd_patterns(folder.path(), Timestamp::EPOCH).unwrap()
+    }
+
+    #[test]
+    fn one_plate_again_and_again_is_found_whatever_the_call() {
+        let calls = ["LikelyService/SearchLikely", "TacticsService/ListStops"];
+        let found = findings(|day| AuditEntry {
+            method: calls[day as usize % 2].into(),
+            outcome: "Ok".into(),
+            plates: vec!["浙J12345".into(), format!("浙J1000{day}")],
+            ..AuditEntry::default()
+        });
+        let plate = "浙J12345".to_owned();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].what, Pattern::SamePlate { plate, days: 5, cases: 1 });
+    }
+
+    #[test]
+    fn the_end_of_a_stream_is_no_second_question() {
+        for method in streaming_calls() {
+            let with = |outcome: &str| {
+                findings(|_| AuditEntry {
+                    method: method.clone(),
+                    outcome: outcome.into(),
+                    plates: vec!["浙J12345".into()],
+                    ..AuditEntry::default()
+                })
+            };
+            assert_eq!(with("Opened").len(), 1, "{method}");
+            assert_eq!(with("Cancelled"), [], "{method}");
+        }
+        assert!(streaming_calls().contains("TacticsService/WatchClones"));
     }
 }

@@ -1,6 +1,7 @@
 //! `guiji bench`: figures of this machine, from the parts that run in the field.
 
 mod alerts;
+mod answers;
 mod capacity;
 mod postgres;
 mod questions;

@@ -146,6 +146,9 @@ struct Search {
     /// Within a circle: LAT,LON,METRES.
     #[arg(long, value_name = "LAT,LON,METRES")]
     near: Option<String>,
+    /// Only at these hours of every day in China: 14:00-15:00.
+    #[arg(long, value_name = "FROM-TO")]
+    hours: Option<String>,
     /// Which end comes first.
     #[arg(long, value_enum, default_value_t = Order::Newest)]
     first: Order,
@@ -233,6 +236,7 @@ impl Search {
             classes: self.class.iter().map(|word| word.to_pb()).collect(),
             colours: self.colour.iter().map(|word| word.to_pb()).collect(),
             include_provisional: false,
+            hours: self.hours.as_deref().map(watchlist::hours).transpose()?,
         })
     }
 

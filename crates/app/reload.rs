@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use guiji_domain::{Camera, CameraControl, CameraId};
+use guiji_domain::{AuditDone, AuditEntry, AuditLog, Camera, CameraControl, CameraId, Clock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -43,7 +43,43 @@ fn plan(before: &[Camera], now: &[Camera], running: &[Camera]) -> Vec<Step> {
     removed.chain(kept).collect()
 }
 
-fn apply(cameras: &dyn CameraControl, steps: Vec<Step>) {
+/// Keeps in the audit what the configuration does to the cameras.
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    pub(crate) audit: Arc<dyn AuditLog>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Recorder {
+    /// Notes what the file changes in the registry at the start.
+    pub(crate) fn at_start(&self, registered: &[Camera], configured: &[Camera]) {
+        for step in plan(&[], configured, registered) {
+            self.record(&Told(&step).to_string(), "at the start", "Ok");
+        }
+    }
+
+    fn record(&self, told: &str, when: &str, outcome: &str) {
+        let entry = AuditEntry {
+            at: self.clock.now(),
+            // Whoever may write the file; no call has this name.
+            method: "Configuration/Cameras".to_owned(),
+            officer: "configuration".to_owned(),
+            question: format!("{told}, {when}"),
+            results: 1,
+            outcome: outcome.to_owned(),
+            ..AuditEntry::default()
+        };
+        let told = entry.clone();
+        let done: AuditDone = Box::new(move |done| {
+            if let Err(error) = done {
+                error!(%error, entry = ?told, "the audit record of a change of cameras is only here");
+            }
+        });
+        self.audit.submit(entry, done);
+    }
+}
+
+fn apply(cameras: &dyn CameraControl, recorder: &Recorder, steps: Vec<Step>) {
     for step in steps {
         let told = format!("{}", Told(&step));
         let done = match step {
@@ -51,6 +87,8 @@ fn apply(cameras: &dyn CameraControl, steps: Vec<Step>) {
             Step::Change(change) => cameras.update(&change.before, change.after),
             Step::Remove(id) => cameras.remove(&id),
         };
+        let outcome = done.as_ref().map_or_else(ToString::to_string, |()| "Ok".to_owned());
+        recorder.record(&told, "read again", &outcome);
         match done {
             Ok(()) => info!("configuration read again: {told}"),
             Err(error) => error!(%error, "configuration read again: not {told}"),
@@ -64,8 +102,11 @@ struct Told<'a>(&'a Step);
 impl std::fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
-            Step::Add(camera) => write!(f, "camera {} added", camera.id),
-            Step::Change(change) => write!(f, "camera {} changed", change.after.id),
+            Step::Add(camera) => write!(f, "camera {} added: {}", camera.id, camera.address),
+            Step::Change(change) => {
+                let Change { before, after } = &**change;
+                write!(f, "camera {} changed: {}", after.id, before.changes_to(after))
+            }
             Step::Remove(id) => write!(f, "camera {id} removed"),
         }
     }
@@ -84,7 +125,7 @@ pub(crate) async fn follow(
     mut hangup: Signal,
     file: Option<PathBuf>,
     mut named: Vec<Camera>,
-    cameras: Arc<dyn CameraControl>,
+    (cameras, recorder): (Arc<dyn CameraControl>, Recorder),
     stopped: impl Future<Output = ()>,
 ) {
     tokio::pin!(stopped);
@@ -108,8 +149,9 @@ pub(crate) async fn follow(
         let steps = plan(&named, &config.cameras, &running);
         info!(steps = steps.len(), "configuration read again; only its cameras take effect");
         named = config.cameras;
-        let cameras = cameras.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || apply(&*cameras, steps)).await {
+        let (cameras, recorder) = (cameras.clone(), recorder.clone());
+        let applied = move || apply(&*cameras, &recorder, steps);
+        if let Err(error) = tokio::task::spawn_blocking(applied).await {
             error!(%error, "the change of cameras failed");
         }
     }

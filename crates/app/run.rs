@@ -11,16 +11,14 @@ use guiji_api::{ApiParts, ApiServer, ApiSettings, Exposure, FileCameras, Protect
 use guiji_delivery::Couriers;
 use guiji_domain::{
     Camera, CameraControl as _, CameraRegistry as _, CameraState, Clock, Detector as _, Pace,
-    PixelFormat, Sighting, SightingStage,
+    PixelFormat, Sighting, SightingStage, Stop,
 };
 use guiji_engine::{
     Cameras, Engine, EngineParts, EngineSettings, Escalation, EscalationParts, EvidenceSettings,
 };
 use guiji_ingest::{GstSource, IngestSettings, make_room_for};
 use guiji_store::bundle::{BundleSealer, ModelStatement, SoftwareStatement};
-use guiji_store::{
-    Audit, AuditSettings, Deliveries, Durability, ReleaseFile, Store, erase_audit_days,
-};
+use guiji_store::{Audit, AuditSettings, Deliveries, Durability, ReleaseFile, Store};
 use guiji_vision::{ModelFacts, Models, Mosaic};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
@@ -124,6 +122,9 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
     );
     let engine = start_engine(&config, store.clone(), clock.clone())?;
     let cameras = engine.cameras();
+    let recorder = reload::Recorder { audit: audit_log.clone(), clock: clock.clone() };
+    let registered = store.cameras().context("list the registered cameras")?;
+    recorder.at_start(&registered, &config.cameras);
     open_cameras(&cameras, &store, config.cameras.clone(), sources)?;
 
     let couriers =
@@ -133,6 +134,7 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
     let mut tasks = Vec::new();
     let (watchbook, patrolbook) = (engine.watchbook(), engine.patrolbook());
     let parts = ApiParts {
+        stop: Stop::default(),
         passages: store.clone(),
         store: store.clone(),
         alerts: store.clone(),
@@ -212,8 +214,8 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
         until(stopped.clone()),
     )));
     if let Some(days) = config.audit_payload_days {
-        let dir = config.store_dir.join("audit");
-        tasks.push(tokio::spawn(forget(dir, days, clock.clone(), until(stopped.clone()))));
+        let audit = audit_log.clone();
+        tasks.push(tokio::spawn(forget(audit, days, clock.clone(), until(stopped.clone()))));
     }
     if arguments.print {
         tasks
@@ -224,7 +226,7 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
         hangup,
         arguments.config.clone(),
         config.cameras,
-        cameras.clone(),
+        (cameras.clone(), recorder),
         until(stopped.clone()),
     )));
     let running = Running { engine, store, audit: audit_log, couriers, stop, tasks };
@@ -473,12 +475,19 @@ async fn retain(
 }
 
 /// Erases what old records of the audit say, at the start and once an hour.
-async fn forget(dir: PathBuf, days: u32, clock: Arc<dyn Clock>, stopped: impl Future<Output = ()>) {
+async fn forget(
+    audit: Arc<Audit>,
+    days: u32,
+    clock: Arc<dyn Clock>,
+    stopped: impl Future<Output = ()>,
+) {
     const EVERY: Duration = Duration::from_secs(3600);
     tokio::pin!(stopped);
     loop {
-        let (dir, before) = (dir.clone(), clock.now().minus(Duration::from_secs(86_400) * days));
-        match tokio::task::spawn_blocking(move || erase_audit_days(&dir, before)).await {
+        let (audit, now) = (Arc::clone(&audit), clock.now());
+        let before = now.minus(Duration::from_secs(86_400) * days);
+        let erased = move || audit.erase_days(before, "audit.payload_days", now);
+        match tokio::task::spawn_blocking(erased).await {
             Ok(Ok(0)) => {}
             Ok(Ok(files)) => info!(files, "old payloads of the audit erased"),
             Ok(Err(error)) => error!(%error, "old payloads of the audit could not be erased"),

@@ -201,7 +201,7 @@ fn target_of(plate: &str) -> Result<Target> {
 }
 
 /// `22:30-05:00`.
-fn hours(text: &str) -> Result<pb::DailyHours> {
+pub(crate) fn hours(text: &str) -> Result<pb::DailyHours> {
     let minute = |text: &str| {
         let (hour, minute) = text.trim().split_once(':')?;
         let (hour, minute): (i32, i32) = (hour.parse().ok()?, minute.parse().ok()?);

@@ -39,9 +39,9 @@ const RIVAL_MIN: f32 = 0.01;
 /// `max`, those of the likeliest first.
 pub fn rivals(sought: &PlateText, found: &[Likely], max: usize) -> Vec<PlateText> {
     let mut texts = vec![sought.clone()];
-    let read = found.iter().filter_map(|likely| read_of(&likely.sighting));
-    let alternatives = read.flat_map(|plate| {
-        let others = plate.lattice.top_texts(TEXTS);
+    let read = found.iter().filter_map(|likely| Some((likely, read_of(&likely.sighting)?)));
+    let alternatives = read.flat_map(|(likely, plate)| {
+        let others = others(sought, likely.probability, plate);
         let others = others.into_iter().filter(|(_, p)| *p >= RIVAL_MIN).map(|(text, _)| text);
         std::iter::once(plate.text.clone()).chain(others)
     });
@@ -53,6 +53,17 @@ pub fn rivals(sought: &PlateText, found: &[Likely], max: usize) -> Vec<PlateText
             texts.push(text);
         }
     }
+    texts
+}
+
+/// The likeliest texts of a lattice beside the one that is sought; none where it leaves them too little to matter, as
+/// most that are read right do.
+fn others(sought: &PlateText, by_reads: f32, plate: &FusedPlate) -> Vec<(PlateText, f32)> {
+    if 1.0 - by_reads < RIVAL_MIN {
+        return Vec::new();
+    }
+    let mut texts = plate.lattice.top_texts(TEXTS);
+    texts.retain(|(text, _)| text != sought);
     texts
 }
 
@@ -93,8 +104,7 @@ fn posterior(
         // Its own reads are no evidence of how common its text is.
         f64::from(seen.saturating_sub(u32::from(*text == plate.text))) + 0.5
     };
-    let others: Vec<_> =
-        plate.lattice.top_texts(TEXTS).into_iter().filter(|(text, _)| text != sought).collect();
+    let others = others(sought, by_reads, plate);
     let own = f64::from(by_reads) * weight(sought);
     let rivals: f64 = others.iter().map(|(text, p)| f64::from(*p) * weight(text)).sum();
     let told: f64 = others.iter().map(|(_, p)| f64::from(*p)).sum();

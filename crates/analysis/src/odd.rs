@@ -14,8 +14,8 @@ pub struct Asked<'a> {
     pub officer: &'a str,
     /// The case that was named.
     pub case_number: &'a str,
-    /// The plate or pattern that was asked for, if any.
-    pub plate: Option<&'a str>,
+    /// The plates and patterns that it was about.
+    pub plates: &'a [&'a str],
     /// What became of it, as the audit has it: `Ok`, `PermissionDenied`.
     pub outcome: &'a str,
     /// Day where the officers work, counted from any day on.
@@ -125,14 +125,16 @@ struct Calls {
 }
 
 impl Calls {
-    fn add(&mut self, asked: &Asked<'_>, other: &str) {
+    fn add(&mut self, asked: &Asked<'_>, others: &[&str]) {
         if self.count == 0 {
             self.first = asked.number;
         }
         self.count += 1;
         self.days.insert(asked.day);
-        if !self.others.contains(other) {
-            self.others.insert(other.to_owned());
+        for other in others {
+            if !self.others.contains(*other) {
+                self.others.insert((*other).to_owned());
+            }
         }
     }
 }
@@ -159,21 +161,17 @@ impl Odd {
         let officer = asked.officer.to_owned();
         *self.all.entry(officer.clone()).or_default() += 1;
         if !self.limits.day_hours.contains(&asked.hour) {
-            self.night.entry(officer.clone()).or_default().add(asked, "");
+            self.night.entry(officer.clone()).or_default().add(asked, &[]);
         }
         if asked.outcome == "PermissionDenied" {
-            self.refused.entry(officer.clone()).or_default().add(asked, "");
+            self.refused.entry(officer.clone()).or_default().add(asked, &[]);
         }
-        if let Some(plate) = asked.plate {
-            let key = (officer.clone(), plate.to_owned());
-            self.plates.entry(key).or_default().add(asked, asked.case_number);
+        for plate in asked.plates {
+            let key = (officer.clone(), (*plate).to_owned());
+            self.plates.entry(key).or_default().add(asked, &[asked.case_number]);
         }
         let key = (officer, asked.case_number.to_owned());
-        let calls = self.cases.entry(key).or_default();
-        match asked.plate {
-            Some(plate) => calls.add(asked, plate),
-            None => calls.add(asked, ""),
-        }
+        self.cases.entry(key).or_default().add(asked, asked.plates);
     }
 
     /// What is odd, by officer.
@@ -232,7 +230,7 @@ mod tests {
         number: 1,
         officer: "wang",
         case_number: "2026-0417",
-        plate: Some("浙J12345"),
+        plates: &["浙J12345"],
         outcome: "Ok",
         day: 1,
         hour: 9,
@@ -276,7 +274,7 @@ mod tests {
     #[test]
     fn somebody_of_the_day_at_night_is_odd() {
         let day = (0..27).map(|_| CALL);
-        let night = (0..3).map(|_| Asked { hour: 23, plate: None, ..CALL });
+        let night = (0..3).map(|_| Asked { hour: 23, plates: &[], ..CALL });
         assert_eq!(told(day.chain(night.clone())), [Pattern::OffShift]);
         assert_eq!(told((0..26).map(|_| CALL).chain(night)), []);
     }
@@ -295,7 +293,7 @@ mod tests {
 
     #[test]
     fn one_case_for_everything_is_odd() {
-        const PLATES: [&str; 50] = {
+        static PLATES: [&str; 50] = {
             let mut plates = [""; 50];
             let all = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
             let mut i = 0;
@@ -305,8 +303,7 @@ mod tests {
             }
             plates
         };
-        let calls =
-            |n| PLATES.into_iter().take(n).map(|plate| Asked { plate: Some(plate), ..CALL });
+        let calls = |n| PLATES.chunks(1).take(n).map(|plates| Asked { plates, ..CALL });
         let case_number = "2026-0417".to_owned();
         assert_eq!(told(calls(49)), []);
         assert_eq!(told(calls(50)), [Pattern::CatchAllCase { case_number, plates: 50 }]);

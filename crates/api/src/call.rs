@@ -2,15 +2,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use guiji_domain::{AuditDone, AuditEntry, Authority, StoreError};
+use guiji_domain::{AuditDone, AuditEntry, Authority, People, PlateText, Stop, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 use tracing::error;
 
+use crate::asked::AskedRequest;
 use crate::auth::{Caller, Method, Reach, Role, TokenWatch};
 use crate::clone_watch::CloneWatch;
 use crate::error::Problem;
+use crate::json::JsonMessage;
 use crate::network::NetworkCache;
 use crate::passages::PassageKeeper;
 use crate::violations::{Violations, check_authority};
@@ -71,8 +73,8 @@ impl Core {
         drop(self.draining.clone().wait_for(|draining| *draining).await);
     }
 
-    /// Does blocking work on a thread for it, when one of the few is free, within the longest deadline. Work that has
-    /// begun is finished even when its caller has gone, and keeps its place until then.
+    /// Does blocking work on a thread for it, when one of the few is free, within the longest deadline. Searches end when
+    /// their caller has gone or its time is over; other work that has begun is finished, and keeps its place until then.
     pub(crate) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         doing: &'static str,
@@ -81,10 +83,12 @@ impl Core {
         let done = async {
             let place = Arc::clone(&self.store_calls);
             let place = place.acquire_owned().await.map_err(|_| Problem::Draining)?;
-            let core = Arc::clone(self);
+            let stop = Stop::new();
+            let parts = ApiParts { stop: stop.clone(), ..self.parts.clone() };
+            let _nobody_waits = RaiseOnDrop(stop);
             let done = tokio::task::spawn_blocking(move || {
                 let _place = place;
-                work(&core.parts)
+                work(&parts)
             });
             done.await.unwrap_or_else(|error| {
                 error!(doing, %error, "a call panicked");
@@ -93,6 +97,15 @@ impl Core {
         };
         let in_time = tokio::time::timeout(self.settings.deadline_max, done).await;
         in_time.unwrap_or(Err(Problem::TooLate { doing }))
+    }
+}
+
+/// Tells those who work for somebody that they have gone.
+struct RaiseOnDrop(Stop);
+
+impl Drop for RaiseOnDrop {
+    fn drop(&mut self) {
+        self.0.raise();
     }
 }
 
@@ -118,6 +131,9 @@ pub(crate) struct Call {
     /// Whom the request names as the officer, where its token names another.
     on_behalf_of: Option<String>,
     question: String,
+    request: AskedRequest,
+    /// Whether a record says what was asked already.
+    opened: bool,
     /// The releases of old data that cover the call, in words; empty until it asks what it may see.
     released: OnceLock<String>,
     results: Arc<AtomicU64>,
@@ -127,8 +143,19 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Notes the arrival of a call, and whose it is.
-    pub(crate) fn new<T>(core: &Arc<Core>, method: Method, request: &Request<T>) -> Self {
+    /// Notes the arrival of a call, whose it is and what it asks.
+    pub(crate) fn new<T: JsonMessage>(
+        core: &Arc<Core>,
+        method: Method,
+        request: &Request<T>,
+    ) -> Self {
+        let mut call = Self::in_parts(core, method, request);
+        call.request = AskedRequest::of(request.get_ref());
+        call
+    }
+
+    /// The same of a call whose request is a stream: what it asks is known when it has come.
+    pub(crate) fn in_parts<T>(core: &Arc<Core>, method: Method, request: &Request<T>) -> Self {
         Self {
             core: Arc::clone(core),
             method,
@@ -137,6 +164,8 @@ impl Call {
             authority: None,
             on_behalf_of: None,
             question: String::new(),
+            request: AskedRequest::default(),
+            opened: false,
             released: OnceLock::new(),
             results: Arc::default(),
             recorded: false,
@@ -216,6 +245,19 @@ impl Call {
         }
     }
 
+    /// Refuses pictures in which people can be recognised to whom they are not for.
+    pub(crate) fn may_have(&self, people: People) -> Result<(), Problem> {
+        if people == People::Blurred || self.may_show_people() {
+            return Ok(());
+        }
+        Err(Problem::Forbidden {
+            reason: "PEOPLE_BLURRED",
+            message: "people: pictures in which people can be recognised need a supervisor, or a token with a \
+                      supervisor's leave (people_shown_by)"
+                .into(),
+        })
+    }
+
     /// How long the caller's token holds, if there is one.
     fn token_left(&self) -> Option<Duration> {
         match &self.caller {
@@ -229,6 +271,11 @@ impl Call {
     /// Says what was asked, for the audit.
     pub(crate) fn asks(&mut self, question: impl Into<String>) {
         self.question = question.into();
+    }
+
+    /// Says which plate it turned out to be about.
+    pub(crate) fn about(&mut self, plate: Option<&PlateText>) {
+        self.request.plates.extend(plate.map(|plate| plate.as_str().to_owned()));
     }
 
     /// Says how many results the answer has.
@@ -273,7 +320,10 @@ impl Call {
         };
         // A stream may last for days, and end with the machine: its beginning is recorded too.
         let opened = match self.record("Opened".to_owned()).await {
-            Ok(number) => number,
+            Ok(number) => {
+                self.opened = true;
+                number
+            }
             Err(problem) => {
                 self.recorded = true;
                 return Err(problem.into());
@@ -356,6 +406,8 @@ impl Call {
                 self.question,
                 self.released.get().map_or("", String::as_str)
             ),
+            plates: self.request.plates.clone(),
+            request: if self.opened { String::new() } else { self.request.json.clone() },
             results: self.results.load(Ordering::Relaxed),
             outcome,
             took_ms: u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX),

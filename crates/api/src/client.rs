@@ -426,13 +426,29 @@ impl Client {
         answer.sighting.ok_or_else(incomplete)
     }
 
-    /// The picture `sightings/ID/evidence/DIGEST`, its bytes checked against the digest.
+    /// The picture `sightings/ID/evidence/DIGEST` as the caller may have it, its bytes checked against their digest.
     ///
     /// # Errors
     /// What the server or the connection says; DATA_LOSS when the bytes are not what the digest says.
     pub async fn evidence(&self, name: &str) -> Result<EvidencePicture, ClientError> {
+        self.evidence_with(name, pb::PeopleInPictures::Unspecified).await
+    }
+
+    /// The same with people in it as asked for.
+    ///
+    /// # Errors
+    /// What the server or the connection says; DATA_LOSS when the bytes are not what the digest says.
+    pub async fn evidence_with(
+        &self,
+        name: &str,
+        people: pb::PeopleInPictures,
+    ) -> Result<EvidencePicture, ClientError> {
         use pb::get_evidence_response::Part;
-        let request = pb::GetEvidenceRequest { authority: self.authority(), name: name.to_owned() };
+        let request = pb::GetEvidenceRequest {
+            authority: self.authority(),
+            name: name.to_owned(),
+            people: people.into(),
+        };
         let mut parts = self.sightings_client().get_evidence(request).await?.into_inner();
         let (mut header, mut bytes) = (None, Vec::new());
         while let Some(message) = parts.message().await? {

@@ -31,6 +31,9 @@ pub enum ApiError {
     /// The transport failed.
     #[error("serving: {0}")]
     Transport(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A question that is answered without a server was refused, or its answer failed.
+    #[error("{0}")]
+    Unanswered(String),
     /// Calls were still open when the time to drain was over; they were cut off.
     #[error("calls were still open {waited:?} after the shutdown signal and were cut off")]
     CutOff {
@@ -108,6 +111,7 @@ impl From<StoreError> for Problem {
             StoreError::Invalid(invalid) => invalid.into(),
             StoreError::Medium { doing, reason } => Self::StoreFailed { doing, reason },
             StoreError::Full { doing } => Self::StoreFull { doing },
+            StoreError::Stopped { doing } => Self::TooLate { doing },
             StoreError::Damaged { what, reason } => Self::Damaged { what, reason },
         }
     }

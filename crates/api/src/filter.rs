@@ -1,13 +1,13 @@
 use std::collections::HashSet;
 
 use guiji_domain::{
-    CameraId, GeoArea, InvalidValue, PlatePattern, SightingQuery, SortOrder, TimeSpan,
+    CameraId, DailyHours, GeoArea, InvalidValue, PlatePattern, SightingQuery, SortOrder, TimeSpan,
     VehicleClass, VehicleColour,
 };
 
 use crate::ApiParts;
 use crate::auth::Reach;
-use crate::convert::{Word, area_from_pb, span_from_pb};
+use crate::convert::{Word, area_from_pb, hours_from_pb, span_from_pb};
 use crate::error::Problem;
 use crate::pb;
 use crate::violations::{Violations, camera_id};
@@ -33,6 +33,7 @@ pub(crate) fn pattern_from_pb(text: &str) -> Result<PlatePattern, InvalidValue> 
 pub(crate) struct Filter {
     plate: Option<PlatePattern>,
     span: TimeSpan,
+    hours: Option<DailyHours>,
     area: Option<GeoArea>,
     cameras: Vec<CameraId>,
     classes: Vec<VehicleClass>,
@@ -52,6 +53,10 @@ impl Filter {
         Self {
             plate,
             span: span_from_pb(wrong, "filter.", start, end),
+            hours: filter
+                .hours
+                .as_ref()
+                .and_then(|hours| wrong.take("filter.hours", hours_from_pb(hours))),
             area: filter.area.as_ref().and_then(|area| area_from_pb(wrong, "filter.area", area)),
             cameras: wrong
                 .take_list("filter.cameras", &filter.cameras, CAMERAS_MAX, |name| camera_id(name)),
@@ -80,7 +85,9 @@ impl Filter {
             classes: self.classes,
             colours: self.colours,
             provisional: self.provisional,
+            hours: self.hours,
             order,
+            stop: parts.stop.clone(),
             ..SightingQuery::all_in(reach.span("filter.", self.span)?, 1)
         }))
     }
@@ -142,6 +149,9 @@ impl std::fmt::Display for Filter {
         if self.span.last() != TimeSpan::ALL.last() {
             write!(f, ", to {}", self.span.last())?;
         }
+        if let Some(hours) = self.hours {
+            write!(f, ", daily {hours}")?;
+        }
         match &self.area {
             Some(GeoArea::Circle { centre, radius_m }) => {
                 write!(f, ", {radius_m} m around {} {}", centre.lat_deg(), centre.lon_deg())?;
@@ -159,7 +169,10 @@ impl std::fmt::Display for Filter {
         match self.cameras.as_slice() {
             [] => {}
             [one] => write!(f, ", camera {one}")?,
-            many => write!(f, ", {} cameras", many.len())?,
+            many => {
+                write!(f, ", {} cameras", many.len())?;
+                many.iter().try_for_each(|camera| write!(f, " {camera}"))?;
+            }
         }
         self.classes.iter().try_for_each(|class| write!(f, ", {class}"))?;
         self.colours.iter().try_for_each(|colour| write!(f, ", {colour}"))

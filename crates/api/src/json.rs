@@ -1,10 +1,11 @@
 //! Messages as JSON, by protobuf's own mapping (lowerCamelCase names, RFC 3339 times, enum names, 64-bit numbers as
 //! strings): what `grpcurl` prints too.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use prost::{Message, Name};
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage as _, SerializeOptions};
 
 use crate::pb;
 
@@ -26,13 +27,24 @@ pub struct JsonError {
 /// # Errors
 /// When the message is not one of [`pb`], or a time in it is outside what JSON's mapping allows.
 pub fn to_json<M: JsonMessage>(message: &M) -> Result<String, JsonError> {
+    dynamic_to_json(&dynamic_of(message)?)
+}
+
+/// A message whose fields can be gone through.
+pub(crate) fn dynamic_of<M: JsonMessage>(message: &M) -> Result<DynamicMessage, JsonError> {
     let wrong = |reason: String| JsonError { message: M::full_name(), reason };
     let pool = descriptors().as_ref().map_err(|reason| wrong(reason.clone()))?;
     let descriptor = pool
         .get_message_by_name(&M::full_name())
         .ok_or_else(|| wrong("it is not part of the contract".into()))?;
-    let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
-        .map_err(|error| wrong(error.to_string()))?;
+    DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
+        .map_err(|error| wrong(error.to_string()))
+}
+
+/// As [`to_json`].
+pub(crate) fn dynamic_to_json(dynamic: &DynamicMessage) -> Result<String, JsonError> {
+    let name = || dynamic.descriptor().full_name().to_owned();
+    let wrong = |reason: String| JsonError { message: name(), reason };
     let mut line = Vec::new();
     let mut serializer = serde_json::Serializer::new(&mut line);
     dynamic
@@ -47,6 +59,18 @@ pub fn to_json<M: JsonMessage>(message: &M) -> Result<String, JsonError> {
 /// When a time in it is outside what JSON's mapping allows.
 pub fn alert_to_json(alert: &guiji_domain::Alert) -> Result<String, JsonError> {
     to_json(&crate::convert::alert_to_pb(alert))
+}
+
+/// The calls that answer with a stream, `Service/Method`: each leaves a record when it opens and one when it ends.
+pub fn streaming_calls() -> BTreeSet<String> {
+    let pool = descriptors().as_ref().ok();
+    let services = pool.into_iter().flat_map(DescriptorPool::services);
+    let methods = services.flat_map(|service| {
+        let name = service.name().to_owned();
+        let streams = service.methods().filter(|method| method.is_server_streaming());
+        streams.map(|method| format!("{name}/{}", method.name())).collect::<Vec<_>>()
+    });
+    methods.collect()
 }
 
 /// Parsed once: some milliseconds.

@@ -22,6 +22,8 @@
 //! * With tokens, a data call without one that holds reaches no part, and whose it is decides what it may do and see;
 //!   the officer of the audit is the token's subject, whatever the request says.
 
+mod answers;
+mod asked;
 mod auth;
 mod call;
 pub mod client;
@@ -46,6 +48,7 @@ mod services;
 mod settings;
 mod violations;
 
+pub use answers::Answers;
 pub use auth::{
     ClientCertificate, ClientCertificates, KeyError, RevokedTokens, Rights, Role, TokenKeys,
     TokenScope, TokenSettings, TokenSigner, TokenSpec, TokenVerifier, new_signing_key,

@@ -4,7 +4,7 @@ use guiji_analysis::odd::Finding;
 use guiji_domain::{
     AlertLog, AuditLog, CameraControl, Clock, CorrectionStore, CoverageStore, EvidenceSealer,
     LikelySearch, PassageSource, PatrolUnits, ReleaseBook, RoadGraphStore, Sighting,
-    SightingIntake, SightingStore, StoreError, Timestamp, Watchlist,
+    SightingIntake, SightingStore, Stop, StoreError, Timestamp, Watchlist,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -51,4 +51,6 @@ pub struct ApiParts {
     pub watchlist_changed: Arc<dyn Fn() + Send + Sync>,
     /// Called after the patrol units have changed durably, on a blocking thread.
     pub patrols_changed: Arc<dyn Fn() + Send + Sync>,
+    /// Raised when nobody waits for what is being done with the parts: the server gives each call its own.
+    pub stop: Stop,
 }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use guiji_domain::Clock;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::server::NamedService;
@@ -11,7 +12,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tracing::info;
 
-use crate::auth::{Authenticate, ClientCertificates, TokenVerifier};
+use crate::auth::{Authenticate, ClientCertificates, Refusals, TokenVerifier};
 use crate::call::Core;
 use crate::pb::alert_service_server::AlertServiceServer;
 use crate::pb::audit_service_server::AuditServiceServer;
@@ -115,8 +116,16 @@ impl ApiServer {
         let identified = self.tokens.is_some() || (asks && !self.certificates.is_empty());
         let protection = Protection { tls: self.tls.is_some(), identified };
         listen_address_allowed(address, protection, self.settings.exposure)?;
-        let authenticate =
-            Authenticate::new(self.tokens, self.certificates, Arc::clone(&self.parts.clock));
+        let clock = Arc::clone(&self.parts.clock);
+        let refusals = Refusals::new(Arc::clone(&self.parts.audit), Arc::clone(&clock));
+        let refusals = Arc::new(refusals);
+        let authenticate = Authenticate::new(
+            self.tokens,
+            self.certificates,
+            Arc::clone(&clock),
+            Arc::clone(&refusals),
+        );
+        let _refusing = AbortOnDrop(tokio::spawn(tell_refusals(refusals, clock)));
         let (drain, draining) = watch::channel(false);
         let settings = self.settings.clone();
         let live = self.parts.live.subscribe();
@@ -144,7 +153,7 @@ impl ApiServer {
                     $server::new(services.clone())
                         .max_decoding_message_size($reads)
                         .max_encoding_message_size(writes),
-                    authenticate.clone(),
+                    authenticate.before($server::<Services>::NAME),
                 )
             };
         }
@@ -192,6 +201,15 @@ impl ApiServer {
                 Err(ApiError::CutOff { waited: settings.drain_max })
             }
         }
+    }
+}
+
+/// What nobody known asks for is told when its minute is over, also when no other call comes.
+async fn tell_refusals(refusals: Arc<Refusals>, clock: Arc<dyn Clock>) {
+    const EVERY: Duration = Duration::from_secs(30);
+    loop {
+        tokio::time::sleep(EVERY).await;
+        refusals.tell_more(clock.now());
     }
 }
 

@@ -486,7 +486,10 @@ impl Answers for Asking<'_> {
     }
 
     fn wildcard(&mut self, asked: &Asked) -> Result<(usize, Duration)> {
-        self.session.run(&format!("EXECUTE wildcard('{}');", asked.pattern().replace('?', "_")))
+        self.session.run(&format!(
+            "EXECUTE wildcard('{}');",
+            asked.pattern().replace('?', "_").replace('*', "%")
+        ))
     }
 
     fn area(&mut self, asked: &Asked) -> Result<(usize, Duration)> {

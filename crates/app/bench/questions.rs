@@ -26,13 +26,11 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// The third and the last character are not known.
+    /// Where the plate is registered and two characters of it, as somebody remembers it who saw it go by: `浙J?12*`.
     pub(super) fn pattern(&self) -> String {
-        let last = self.plate.chars().count() - 1;
-        let known = |(i, c): (usize, guiji_domain::PlateChar)| {
-            if i == 2 || i == last { '?' } else { c.as_char() }
-        };
-        self.plate.chars().enumerate().map(known).collect()
+        let known = self.plate.chars().take(5).enumerate();
+        let known = known.map(|(i, c)| if i == 2 { '?' } else { c.as_char() });
+        known.chain(['*']).collect()
     }
 
     /// Cameras within a kilometre, and an hour.
@@ -77,7 +75,7 @@ impl Picker {
 pub(super) trait Answers {
     /// The whole way of a plate.
     fn trajectory(&mut self, asked: &Asked) -> Result<(usize, Duration)>;
-    /// The newest page of a plate of which two characters are not known.
+    /// The newest page of a plate of which most is not known.
     fn wildcard(&mut self, asked: &Asked) -> Result<(usize, Duration)>;
     /// The first page of an area and hour.
     fn area(&mut self, asked: &Asked) -> Result<(usize, Duration)>;
@@ -88,13 +86,13 @@ pub(super) trait Answers {
 /// The time that 99 of 100 questions do not exceed, milliseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct AnswerFigures {
-    /// The whole way of a plate that was seen.
+    /// The whole way of a plate that was seen, as `GetTrajectory` answers: legs, gaps, coverage, possible misreads.
     pub(super) trajectory_p99_ms: f64,
-    /// The newest 100 sightings of a plate of which two characters are unknown.
+    /// The newest 100 sightings of a pattern such as `浙J?12*`.
     pub(super) wildcard_p99_ms: f64,
     /// The first 100 sightings within a kilometre in an hour.
     pub(super) area_p99_ms: f64,
-    /// The 50 likeliest sightings of a plate, misread ones included.
+    /// The 50 likeliest sightings of a plate, misread ones included, as `SearchLikely` answers.
     pub(super) fuzzy_p99_ms: f64,
 }
 

@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
-use guiji_analysis::trajectory::Trajectory;
+use guiji_api::pb;
 use guiji_county::{County, CountySettings};
 use guiji_domain::{
-    Camera, LikelyQuery, LikelySearch as _, PlatePattern, Recorded, Sighting, SightingIntake as _,
-    SightingQuery, SightingStore as _, SortOrder, TimeSpan, Timestamp,
+    Camera, PlatePattern, Recorded, Sighting, SightingIntake as _, SightingQuery,
+    SightingStore as _, SortOrder, TimeSpan, Timestamp,
 };
 use guiji_engine::{Intake, IntakeParts, PatrolBook, WatchBook};
 use guiji_store::{Store, StoreSettings};
 use serde::Serialize;
 
-use super::postgres;
-use super::questions::{self, AnswerFigures, Answers, Asked, LIKELY, PAGE, POINTS_MAX, Picker};
+use super::questions::{self, AnswerFigures, Answers, Asked, LIKELY, PAGE, Picker};
+use super::{answers, postgres};
 use crate::clock::SystemClock;
 
 /// Arguments of `guiji bench store`.
@@ -113,7 +113,7 @@ fn bench_store(county: &County, dir: &Path) -> Result<StoreFigures> {
         .and_then(|store| store.seal_days(Timestamp::MAX))
         .context("seal the days")?;
     // Opened anew, so that nothing is in its caches and the logs are folded in.
-    let store = Store::open(StoreSettings::new(dir)).context("open the store again")?;
+    let store = Arc::new(Store::open(StoreSettings::new(dir)).context("open the store again")?);
     let used = store.disk_usage().context("measure the store")?;
     let rows = county.settings().sightings;
     Ok(StoreFigures {
@@ -121,7 +121,7 @@ fn bench_store(county: &County, dir: &Path) -> Result<StoreFigures> {
         import_per_s,
         ingest_per_s,
         asked_meanwhile_per_s,
-        answers: questions::ask(&mut Asking { store: &store, cameras: county.cameras() }, &asked)?,
+        answers: questions::ask(&mut Asking::of(&store, county.cameras())?, &asked)?,
         bytes_per_sighting: used.sightings as f64 / rows as f64,
     })
 }
@@ -219,15 +219,7 @@ fn fill(county: &County, dir: &Path) -> Result<Filled> {
     bulk.commit().context("take in sightings")?;
     let import_per_s = per_s(rows, took + begun.elapsed());
 
-    let intake = Intake::new(IntakeParts {
-        store: store.clone(),
-        alerts: store.clone(),
-        watchbook: Arc::new(WatchBook::load(store.clone()).context("read the watch-list")?),
-        patrols: Arc::new(PatrolBook::load(store.clone()).context("read the patrol units")?),
-        clock: Arc::new(SystemClock),
-        repeat_within: Duration::from_secs(30),
-        live_queue: 1,
-    })?;
+    let intake = intake_of(&store)?;
     if parts.early.is_empty() {
         bail!("the last day has no sightings: give more --rows or fewer --days");
     }
@@ -251,6 +243,18 @@ fn fill(county: &County, dir: &Path) -> Result<Filled> {
     let (ingest_per_s, took) = ingest_per_s;
     let asked_meanwhile_per_s = count.load(Ordering::SeqCst) as f64 / took.as_secs_f64().max(1e-9);
     Ok(Filled { import_per_s, ingest_per_s, asked_meanwhile_per_s, asked: parts.asked() })
+}
+
+fn intake_of(store: &Arc<Store>) -> Result<Intake> {
+    Ok(Intake::new(IntakeParts {
+        store: store.clone(),
+        alerts: store.clone(),
+        watchbook: Arc::new(WatchBook::load(store.clone()).context("read the watch-list")?),
+        patrols: Arc::new(PatrolBook::load(store.clone()).context("read the patrol units")?),
+        clock: Arc::new(SystemClock),
+        repeat_within: Duration::from_secs(30),
+        live_queue: 1,
+    })?)
 }
 
 fn ingest(parts: &mut Parts<'_>, intake: &Intake) -> Result<(f64, Duration)> {
@@ -280,11 +284,11 @@ fn ingest(parts: &mut Parts<'_>, intake: &Intake) -> Result<(f64, Duration)> {
 fn ask_until(
     ended: &AtomicBool,
     count: &AtomicU64,
-    store: &Store,
+    store: &Arc<Store>,
     cameras: &[Camera],
     asked: &[Asked],
 ) -> Result<()> {
-    let mut asking = Asking { store, cameras };
+    let mut asking = Asking::of(store, cameras)?;
     for asked in asked.iter().cycle() {
         if ended.load(Ordering::SeqCst) {
             break;
@@ -303,8 +307,16 @@ pub(super) fn per_s(rows: usize, took: Duration) -> f64 {
 }
 
 struct Asking<'a> {
-    store: &'a Store,
+    store: Arc<Store>,
     cameras: &'a [Camera],
+    answers: guiji_api::Answers,
+}
+
+impl<'a> Asking<'a> {
+    fn of(store: &Arc<Store>, cameras: &'a [Camera]) -> Result<Self> {
+        let answers = answers::over(store, cameras, Arc::new(intake_of(store)?))?;
+        Ok(Self { store: store.clone(), cameras, answers })
+    }
 }
 
 fn timed(ask: impl FnOnce() -> Result<usize>) -> Result<(usize, Duration)> {
@@ -316,12 +328,10 @@ fn timed(ask: impl FnOnce() -> Result<usize>) -> Result<(usize, Duration)> {
 impl Answers for Asking<'_> {
     fn trajectory(&mut self, asked: &Asked) -> Result<(usize, Duration)> {
         timed(|| {
-            let page = self.store.search(&SightingQuery {
-                plate: Some(PlatePattern::parse(asked.plate.as_str())?),
-                provisional: true,
-                ..SightingQuery::all_in(TimeSpan::ALL, POINTS_MAX)
-            })?;
-            Ok(Trajectory::build(&page.sightings, self.cameras).points.len())
+            let plate = asked.plate.to_string();
+            let request = pb::GetTrajectoryRequest { plate, ..Default::default() };
+            let (way, _) = self.answers.get_trajectory(&request)?;
+            Ok(way.points.len())
         })
     }
 
@@ -347,9 +357,15 @@ impl Answers for Asking<'_> {
 
     fn fuzzy(&mut self, asked: &Asked) -> Result<(usize, Duration)> {
         timed(|| {
-            let plate = asked.plate.clone();
-            let query = LikelyQuery { plate, span: TimeSpan::ALL, limit: LIKELY };
-            Ok(self.store.likely(&query)?.len())
+            let filter =
+                pb::SightingFilter { plate_pattern: asked.plate.to_string(), ..Default::default() };
+            let request = pb::SearchLikelyRequest {
+                filter: Some(filter),
+                page_size: i32::try_from(LIKELY)?,
+                ..Default::default()
+            };
+            let (answer, _) = self.answers.search_likely(&request)?;
+            Ok(answer.results.len())
         })
     }
 }

@@ -59,6 +59,11 @@ struct Figures {
     found_share: f64,
     /// Share of them before which at most four sightings of other vehicles stand, over all days.
     rank5_share: f64,
+    /// Share of them among the first five answers over all days, whatever the others are: a vehicle that was read right
+    /// five times has no room for its misreads there.
+    plain_rank5_share: f64,
+    /// Share of them among the first five answers of the search over the hour around them.
+    plain_rank5_hour_share: f64,
     /// Share of them among the first five answers of the search for misreads only over the hour around them: the
     /// vehicle's sightings that were read right, a dozen of a busy one, are left out as an ordinary search finds them.
     rank5_misreads_hour_share: f64,
@@ -165,13 +170,15 @@ pub(crate) fn run(arguments: &SearchArguments) -> Result<ExitCode> {
 fn print_figures(figures: &Figures) {
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
     println!(
-        "reader error {}: {} of {} misread; {} searched for: {} found, {} behind at most 4 of others, {} among the first 5 misreads of their hour; {:.1} ms a search",
+        "reader error {}: {} of {} misread; {} searched for: {} found, {} behind at most 4 of others, {} among the first 5 of all, {} of their hour, {} of the misreads of their hour; {:.1} ms a search",
         percent(figures.error_rate),
         figures.misreads,
         figures.sightings,
         figures.searches,
         percent(figures.found_share),
         percent(figures.rank5_share),
+        percent(figures.plain_rank5_share),
+        percent(figures.plain_rank5_hour_share),
         percent(figures.rank5_misreads_hour_share),
         figures.search_ms,
     );
@@ -204,6 +211,7 @@ fn measure(arguments: &SearchArguments, error_rate: f64) -> Result<Figures> {
     let every = (truth.misread.len() / searches.max(&1)).max(1);
     let sought: Vec<_> = truth.misread.iter().step_by(every).take(*searches).collect();
     let (mut found, mut rank5, mut rank5_hour) = (0, 0, 0);
+    let (mut plain, mut plain_hour) = (0, 0);
     let mut took = Duration::ZERO;
     for (id, at) in &sought {
         let plate = &truth.plates[id];
@@ -212,11 +220,13 @@ fn measure(arguments: &SearchArguments, error_rate: f64) -> Result<Figures> {
         took += begun.elapsed();
         if let Some(place) = ranked.iter().position(|one| one.sighting.id == *id) {
             found += 1;
+            plain += usize::from(place < 5);
             let wrong = ranked[..place].iter().filter(|r| truth.plates[&r.sighting.id] != *plate);
             rank5 += usize::from(wrong.count() < 5);
         }
         let hour = TimeSpan::new(at.minus(HALF_HOUR), at.plus(HALF_HOUR))?;
         let ranked = search(&store, plate, hour)?;
+        plain_hour += usize::from(ranked.iter().take(5).any(|one| one.sighting.id == *id));
         let mut misreads = ranked.iter().filter(|one| one.misread).take(5);
         rank5_hour += usize::from(misreads.any(|one| one.sighting.id == *id));
     }
@@ -248,6 +258,8 @@ fn measure(arguments: &SearchArguments, error_rate: f64) -> Result<Figures> {
         searches: sought.len(),
         found_share: share(found),
         rank5_share: share(rank5),
+        plain_rank5_share: share(plain),
+        plain_rank5_hour_share: share(plain_hour),
         rank5_misreads_hour_share: share(rank5_hour),
         plates: plates.len(),
         exact: exact.score(),
@@ -258,8 +270,8 @@ fn measure(arguments: &SearchArguments, error_rate: f64) -> Result<Figures> {
 }
 
 fn search(store: &Store, plate: &PlateText, span: TimeSpan) -> Result<Vec<Ranked>> {
-    let query = LikelyQuery { plate: plate.clone(), span, limit: LIKELIEST_MAX };
-    Ok(likeliest(store, store, &query)?)
+    let query = LikelyQuery::all_in(plate.clone(), span, LIKELIEST_MAX);
+    Ok(likeliest(store, &query, None)?)
 }
 
 /// Stores the county's sightings and keeps the truth about those of which something was read.

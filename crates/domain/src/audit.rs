@@ -19,6 +19,11 @@ pub struct AuditEntry {
     pub case_number: String,
     /// What was asked, in words.
     pub question: String,
+    /// The plates and patterns that it is about.
+    pub plates: Vec<String>,
+    /// The request as it came, as JSON, without its authority and without passwords; empty where it came in parts, and in
+    /// the second record of a stream.
+    pub request: String,
     /// How many results the answer had.
     pub results: u64,
     /// `Ok`, `Opened` for the beginning of a stream, `Cancelled`, or the code of the error.

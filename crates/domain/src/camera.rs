@@ -53,6 +53,56 @@ impl Camera {
         };
         *self != described_alike
     }
+
+    /// In words for the audit, what another registration in the place of this one changes; empty when nothing. Logins
+    /// are named, not told.
+    pub fn changes_to(&self, after: &Self) -> String {
+        // Named one by one, so that a new field is not forgotten.
+        let told = |camera: &Self| {
+            let Self {
+                id: _,
+                site,
+                name,
+                position,
+                bearing_deg,
+                address,
+                credentials: _,
+                transport,
+                pace,
+                policy,
+                analysed_fps_max,
+                recorded_at,
+                lanes,
+                substream,
+                enabled,
+            } = camera;
+            fn or_none(value: Option<impl fmt::Display>) -> String {
+                value.map_or_else(|| "none".to_owned(), |value| value.to_string())
+            }
+            [
+                ("site", site.to_string()),
+                ("name", format!("{name:?}")),
+                ("position", format!("{},{}", position.lat_deg(), position.lon_deg())),
+                ("bearing", or_none(*bearing_deg)),
+                ("address", address.to_string()),
+                ("transport", transport.to_string()),
+                ("pace", pace.to_string()),
+                ("policy", policy.to_string()),
+                ("analysed_fps_max", analysed_fps_max.to_string()),
+                ("recorded_at", or_none(*recorded_at)),
+                ("lanes", or_none(*lanes)),
+                ("substream", or_none(substream.as_ref())),
+                ("enabled", enabled.to_string()),
+            ]
+        };
+        let differing = told(self).into_iter().zip(told(after)).filter(|(was, is)| was != is);
+        let mut changes: Vec<_> =
+            differing.map(|((what, was), (_, is))| format!("{what} {was} to {is}")).collect();
+        if self.credentials != after.credentials {
+            changes.push("login".to_owned());
+        }
+        changes.join(", ")
+    }
 }
 
 /// Where a stream is: `rtsp://`, `rtsps://`, `http://`, `https://` or a file. Never carries credentials.
@@ -335,6 +385,42 @@ mod tests {
         assert!(error.contains("password_file"), "{error}");
         let secret = Credentials { username: "admin".into(), password: "hunter2".into() };
         assert!(!format!("{secret:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn changes_are_told_without_secrets() {
+        let login = |password: &str| {
+            Some(Credentials { username: "admin".into(), password: password.into() })
+        };
+        let before = Camera {
+            id: CameraId::new("k1").unwrap(),
+            site: SiteId::new("s1").unwrap(),
+            name: "north".into(),
+            position: GeoPoint::new(29.1, 121.4).unwrap(),
+            bearing_deg: None,
+            address: StreamAddress::new("rtsp://h/a").unwrap(),
+            credentials: login("hunter1"),
+            transport: Transport::Tcp,
+            pace: Pace::RealTime,
+            policy: DecodePolicy::Full,
+            analysed_fps_max: 8.0,
+            recorded_at: None,
+            lanes: None,
+            substream: None,
+            enabled: true,
+        };
+        assert_eq!(before.changes_to(&before), "");
+        let after = Camera {
+            address: StreamAddress::new("rtsp://h/b").unwrap(),
+            credentials: login("hunter2"),
+            lanes: Some(3),
+            enabled: false,
+            ..before.clone()
+        };
+        assert_eq!(
+            before.changes_to(&after),
+            "address rtsp://h/a to rtsp://h/b, lanes none to 3, enabled true to false, login"
+        );
     }
 
     #[test]

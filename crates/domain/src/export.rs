@@ -1,5 +1,5 @@
 use crate::vehicle::words;
-use crate::{Authority, Sighting, StoreError, Timestamp, VisionError};
+use crate::{Authority, Evidence, Sighting, StoreError, Timestamp, VisionError};
 
 /// What becomes of people in the pictures of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,8 +34,19 @@ pub struct ExportOrder {
     pub audit_record: u64,
 }
 
-/// Makes sealed bundles of evidence. Real: signed archives. Scripted: tests.
+/// Lets evidence out of the house. Real: signed archives. Scripted: tests.
 pub trait EvidenceSealer: Send + Sync {
+    /// One picture of a sighting as a bundle with `people` would have it; `None` when it is not kept any more. Blocks.
+    ///
+    /// # Errors
+    /// When the store fails, or people in it could not be hidden.
+    fn picture(
+        &self,
+        sighting: &Sighting,
+        evidence: &Evidence,
+        people: People,
+    ) -> Result<Option<LeavingPicture>, StoreError>;
+
     /// Begins a bundle; nothing is read yet.
     fn begin(&self, order: ExportOrder) -> Box<dyn Sealing>;
 }
@@ -69,6 +80,15 @@ pub struct RedactedPicture {
     pub media_type: &'static str,
     /// What was hidden.
     pub hidden: Hidden,
+}
+
+/// A picture that leaves the house.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeavingPicture {
+    /// As it was taken: the people in it are shown, or nobody can be recognised.
+    Original(Vec<u8>),
+    /// Changed so that nobody can be recognised.
+    Redacted(RedactedPicture),
 }
 
 /// Makes people in encoded pictures unrecognisable. Real: pixels. Scripted: tests.

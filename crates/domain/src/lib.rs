@@ -34,6 +34,7 @@ mod release;
 mod roads;
 mod seams;
 mod sighting;
+mod stop;
 mod time;
 mod vehicle;
 mod watch;
@@ -50,7 +51,8 @@ pub use coverage::{Coverage, CoverageState, CoverageStore, Covered};
 pub use delivery::{Delivery, DeliveryLedger, Standing};
 pub use error::InvalidValue;
 pub use export::{
-    EvidenceSealer, ExportOrder, Hidden, People, PictureRedactor, RedactedPicture, Sealing,
+    EvidenceSealer, ExportOrder, Hidden, LeavingPicture, People, PictureRedactor, RedactedPicture,
+    Sealing,
 };
 pub use frame::{CaptureTime, ClockSource, Frame};
 pub use geometry::{BBox, GeoArea, GeoPoint, Point, Quad};
@@ -75,6 +77,7 @@ pub use sighting::{
     Direction, Evidence, EvidenceKind, FusedPlate, Heading, PlateState, Recorded, Sighting,
     SightingPage, SightingQuery, SightingStage, SortOrder,
 };
+pub use stop::Stop;
 pub use time::{TimeSpan, Timestamp};
 pub use vehicle::{Detection, Vehicle, VehicleClass, VehicleColour};
 pub use watch::{

@@ -5,10 +5,10 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::{
-    Alert, AlertId, BBox, Camera, CameraHealth, CameraId, CameraStatus, Detection, Digest, Frame,
-    InvalidValue, Opening, Picture, PlateRead, PlateState, PlateText, Recorded, SharedPicture,
-    Sighting, SightingId, SightingPage, SightingQuery, SightingStage, StreamCounters, TimeSpan,
-    Timestamp, VehicleColour, WatchEntry, WatchEntryId,
+    Alert, AlertId, BBox, Camera, CameraHealth, CameraId, CameraStatus, DailyHours, Detection,
+    Digest, Frame, InvalidValue, Opening, Picture, PlateRead, PlateState, PlateText, Recorded,
+    SharedPicture, Sighting, SightingId, SightingPage, SightingQuery, SightingStage, Stop,
+    StreamCounters, TimeSpan, Timestamp, VehicleColour, WatchEntry, WatchEntryId,
 };
 
 /// The only source of the present.
@@ -160,6 +160,12 @@ pub enum StoreError {
         /// What the store was doing.
         doing: &'static str,
     },
+    /// Nobody waits for the answer any more ([`crate::Stop`]).
+    #[error("{doing}: nobody waits for the answer any more")]
+    Stopped {
+        /// What the store was doing.
+        doing: &'static str,
+    },
     /// Stored bytes are not what was written.
     #[error("{what} is damaged: {reason}")]
     Damaged {
@@ -228,11 +234,22 @@ pub struct LikelyQuery {
     pub plate: PlateText,
     /// When it was captured.
     pub span: TimeSpan,
+    /// By which cameras; `None` for any.
+    pub cameras: Option<Vec<CameraId>>,
+    /// Only at these hours of the days.
+    pub hours: Option<DailyHours>,
     /// At most this many.
     pub limit: usize,
+    /// Ends the search when nobody waits any more.
+    pub stop: Stop,
 }
 
 impl LikelyQuery {
+    /// Whatever any camera saw in a span.
+    pub fn all_in(plate: PlateText, span: TimeSpan, limit: usize) -> Self {
+        Self { plate, span, cameras: None, hours: None, limit, stop: Stop::default() }
+    }
+
     /// As many answers as a person looks through.
     pub const LIMIT_DEFAULT: usize = 50;
     /// Most places in which the text that was read may differ from the plate; a missing character at the end is a
@@ -248,6 +265,8 @@ impl LikelyQuery {
         let near = Self::places_apart(&self.plate, &read.text) <= Self::PLACES_MAX;
         if sighting.stage != SightingStage::Final
             || !self.span.contains(sighting.captured.at)
+            || !self.cameras.as_ref().is_none_or(|cameras| cameras.contains(&sighting.camera))
+            || !self.hours.is_none_or(|hours| hours.contains(sighting.captured.at))
             || !near
         {
             return None;
@@ -294,6 +313,19 @@ pub trait LikelySearch: Send + Sync {
         all.truncate(query.limit);
         Ok(all)
     }
+
+    /// How often each of these texts was read, by final sightings in a span and by these cameras (`None` for any).
+    /// Counting stops at `most`. No sighting need be read for it where there is an index.
+    ///
+    /// # Errors
+    /// When the medium fails or an index is damaged.
+    fn times_read(
+        &self,
+        plates: &[PlateText],
+        span: TimeSpan,
+        cameras: Option<&[CameraId]>,
+        most: usize,
+    ) -> Result<Vec<usize>, StoreError>;
 }
 
 /// The one way in for sightings, whether they were seen here or come from elsewhere: matched against the watch-list,

@@ -2,8 +2,9 @@ use std::sync::Arc;
 
 use crate::vehicle::words;
 use crate::{
-    Alert, CameraId, CaptureTime, Digest, Lattice, PlateColour, PlateKind, PlatePattern, PlateRows,
-    PlateText, SightingId, TimeSpan, Vehicle, VehicleClass, VehicleColour,
+    Alert, CameraId, CaptureTime, DailyHours, Digest, Lattice, PlateColour, PlateKind,
+    PlatePattern, PlateRows, PlateText, SightingId, Stop, TimeSpan, Vehicle, VehicleClass,
+    VehicleColour,
 };
 
 /// One vehicle passing one camera (过车记录).
@@ -153,6 +154,8 @@ pub struct SightingQuery {
     pub plate: Option<PlatePattern>,
     /// When it was captured.
     pub span: TimeSpan,
+    /// Only at these hours of the days.
+    pub hours: Option<DailyHours>,
     /// At one of these cameras. `Some(empty)` matches nothing: an area without cameras.
     pub cameras: Option<Vec<CameraId>>,
     /// Of one of these classes.
@@ -167,6 +170,8 @@ pub struct SightingQuery {
     pub after: Option<(crate::Timestamp, SightingId)>,
     /// At most this many.
     pub limit: usize,
+    /// Ends the search when nobody waits any more.
+    pub stop: Stop,
 }
 
 impl SightingQuery {
@@ -175,6 +180,7 @@ impl SightingQuery {
         Self {
             plate: None,
             span,
+            hours: None,
             cameras: None,
             classes: Vec::new(),
             colours: Vec::new(),
@@ -182,6 +188,7 @@ impl SightingQuery {
             order: SortOrder::OldestFirst,
             after: None,
             limit,
+            stop: Stop::default(),
         }
     }
 
@@ -191,6 +198,7 @@ impl SightingQuery {
         let listed = |wanted: bool, any: bool| any || wanted;
         (self.provisional || sighting.stage == SightingStage::Final)
             && self.span.contains(sighting.captured.at)
+            && self.hours.is_none_or(|hours| hours.contains(sighting.captured.at))
             && self.cameras.as_ref().is_none_or(|c| c.contains(&sighting.camera))
             && listed(
                 sighting.vehicle.class.is_some_and(|(c, _)| self.classes.contains(&c)),

@@ -151,6 +151,13 @@ impl DailyHours {
     }
 }
 
+impl std::fmt::Display for DailyHours {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [from, until] = [self.from, self.until].map(|m| format!("{:02}:{:02}", m / 60, m % 60));
+        write!(f, "{from} to {until} China time")
+    }
+}
+
 impl WatchEntry {
     /// The threshold where none is asked for: more likely than not.
     pub const THRESHOLD_DEFAULT: f32 = 0.5;

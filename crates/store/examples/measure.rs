@@ -229,7 +229,7 @@ fn area(store: &Store, cameras: &[guiji_domain::Camera], asked: &Asked) -> usize
 /// The likeliest fifty of a plate, misread ones included.
 fn likely(store: &Store, asked: &Asked) -> usize {
     let (plate, limit) = (asked.plate.clone(), LikelyQuery::LIMIT_DEFAULT);
-    store.likely(&LikelyQuery { plate, span: TimeSpan::ALL, limit }).unwrap().len()
+    store.likely(&LikelyQuery::all_in(plate, TimeSpan::ALL, limit)).unwrap().len()
 }
 
 /// One sighting by its id, found by its camera and time first.

@@ -87,7 +87,7 @@ mod writer;
 
 pub use audit::{
     Audit, AuditBreak, AuditErasure, AuditRecord, AuditRecords, AuditReport, AuditSettings,
-    Checkpoint, erase_audit_days, erase_audit_records, public_key_from_pem, verify_audit,
+    Checkpoint, public_key_from_pem, verify_audit,
 };
 pub use backup::{BackupReport, back_up, check_backup, expire_backup, restore};
 pub use bulk::{Bulk, BulkReport};

@@ -3,9 +3,11 @@
 //! Candidates come from the distinct plates of each day that are near in text; their rows are decoded only where they
 //! may still enter the answer.
 
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 
-use guiji_domain::{Likely, LikelyQuery, PlateText, Sighting, StoreError};
+use guiji_domain::{
+    CameraId, Likely, LikelyQuery, PlateChar, PlateText, Sighting, StoreError, TimeSpan,
+};
 use rusqlite::{Connection, params};
 
 use crate::codes::Coded;
@@ -99,10 +101,10 @@ impl<'a> Likeliest<'a> {
             connection.prepare_cached("SELECT id, text FROM plate").map_err(&failed)?;
         let mut rows = statement.query([]).map_err(&failed)?;
         while let Some(row) = rows.next().map_err(&failed)? {
-            let text: String = row.get(1).map_err(&failed)?;
-            let text = PlateText::parse(&text)
-                .map_err(|reason| damaged("the dictionary of plates", reason))?;
-            let apart = LikelyQuery::places_apart(&self.query.plate, &text);
+            self.query.stop.check(DOING)?;
+            let text = row.get_ref(1).map_err(&failed)?;
+            let text = text.as_str().map_err(|error| damaged("the dictionary of plates", error))?;
+            let apart = places_apart(&self.query.plate, text);
             if apart <= LikelyQuery::PLACES_MAX && !(self.misreads_only && apart == 0) {
                 near.push((apart, row.get::<_, i64>(0).map_err(&failed)?));
             }
@@ -120,6 +122,7 @@ impl<'a> Likeliest<'a> {
             let mut rows =
                 statement.query(params![plate, first, last, last_stage]).map_err(&failed)?;
             while let Some(row) = rows.next().map_err(&failed)? {
+                self.query.stop.check(DOING)?;
                 let raw = RawSighting {
                     id: row.get(0).map_err(&failed)?,
                     checksum: row.get(1).map_err(&failed)?,
@@ -134,7 +137,10 @@ impl<'a> Likeliest<'a> {
     /// Looks through a segment.
     pub(crate) fn visit_segment(&mut self, segment: &Segment) -> Result<(), StoreError> {
         let (query, span) = (self.query, self.span());
-        segment.rows_like(&query.plate, LikelyQuery::PLACES_MAX, span, |row, most| {
+        let least = usize::from(self.misreads_only);
+        let places = least..=LikelyQuery::PLACES_MAX;
+        segment.rows_like(&query.plate, places, span, query.cameras.as_deref(), |row, most| {
+            query.stop.check(DOING)?;
             if self.has_room_for(most) {
                 self.consider(&segment.sighting(row)?);
             }
@@ -145,5 +151,77 @@ impl<'a> Likeliest<'a> {
     /// The best, best first.
     pub(crate) fn finish(self) -> Vec<Likely> {
         self.found.into_sorted_vec().into_iter().map(|found| found.0).collect()
+    }
+}
+
+/// As [`LikelyQuery::places_apart`], of a text in its normal form: a day's dictionary is gone through for each question.
+fn places_apart(plate: &PlateText, text: &str) -> usize {
+    let mut chars = text.chars();
+    let mut own = plate.chars().map(PlateChar::as_char);
+    (0..PlateText::CHARS_MAX).filter(|_| own.next() != chars.next()).count()
+}
+
+/// How often texts were read; see [`guiji_domain::LikelySearch::times_read`].
+pub(crate) struct Count<'a> {
+    pub(crate) plates: &'a [PlateText],
+    pub(crate) span: TimeSpan,
+    pub(crate) cameras: Option<&'a [CameraId]>,
+    pub(crate) most: usize,
+    /// Of each text, so far.
+    pub(crate) counts: Vec<usize>,
+}
+
+impl Count<'_> {
+    fn span(&self) -> (i64, i64) {
+        (self.span.first().as_nanos(), self.span.last().as_nanos())
+    }
+
+    /// Whether what was captured within these bounds may count.
+    pub(crate) fn wants(&self, captured: Option<(i64, i64)>) -> bool {
+        let (first, last) = self.span();
+        captured.is_some_and(|captured| captured.0 <= last && first <= captured.1)
+    }
+
+    /// Counts in a day's database, inside a transaction.
+    pub(crate) fn visit(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        const COUNTING: &str = "count reads of a plate";
+        let failed = sql(COUNTING);
+        let (first, last) = self.span();
+        let cameras: Option<HashSet<&str>> =
+            self.cameras.map(|cameras| cameras.iter().map(CameraId::as_str).collect());
+        let mut statement = connection
+            .prepare_cached(
+                "SELECT camera.name FROM plate
+                 JOIN sighting INDEXED BY sighting_by_plate ON sighting.plate = plate.id
+                 JOIN camera ON camera.id = sighting.camera
+                 WHERE plate.text = ?1 AND captured >= ?2 AND captured <= ?3 AND stage = ?4",
+            )
+            .map_err(&failed)?;
+        let stage = guiji_domain::SightingStage::Final.code();
+        for (plate, count) in self.plates.iter().zip(&mut self.counts) {
+            let mut rows =
+                statement.query(params![plate.as_str(), first, last, stage]).map_err(&failed)?;
+            while *count < self.most
+                && let Some(row) = rows.next().map_err(&failed)?
+            {
+                let camera = row.get_ref(0).map_err(&failed)?;
+                let camera = camera.as_str().map_err(|error| damaged(COUNTING, error))?;
+                *count += usize::from(cameras.as_ref().is_none_or(|c| c.contains(camera)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts in a segment.
+    pub(crate) fn visit_segment(&mut self, segment: &Segment) -> Result<(), StoreError> {
+        let (span, cameras, most) = (self.span(), self.cameras, self.most);
+        for (number, count) in
+            segment.times_read(self.plates, span, cameras)?.into_iter().enumerate()
+        {
+            if let Some(sum) = self.counts.get_mut(number) {
+                *sum = sum.saturating_add(count).min(most);
+            }
+        }
+        Ok(())
     }
 }

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use guiji_domain::{
     Alert, AlertId, AlertLog, Camera, CameraId, CameraRegistry, Correction, CorrectionStore,
     Coverage, CoverageState, CoverageStore, Digest, Kept, Likely, LikelyQuery, LikelySearch,
-    PatrolUnit, PatrolUnitId, Receipt, Recorded, RoadGraph, RoadGraphStore, Sighting, SightingId,
-    SightingPage, SightingQuery, SightingStage, SightingStore, SortOrder, StoreError, TimeSpan,
-    Timestamp, WatchEntry, WatchEntryId, Watchlist,
+    PatrolUnit, PatrolUnitId, PlateText, Receipt, Recorded, RoadGraph, RoadGraphStore, Sighting,
+    SightingId, SightingPage, SightingQuery, SightingStage, SightingStore, SortOrder, StoreError,
+    TimeSpan, Timestamp, WatchEntry, WatchEntryId, Watchlist,
 };
 
 use crate::likely::Likeliest;
@@ -119,6 +119,23 @@ impl LikelySearch for MemoryStore {
         let mut best = Likeliest::misreads(query);
         contents.sightings.values().for_each(|sighting| best.consider(sighting));
         Ok(best.finish())
+    }
+
+    fn times_read(
+        &self,
+        plates: &[PlateText],
+        span: TimeSpan,
+        cameras: Option<&[CameraId]>,
+        most: usize,
+    ) -> Result<Vec<usize>, StoreError> {
+        let contents = self.contents();
+        let cameras = cameras.map(<[CameraId]>::to_vec);
+        let query = SightingQuery { cameras, ..SightingQuery::all_in(span, most) };
+        let counts = plates.iter().map(|plate| {
+            let read = |s: &&Arc<Sighting>| s.plate_text() == Some(plate) && query.accepts(s);
+            contents.sightings.values().filter(read).take(most).count()
+        });
+        Ok(counts.collect())
     }
 }
 

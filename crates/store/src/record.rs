@@ -30,27 +30,35 @@ pub(crate) fn put_sighting(
     connection: &Connection,
     words: &mut Words,
     sealed: Option<&Segment>,
-    sighting: &Sighting,
+    (sighting, record): (&Sighting, &[u8]),
     summary: &mut Summary,
 ) -> Result<Prior, StoreError> {
-    let prior = find_prior(connection, sighting.id)?;
-    if prior == Prior::Final {
-        return Ok(prior);
+    let sealed_final = match sealed {
+        Some(segment) => segment.find(sighting.id)?.is_some(),
+        None => false,
+    };
+    // Most are new: it is found out while they are entered, not before.
+    let mut prior = Prior::None;
+    if sealed_final || !write_sighting(connection, words, sighting, record, WhenThere::Leave)? {
+        prior = find_prior(connection, sighting.id)?;
+        match prior {
+            Prior::None | Prior::Final => return Ok(Prior::Final),
+            Prior::Provisional(_) => {
+                write_sighting(connection, words, sighting, record, WhenThere::Replace)?;
+            }
+        }
     }
-    if let Some(segment) = sealed
-        && prior == Prior::None
-        && segment.find(sighting.id)?.is_some()
-    {
-        return Ok(Prior::Final);
-    }
+    summary.include_captured(sighting.captured.at.as_nanos());
+    Ok(prior)
+}
+
+/// The record of a sighting. A value that cannot be read back must not be acknowledged.
+pub(crate) fn proved_record(sighting: &Sighting) -> Result<Vec<u8>, StoreError> {
     let record = encode_sighting(sighting);
-    // A value that cannot be read back must not be acknowledged.
     decode_sighting(&record).map_err(|reason| {
         guiji_domain::InvalidValue::new("sighting", sighting.id, reason.to_string())
     })?;
-    write_sighting(connection, words, sighting, &record)?;
-    summary.include_captured(sighting.captured.at.as_nanos());
-    Ok(prior)
+    Ok(record)
 }
 
 fn find_prior(connection: &Connection, id: SightingId) -> Result<Prior, StoreError> {
@@ -72,26 +80,45 @@ fn find_prior(connection: &Connection, id: SightingId) -> Result<Prior, StoreErr
         .map_err(sql(DOING))
 }
 
+macro_rules! insert {
+    () => {
+        "INSERT INTO sighting (id, captured, plate, camera, stage, class, colour, checksum, record)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id)"
+    };
+}
+
+/// What becomes of a row of the same id.
+#[derive(Debug, Clone, Copy)]
+enum WhenThere {
+    Leave,
+    Replace,
+}
+
+/// Enters a row; whether it was entered.
 fn write_sighting(
     connection: &Connection,
     words: &mut Words,
     sighting: &Sighting,
     record: &[u8],
-) -> Result<(), StoreError> {
+    when_there: WhenThere,
+) -> Result<bool, StoreError> {
     let plate = sighting
         .plate_text()
         .map(|text| words.id(connection, Dictionary::Plates, text.as_str()))
         .transpose()?;
     let camera = words.id(connection, Dictionary::Cameras, sighting.camera.as_str())?;
     let id = id_key(sighting.id);
-    connection
-        .prepare_cached(
-            "INSERT INTO sighting (id, captured, plate, camera, stage, class, colour, checksum, record)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-             ON CONFLICT (id) DO UPDATE SET captured = excluded.captured, plate = excluded.plate,
+    let query = match when_there {
+        WhenThere::Leave => concat!(insert!(), " DO NOTHING"),
+        WhenThere::Replace => concat!(
+            insert!(),
+            " DO UPDATE SET captured = excluded.captured, plate = excluded.plate,
              camera = excluded.camera, stage = excluded.stage, class = excluded.class,
-             colour = excluded.colour, checksum = excluded.checksum, record = excluded.record",
-        )
+             colour = excluded.colour, checksum = excluded.checksum, record = excluded.record"
+        ),
+    };
+    let entered = connection
+        .prepare_cached(query)
         .and_then(|mut statement| {
             statement.execute(params![
                 id,
@@ -106,7 +133,7 @@ fn write_sighting(
             ])
         })
         .map_err(sql(DOING))?;
-    Ok(())
+    Ok(entered > 0)
 }
 
 /// Puts back what an upsert found in its place.
@@ -117,7 +144,8 @@ pub(crate) fn restore_sighting(
 ) -> Result<(), StoreError> {
     match prior.map(|record| (decode_sighting(record), record)) {
         Some((Ok(sighting), record)) => {
-            write_sighting(connection, &mut Words::default(), &sighting, record)
+            let words = &mut Words::default();
+            write_sighting(connection, words, &sighting, record, WhenThere::Replace).map(drop)
         }
         other => {
             if let Some((Err(reason), _)) = other {

@@ -8,7 +8,9 @@ use std::collections::{BinaryHeap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use guiji_domain::{PlatePattern, Sighting, SightingPage, SightingQuery, SortOrder, StoreError};
+use guiji_domain::{
+    PlatePattern, Sighting, SightingPage, SightingQuery, SortOrder, StoreError, Timestamp,
+};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::codes::Coded;
@@ -166,15 +168,23 @@ impl<'a> Search<'a> {
             classes: mask(&query.classes),
             colours: mask(&query.colours),
             enough: self.length + 1,
+            stop: &query.stop,
         };
         segment.rows_wanted(&request, |(captured, id), row| {
             let rank = Rank((captured, id_key(id)), query.order);
             if !self.has_room_for(rank) {
                 return ControlFlow::Break(());
             }
+            if !self.is_in_hours(captured) {
+                return ControlFlow::Continue(());
+            }
             self.put(Found { rank, row: Row::Sealed(Arc::clone(segment), row) });
             ControlFlow::Continue(())
         })
+    }
+
+    fn is_in_hours(&self, captured: i64) -> bool {
+        self.query.hours.is_none_or(|hours| hours.contains(Timestamp::from_nanos(captured)))
     }
 
     fn put(&mut self, found: Found) {
@@ -251,8 +261,12 @@ impl<'a> Search<'a> {
                 SortOrder::NewestFirst => Bound(key.0, key.1.to_vec()) <= to,
             };
             let rank = Rank(key, self.query.order);
+            self.query.stop.check(DOING)?;
             if beyond || !self.has_room_for(rank) {
                 break;
+            }
+            if !self.is_in_hours(key.0) {
+                continue;
             }
             let among = |set: &Option<HashSet<i64>>, column| match set {
                 None => Ok(true),
@@ -283,9 +297,12 @@ impl<'a> Search<'a> {
             .into_sorted_vec()
             .into_iter()
             .take(self.length)
-            .map(|found| match found.row {
-                Row::Loose(raw) => raw.checked(),
-                Row::Sealed(segment, row) => segment.sighting(row),
+            .map(|found| {
+                self.query.stop.check(DOING)?;
+                match found.row {
+                    Row::Loose(raw) => raw.checked(),
+                    Row::Sealed(segment, row) => segment.sighting(row),
+                }
             })
             .collect::<Result<_, _>>()?;
         Ok(SightingPage { sightings, more })

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use guiji_domain::{
     Alert, AlertId, AlertLog, Camera, CameraId, CameraRegistry, Correction, CorrectionStore,
     Coverage, CoverageState, CoverageStore, Digest, Kept, Likely, LikelyQuery, LikelySearch,
-    Receipt, Recorded, RoadGraph, RoadGraphStore, Sighting, SightingId, SightingPage,
-    SightingQuery, SightingStore, SortOrder, StoreError, TimeSpan, Timestamp, WatchEntry,
-    WatchEntryId, Watchlist,
+    PlatePattern, PlateText, Receipt, Recorded, RoadGraph, RoadGraphStore, Sighting, SightingId,
+    SightingPage, SightingQuery, SightingStore, SortOrder, StoreError, TimeSpan, Timestamp,
+    WatchEntry, WatchEntryId, Watchlist,
 };
 use tracing::warn;
 
@@ -21,7 +21,7 @@ use crate::day::Day;
 use crate::errors::io_at;
 use crate::gaps::{Gaps, StoreGap};
 use crate::holds::Holds;
-use crate::likely::Likeliest;
+use crate::likely::{Count, Likeliest};
 use crate::pack;
 use crate::partition::{
     Partition, Summary, alert_stages, alerts_between, find_sighting, latest_alerts, read_summary,
@@ -36,7 +36,7 @@ use crate::search::Search;
 use crate::segment::BlockCache;
 use crate::settings::StoreSettings;
 use crate::validate;
-use crate::writer::Writer;
+use crate::writer::{Writer, proved_records};
 
 /// The store in a folder. Shared by reference; every method may be called from any thread.
 #[derive(Debug)]
@@ -147,7 +147,7 @@ impl Store {
 
     /// Keeps what was copied out of another store: a picture that it had no more is empty here, and is then none.
     pub(crate) fn record_held(&self, batch: &[Recorded]) -> Result<Receipt, StoreError> {
-        self.writer().record(&self.shared, batch)
+        self.writer().record(&self.shared, batch, &proved_records(batch)?)
     }
 
     /// Times in which sightings could not be kept since the disk was full, the oldest first, of earlier runs too.
@@ -226,7 +226,8 @@ impl Store {
 impl SightingStore for Store {
     fn record(&self, batch: &[Recorded]) -> Result<Receipt, StoreError> {
         validate::recorded(batch)?;
-        let recorded = self.writer().record(&self.shared, batch);
+        let records = proved_records(batch)?;
+        let recorded = self.writer().record(&self.shared, batch, &records);
         let recorded = recorded.map_err(|error| self.shared.recognise_full(error));
         let mut gaps = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
         match &recorded {
@@ -323,6 +324,42 @@ impl LikelySearch for Store {
     fn misreads(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
         let found = self.likeliest(Likeliest::misreads(query))?;
         self.holds.likely(query, found, |held| held.misreads(query))
+    }
+
+    fn times_read(
+        &self,
+        plates: &[PlateText],
+        span: TimeSpan,
+        cameras: Option<&[CameraId]>,
+        most: usize,
+    ) -> Result<Vec<usize>, StoreError> {
+        let mut count = Count { plates, span, cameras, most, counts: vec![0; plates.len()] };
+        for partition in self.shared.partitions_by(SortOrder::NewestFirst) {
+            let loose = count.wants(partition.summary().captured);
+            let Some(view) = self.shared.view(&partition, loose)? else { continue };
+            if let Some(connection) = view.database() {
+                count.visit(connection)?;
+            }
+            if let Some(segment) = view.segment()
+                && count.wants(segment.captured())
+            {
+                count.visit_segment(segment)?;
+            }
+        }
+        let Count { mut counts, .. } = count;
+        for (plate, count) in plates.iter().zip(&mut counts) {
+            let query = SightingQuery {
+                plate: Some(PlatePattern::parse(plate.as_str())?),
+                cameras: cameras.map(<[CameraId]>::to_vec),
+                ..SightingQuery::all_in(span, most.saturating_sub(*count))
+            };
+            let nothing = SightingPage { sightings: Vec::new(), more: false };
+            for held in self.holds.search(&query, nothing)?.sightings {
+                // What is about to be deleted is in both.
+                *count += usize::from(self.get_own(held.id)?.is_none());
+            }
+        }
+        Ok(counts)
     }
 }
 

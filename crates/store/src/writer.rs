@@ -9,7 +9,7 @@ use crate::day::Day;
 use crate::errors::sql;
 use crate::pack::{self, PackName, PackWriter};
 use crate::partition::Summary;
-use crate::record::{Prior, Words, put_alerts, put_sighting};
+use crate::record::{Prior, Words, proved_record, put_alerts, put_sighting};
 use crate::schema::{self, FileKind};
 use crate::segment::Segment;
 use crate::store::Shared;
@@ -78,14 +78,15 @@ impl Writer {
         }
     }
 
-    /// Keeps a batch, durably and whole, or leaves nothing of it.
+    /// Keeps a batch, whose [`proved_records`] these are, durably and whole, or leaves nothing of it.
     pub(crate) fn record(
         &mut self,
         shared: &Shared,
         batch: &[Recorded],
+        records: &[Vec<u8>],
     ) -> Result<Receipt, StoreError> {
         self.settle(shared)?;
-        match self.try_record(shared, batch) {
+        match self.try_record(shared, batch, records) {
             Ok(receipt) => {
                 // Before this, readers pass over the new alerts: those of a batch appear together.
                 if let Some(last) = receipt.alerts.last() {
@@ -141,7 +142,12 @@ impl Writer {
         Ok(logged.into_iter().next())
     }
 
-    fn try_record(&mut self, shared: &Shared, batch: &[Recorded]) -> Result<Receipt, StoreError> {
+    fn try_record(
+        &mut self,
+        shared: &Shared,
+        batch: &[Recorded],
+        records: &[Vec<u8>],
+    ) -> Result<Receipt, StoreError> {
         let days: BTreeSet<Day> = batch.iter().map(day_of).collect();
         if days.len() > BATCH_DAYS_MAX {
             return Err(guiji_domain::InvalidValue::new(
@@ -167,11 +173,11 @@ impl Writer {
 
         let mut receipt = Receipt::default();
         let mut next_cursor = self.next_cursor;
-        for item in batch {
+        for (item, record) in batch.iter().zip(records) {
             let day = day_of(item);
             let writer = self.day(day)?;
             if let Some(prepared) = prepared.iter_mut().find(|p| p.undo.day == day) {
-                let (kept, alerts) = writer.put(item, &mut next_cursor, prepared)?;
+                let (kept, alerts) = writer.put((item, record), &mut next_cursor, prepared)?;
                 receipt.kept.push(kept);
                 receipt.alerts.extend(alerts);
             }
@@ -324,7 +330,7 @@ impl DayWriter {
     /// Enters one item in the open transaction.
     fn put(
         &mut self,
-        item: &Recorded,
+        (item, record): (&Recorded, &[u8]),
         next_cursor: &mut u64,
         prepared: &mut Prepared,
     ) -> Result<(Kept, Vec<Alert>), StoreError> {
@@ -334,7 +340,7 @@ impl DayWriter {
             &self.connection,
             &mut self.words,
             sealed,
-            sighting,
+            (sighting, record),
             &mut prepared.summary,
         )?;
         if prior != Prior::Final {
@@ -363,6 +369,11 @@ impl DayWriter {
         };
         Ok((kept, alerts))
     }
+}
+
+/// The records of a batch: before the writer is taken, so that others write meanwhile.
+pub(crate) fn proved_records(batch: &[Recorded]) -> Result<Vec<Vec<u8>>, StoreError> {
+    batch.iter().map(|item| proved_record(&item.sighting)).collect()
 }
 
 fn pack_writer(shared: &Shared, day: Day) -> PackWriter {

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use guiji_domain::{AuditEntry, AuditLog as _, StoreError, Timestamp};
 use guiji_store::{
-    Audit, AuditErasure, AuditRecords, AuditReport, AuditSettings, Checkpoint, erase_audit_days,
-    erase_audit_records, verify_audit,
+    Audit, AuditErasure, AuditRecords, AuditReport, AuditSettings, Checkpoint, verify_audit,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -129,7 +128,7 @@ fn what_was_recorded_is_found_whole() {
     folder.add(4..=7);
     let report = folder.verify();
     let expected =
-        AuditReport { records: 7, erased: 0, checkpoints: 2, vouched_to: 7, first_break: None };
+        AuditReport { records: 7, checkpoints: 2, vouched_to: 7, ..AuditReport::default() };
     assert_eq!(report, expected);
     let records: Vec<_> = AuditRecords::open(&folder.dir()).unwrap().map(Result::unwrap).collect();
     assert_eq!(records.len(), 7);
@@ -161,9 +160,10 @@ fn nobody_else_may_read_it_or_have_it_open() {
 fn the_format_is_as_described() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/audit");
     let report = verify_audit(&golden, None).unwrap();
-    let expected =
-        AuditReport { records: 3, erased: 1, checkpoints: 1, vouched_to: 3, first_break: None };
-    assert_eq!(report, expected);
+    let told = (report.records, report.erased, report.checkpoints, report.vouched_to);
+    assert_eq!(told, (3, 1, 1, 3));
+    // Its second record was erased when no record told of it.
+    assert_eq!(report.first_break.unwrap().number, 2);
     let records: Vec<_> = AuditRecords::open(&golden).unwrap().map(Result::unwrap).collect();
     assert_eq!(records[0].field("purpose"), Some("寻找被盗车辆"));
     assert_eq!(records[1].field("officer"), None);
@@ -283,33 +283,34 @@ fn each_record_is_told_its_number() {
 #[test]
 fn somebodys_records_are_erased_and_nobody_elses() {
     let folder = Folder::of(7);
-    let erased = |wanted: &AuditErasure, now: u64| {
-        erase_audit_records(&folder.dir(), wanted, entry(now).at).unwrap()
-    };
+    let erased =
+        |wanted: &AuditErasure| folder.open().erase_records(wanted, "chief", entry(20).at).unwrap();
     let of = |officer: &str| AuditErasure { officer: Some(officer.into()), case_number: None };
-    assert_eq!(erased(&AuditErasure::default(), 100), 0, "nothing wanted is nothing erased");
-    assert_eq!(erased(&of("officer 9"), 100), 0);
-    assert_eq!(erased(&of("officer 3"), 3), 0, "the day that is being written is left");
-    assert_eq!(erased(&of("officer 3"), 100), 1);
-    assert_eq!(erased(&of("officer 3"), 100), 0, "it has no officer any more");
+    assert_eq!(erased(&AuditErasure::default()), 0, "nothing wanted is nothing erased");
+    assert_eq!(erased(&of("officer 9")), 0);
+    assert_eq!(erased(&of("officer 3")), 1);
+    assert_eq!(erased(&of("officer 3")), 0, "it has no officer any more");
     let other_case = AuditErasure { case_number: Some("x".into()), ..of("officer 4") };
-    assert_eq!(erased(&other_case, 100), 0);
+    assert_eq!(erased(&other_case), 0);
     let records: Vec<_> = AuditRecords::open(&folder.dir()).unwrap().map(Result::unwrap).collect();
-    for record in &records {
+    for record in &records[..7] {
         let own = format!("officer {}", record.number);
         assert_eq!(record.field("officer"), (record.number != 3).then_some(own.as_str()));
         assert_eq!(record.fields().count(), if record.number == 3 { 0 } else { 10 });
     }
+    let told = |name| records[7].field(name).unwrap();
+    assert_eq!((told("method"), told("question")), ("Audit/Erase", "records 3"));
+    assert_eq!((told("officer"), told("results"), records.len()), ("chief", "1", 8));
     let verified = || verify_audit(&folder.dir(), Some(&folder.export())).unwrap();
-    assert_eq!((verified().erased, verified().first_break), (1, None));
-    assert_eq!(
-        erased(&AuditErasure { officer: None, case_number: Some("2026-0417".into()) }, 100),
-        6
-    );
-    assert_eq!((verified().records, verified().erased, verified().first_break), (7, 7, None));
-    let kept = fs::read_dir(folder.dir().join("payload")).unwrap();
-    for file in kept {
-        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+    let counts = |report: &AuditReport| (report.records, report.erased, report.erasures);
+    assert_eq!((counts(&verified()), verified().first_break), ((8, 1, 1), None));
+    let of_case = AuditErasure { officer: None, case_number: Some("2026-0417".into()) };
+    assert_eq!(erased(&of_case), 6);
+    // Nor can it be erased who erased.
+    assert_eq!(erased(&of("chief")), 0);
+    assert_eq!((counts(&verified()), verified().first_break), ((9, 7, 2), None));
+    for file in &folder.payload_files()[..3] {
+        let text = fs::read_to_string(folder.dir().join(file)).unwrap();
         assert!(!text.contains("officer ") && !text.contains("浙J") && !text.contains("salt"));
     }
 }
@@ -319,36 +320,50 @@ fn old_days_are_erased_whole() {
     let folder = Folder::of(7); // two records a day
     let files = || fs::read_dir(folder.dir().join("payload")).unwrap().count();
     let before = files();
-    assert_eq!(erase_audit_days(&folder.dir(), entry(1).at).unwrap(), 0);
-    let gone = erase_audit_days(&folder.dir(), entry(5).at).unwrap();
-    assert!(gone > 0 && files() == before - gone);
-    let report = verify_audit(&folder.dir(), Some(&folder.export())).unwrap();
-    assert!(report.records == 7 && report.first_break.is_none(), "{report:?}");
+    let audit = folder.open();
+    let erase = |before: u64, at: u64| {
+        audit.erase_days(entry(before).at, "retention", entry(at).at).unwrap()
+    };
+    assert_eq!(erase(1, 8), 0);
+    let gone = erase(5, 8);
+    assert!(gone > 0);
+    assert_eq!(files(), before - gone + 1, "that it was erased is said on a day of its own");
+    let verified = || verify_audit(&folder.dir(), Some(&folder.export())).unwrap();
+    let report = verified();
+    assert!(report.records == 8 && report.first_break.is_none(), "{report:?}");
     assert!((3..=4).contains(&report.erased), "{report:?}");
+    // The record of the first erasure goes with its day, and the second says so of both.
+    assert!(erase(20, 20) > 0);
+    let report = verified();
+    assert_eq!((report.records, report.erased, report.first_break), (9, 8, None));
     // And goes on.
-    let audit = Audit::open(folder.settings()).unwrap();
-    assert_eq!(record_numbered(&audit, entry(8)).unwrap(), 8);
+    assert_eq!(record_numbered(&audit, entry(20)).unwrap(), 10);
 }
 
 #[test]
-fn what_was_erased_leaves_the_chain_whole() {
-    let folder = Folder::of(6);
-    let files = folder.payload_files();
-    fs::remove_file(folder.dir().join(&files[0])).unwrap();
-    folder.change(&files[1], |lines| drop(lines.remove(0)));
-    let report = folder.verify();
-    assert_eq!((report.records, report.first_break), (6, None));
-    let kept: Vec<_> = AuditRecords::open(&folder.dir())
-        .unwrap()
-        .map(Result::unwrap)
-        .filter(|record| record.field("officer").is_some())
-        .map(|record| record.number)
-        .collect();
-    assert_eq!(report.erased, 6 - kept.len() as u64);
-    assert!(!kept.is_empty() && kept.len() < 6);
-    // Nothing of an erased value is in the chain, and going on is possible.
-    folder.add([7]);
-    assert_eq!(folder.verify().records, 7);
+fn what_nobody_erased_on_the_record_is_found() {
+    type Change = fn(&Folder);
+    let cases: [(&str, u64, Change); 3] = [
+        ("a file", 1, |folder| {
+            fs::remove_file(folder.dir().join(&folder.payload_files()[0])).unwrap();
+        }),
+        ("a line", 4, |folder| {
+            let files = folder.payload_files();
+            folder.change(&files[2], |lines| lines.retain(|line| !line.contains("officer 4")));
+        }),
+        ("the record of an erasure", 2, |folder| {
+            let by = AuditErasure { officer: Some("officer 2".into()), case_number: None };
+            folder.open().erase_records(&by, "chief", entry(20).at).unwrap();
+            fs::remove_file(folder.dir().join(folder.payload_files().last().unwrap())).unwrap();
+        }),
+    ];
+    for (what, number, change) in cases {
+        let folder = Folder::of(6);
+        change(&folder);
+        let found = folder.verify().first_break.unwrap_or_else(|| panic!("{what} is not missed"));
+        assert_eq!(found.number, number, "{what}");
+        assert!(found.what.contains("no erasure is on record"), "{what}: {found:?}");
+    }
 }
 
 #[test]

@@ -86,6 +86,15 @@ impl LikelySearch for Sealing {
     fn misreads(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
         self.0.misreads(query)
     }
+    fn times_read(
+        &self,
+        plates: &[PlateText],
+        span: TimeSpan,
+        cameras: Option<&[CameraId]>,
+        most: usize,
+    ) -> Result<Vec<usize>, StoreError> {
+        self.0.times_read(plates, span, cameras, most)
+    }
 }
 
 impl AlertLog for Sealing {
@@ -748,7 +757,10 @@ fn a_misread_plate_is_found_and_said_to_be_one(store: &dyn AnyStore) {
     let mut query = LikelyQuery {
         plate: PlateText::parse("浙J12345").unwrap(),
         span: TimeSpan::new(at(0), at(10 * 86_400)).unwrap(),
+        cameras: None,
+        hours: None,
         limit: LikelyQuery::LIMIT_DEFAULT,
+        stop: Stop::default(),
     };
     let likely = store.likely(&query).unwrap();
     let shown: Vec<_> = likely.iter().map(|l| (l.sighting.id, l.misread)).collect();
@@ -759,6 +771,18 @@ fn a_misread_plate_is_found_and_said_to_be_one(store: &dyn AnyStore) {
     assert!((likely[2].probability - unsure).abs() < 1e-5, "{likely:?}");
     query.limit = 1;
     assert_eq!(store.likely(&query).unwrap(), likely[..1]);
+    // The limit is on what the cameras saw, not on what is left of the others.
+    query.cameras = Some(vec![CameraId::new("k1").unwrap()]);
+    assert_eq!(store.likely(&query).unwrap(), likely[1..2]);
+    let texts = ["浙J12345", "浙J12344", "浙J00000"].map(|text| PlateText::parse(text).unwrap());
+    let times = |cameras: Option<&[CameraId]>, span, most| {
+        store.times_read(&texts, span, cameras, most).unwrap()
+    };
+    assert_eq!(times(None, query.span, 9), [2, 2, 0]);
+    assert_eq!(times(None, TimeSpan::ALL, 9), [3, 2, 0]);
+    assert_eq!(times(None, TimeSpan::ALL, 1), [1, 1, 0]);
+    assert_eq!(times(query.cameras.as_deref(), query.span, 9), [1, 2, 0]);
+    assert_eq!(times(Some(&[]), query.span, 9), [0, 0, 0]);
     query.limit = 0;
     assert_eq!(store.likely(&query).unwrap(), []);
 }
@@ -945,6 +969,12 @@ fn any_sighting() -> impl Strategy<Value = Sighting> {
         })
 }
 
+fn any_hours() -> impl Strategy<Value = Option<DailyHours>> {
+    let hours =
+        (0u16..1440, 1u16..=1440).prop_filter_map("no hours", |(a, b)| DailyHours::new(a, b).ok());
+    prop_oneof![3 => Just(None), 1 => hours.prop_map(Some)]
+}
+
 prop_compose! {
     fn any_query()(
         pattern in prop::option::of(prop::sample::select(vec![
@@ -955,7 +985,7 @@ prop_compose! {
             prop::sample::select(vec!["k1", "k2", "k3", "k4"]), 0..3)),
         classes in prop::collection::vec(prop::sample::select(VehicleClass::ALL), 0..3),
         colours in prop::collection::vec(prop::sample::select(VehicleColour::ALL), 0..3),
-        provisional: bool, newest: bool, limit in 0usize..9,
+        provisional: bool, newest: bool, limit in 0usize..9, hours in any_hours(),
     ) -> SightingQuery {
         SightingQuery {
             plate: pattern.map(|p| PlatePattern::parse(p).unwrap()),
@@ -964,7 +994,7 @@ prop_compose! {
             classes, colours, provisional,
             order: if newest { SortOrder::NewestFirst } else { SortOrder::OldestFirst },
             after: None,
-            limit,
+            hours, limit, stop: Stop::default(),
         }
     }
 }
@@ -973,10 +1003,14 @@ prop_compose! {
     fn any_likely_query()(
         text in prop::sample::select(vec!["浙J12345", "浙J12346", "浙J12347", "浙JD12345", "浙J12355", "粤B12345"]),
         a in -150_000i64..150_000, b in -150_000i64..150_000, all: bool, limit in 0usize..9,
+        cameras in prop::option::of(prop::collection::vec(prop::sample::select(vec!["k1", "k2", "nowhere"]), 0..3)),
+        hours in any_hours(),
     ) -> LikelyQuery {
         let span = TimeSpan::new(at(a.min(b)), at(a.max(b))).unwrap();
         LikelyQuery {
-            plate: PlateText::parse(text).unwrap(), span: if all { TimeSpan::ALL } else { span }, limit,
+            plate: PlateText::parse(text).unwrap(), span: if all { TimeSpan::ALL } else { span },
+            cameras: cameras.map(|c| c.into_iter().map(|c| CameraId::new(c).unwrap()).collect()),
+            hours, limit, stop: Stop::default(),
         }
     }
 }
@@ -1016,6 +1050,12 @@ proptest! {
             let likely = memory.likely(&query).unwrap();
             prop_assert_eq!(&durable.likely(&query).unwrap(), &likely, "{:?}", query);
             prop_assert_eq!(&sealed.likely(&query).unwrap(), &likely, "sealed {:?}", query);
+            let texts = [query.plate.clone(), PlateText::parse("浙J12346").unwrap()];
+            let times = |store: &dyn LikelySearch| {
+                store.times_read(&texts, query.span, query.cameras.as_deref(), query.limit).unwrap()
+            };
+            prop_assert_eq!(times(&durable), times(&memory), "{:?}", query);
+            prop_assert_eq!(times(&sealed), times(&memory), "sealed {:?}", query);
             let mut misreads = memory.likely(&LikelyQuery { limit: 9999, ..query.clone() }).unwrap();
             misreads.retain(|one| one.misread);
             misreads.truncate(query.limit);

@@ -90,12 +90,11 @@ fn what_a_hold_wants_outlives_retention_and_goes_when_it_is_lifted() {
         }
         let gone = items.iter().find(|i| !wanted.holds(&i.sighting) && !other.holds(&i.sighting));
         assert_eq!(store.get(gone.unwrap().sighting.id).unwrap(), None);
-        let likely = LikelyQuery {
-            plate: PlateText::parse("浙J12345").unwrap(),
-            span: TimeSpan::ALL,
-            limit: 50,
-        };
+        let plate = PlateText::parse("浙J12345").unwrap();
+        let likely = LikelyQuery::all_in(plate.clone(), TimeSpan::ALL, 50);
         assert_eq!(store.likely(&likely).unwrap().len(), 5); // of both holds
+        let times = store.times_read(&[plate], TimeSpan::ALL, None, 50).unwrap();
+        assert_eq!(times, [5]);
         // Page by page, in both orders.
         for order in [SortOrder::OldestFirst, SortOrder::NewestFirst] {
             let mut query = SightingQuery { order, ..SightingQuery::all_in(TimeSpan::ALL, 2) };

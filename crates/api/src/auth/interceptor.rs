@@ -7,17 +7,19 @@ use tonic::{Request, Status};
 use tracing::warn;
 
 use super::token::TokenFault;
-use super::{Caller, ClientCertificates, Identity, TokenVerifier};
+use super::{Caller, ClientCertificates, Identity, Refusals, TokenVerifier};
 use crate::error::Problem;
 
 /// Finds out who makes a call, before its body is read, and leaves a [`Caller`] with the request. A call without a
-/// token that holds, or a certificate whose owner is known, goes no further; it asked nothing yet, so the log has it,
-/// not the audit. Where a call has both, the token says who asks.
+/// token that holds, or a certificate whose owner is known, goes no further: it asked nothing yet, so that the audit has
+/// only where it came from ([`Refusals`]). Where a call has both, the token says who asks.
 #[derive(Clone)]
 pub(crate) struct Authenticate {
     tokens: Option<Arc<TokenVerifier>>,
     certificates: ClientCertificates,
     clock: Arc<dyn Clock>,
+    refusals: Arc<Refusals>,
+    service: &'static str,
 }
 
 impl Authenticate {
@@ -26,8 +28,14 @@ impl Authenticate {
         tokens: Option<Arc<TokenVerifier>>,
         certificates: ClientCertificates,
         clock: Arc<dyn Clock>,
+        refusals: Arc<Refusals>,
     ) -> Self {
-        Self { tokens, certificates, clock }
+        Self { tokens, certificates, clock, refusals, service: "" }
+    }
+
+    /// The same before the calls of a service.
+    pub(crate) fn before(&self, service: &'static str) -> Self {
+        Self { service: service.rsplit('.').next().unwrap_or(service), ..self.clone() }
     }
 
     fn identity(&self, request: &Request<()>) -> Result<Identity, TokenFault> {
@@ -55,7 +63,9 @@ impl Interceptor for Authenticate {
         let asked = self.tokens.is_some() || !self.certificates.is_empty();
         let caller = if asked {
             let identity = self.identity(&request).map_err(|fault| {
-                warn!(peer = peer(&request), %fault, "a call was refused: nobody known makes it");
+                let peer = peer(&request);
+                self.refusals.note(self.service, peer.as_deref(), &fault);
+                warn!(peer, %fault, "a call was refused: nobody known makes it");
                 Problem::from(fault)
             })?;
             Caller::Known(Arc::new(identity))

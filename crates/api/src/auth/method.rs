@@ -9,6 +9,8 @@ enum Effect {
     Changes,
     /// Only about what the caller may see: a token with a scope may do it.
     Answers,
+    /// Reads what is about everybody and everywhere: no scope narrows it.
+    Oversees,
 }
 
 /// A line of the table.
@@ -80,9 +82,9 @@ methods! {
     UpdatePatrolUnit: PatrolService Changes [Supervisor Admin];
     DeletePatrolUnit: PatrolService Changes [Supervisor Admin];
     ExportEvidence: EvidenceService Reads [Analyst Supervisor];
-    ListOddPatterns: AuditService Reads [Supervisor];
+    ListOddPatterns: AuditService Oversees [Supervisor];
     GrantRelease: ReleaseService Changes [Supervisor];
-    ListReleases: ReleaseService Reads [Supervisor];
+    ListReleases: ReleaseService Oversees [Supervisor];
     RevokeRelease: ReleaseService Changes [Supervisor];
     FindConvoys: TacticsService Reads [Analyst Supervisor];
     FindCollisions: TacticsService Reads [Analyst Supervisor];
@@ -118,13 +120,18 @@ impl Method {
             });
         }
         // A limit on what somebody sees would mean little if they could change what lies beyond it.
-        if effect == Effect::Changes && identity.scope != Scope::Everywhere {
-            return Err(Problem::Forbidden {
+        let why = match effect {
+            Effect::Changes => "changes data: a token with a scope may only read",
+            Effect::Oversees => "tells of everywhere: it is not for a token with a scope",
+            Effect::Reads | Effect::Answers => return Ok(()),
+        };
+        match identity.scope {
+            Scope::Everywhere => Ok(()),
+            Scope::Cameras(_) | Scope::Area(_) => Err(Problem::Forbidden {
                 reason: "SCOPE_FORBIDS",
-                message: format!("{name} changes data: a token with a scope may only read"),
-            });
+                message: format!("{name} {why}"),
+            }),
         }
-        Ok(())
     }
 }
 
@@ -140,7 +147,7 @@ mod tests {
     use prost::Message;
 
     /// Who may make which call, once more, by another hand: A analyst, P patrol, I integrator, S supervisor,
-    /// M admin; `!` marks a change that a token with a scope may not make.
+    /// M admin; `!` marks a change, `o` what is about everywhere: a token with a scope may make neither.
     const EXPECTED: &str = "
         ListCameras            A P I S M
         GetCamera              A P I S M
@@ -176,9 +183,9 @@ mod tests {
         UpdatePatrolUnit     ! - - - S M
         DeletePatrolUnit     ! - - - S M
         ExportEvidence         A - - S -
-        ListOddPatterns        - - - S -
+        ListOddPatterns      o - - - S -
         GrantRelease         ! - - - S -
-        ListReleases           - - - S -
+        ListReleases         o - - - S -
         RevokeRelease        ! - - - S -
         FindConvoys            A - - S -
         FindCollisions         A - - S -
@@ -214,23 +221,30 @@ mod tests {
         let mut tried = 0;
         for row in rows {
             let changes = row.contains('!');
-            let words: Vec<_> = row.split_whitespace().filter(|word| *word != "!").collect();
+            let oversees = row.contains(" o ");
+            let words: Vec<_> =
+                row.split_whitespace().filter(|word| !["!", "o"].contains(word)).collect();
             let method = Method::ALL
                 .iter()
                 .copied()
                 .find(|method| method.name().ends_with(&format!("/{}", words[0])))
                 .unwrap_or_else(|| panic!("no call {}", words[0]));
             assert_eq!(method.rule().effect == Effect::Changes, changes, "{method:?}");
+            assert_eq!(method.rule().effect == Effect::Oversees, oversees, "{method:?}");
             for (role, letter) in
                 [Analyst, Patrol, Integrator, Supervisor, Admin].into_iter().zip("APISM".chars())
             {
                 let may = words[1..].contains(&letter.to_string().as_str());
                 let told = method.permit(&caller(role, Scope::Everywhere));
                 assert_eq!(told.is_ok(), may, "{method:?} by {role}");
-                // Scoped: the same calls, without the changes.
+                // Scoped: the same calls, without the changes and what is about everywhere.
                 let scope = Scope::Cameras(Arc::default());
                 let told = method.permit(&caller(role, scope));
-                assert_eq!(told.is_ok(), may && !changes, "{method:?} by {role} with a scope");
+                assert_eq!(
+                    told.is_ok(),
+                    may && !changes && !oversees,
+                    "{method:?} by {role} with a scope"
+                );
                 tried += 1;
             }
             assert!(method.permit(&Caller::Unnamed).is_ok());

@@ -93,6 +93,11 @@ impl View {
         self.cameras.is_none()
     }
 
+    /// The cameras that may be looked at; `None` for every one.
+    pub(crate) fn cameras(&self) -> Option<Vec<CameraId>> {
+        self.cameras.as_ref().map(|cameras| cameras.iter().cloned().collect())
+    }
+
     /// Since when sightings may be seen; `None` for always.
     pub(crate) fn since(&self) -> Option<Timestamp> {
         self.since

@@ -170,10 +170,12 @@ impl Services {
                 return Err(Problem::Changed { name: given.name });
             }
             let after = changed_camera(&known, &given, request.update_mask.as_ref(), files)?;
+            let question = format!("{id}: {}", known.changes_to(&after));
             parts.cameras.update(&known, after)?;
-            find(parts, &id)
+            Ok((find(parts, &id)?, question))
         };
-        let (camera, health) = self.core.blocking("change a camera", changed).await?;
+        let ((camera, health), question) = self.core.blocking("change a camera", changed).await?;
+        call.asks(question);
         call.found(1);
         Ok(pb::UpdateCameraResponse { camera: Some(camera_to_pb(&camera, &health)) })
     }

@@ -8,7 +8,7 @@ use tonic::{Request, async_trait};
 
 use super::sighting::find;
 use super::trajectory::whole_plate;
-use super::{Answer, Messages, Services};
+use super::{Answer, Messages, Services, people_from_pb};
 use crate::ApiParts;
 use crate::auth::{Method, Reach};
 use crate::call::{Call, CallKind, Core, Sink, StreamEnd};
@@ -53,14 +53,7 @@ impl Services {
         let (people, wanted) = checked(&request)?;
         let question = question(&request, people);
         call.asks(question.as_str());
-        if people == People::Shown && !call.may_show_people() {
-            return Err(Problem::Forbidden {
-                reason: "PEOPLE_BLURRED",
-                message: "people: pictures in which people can be recognised need a supervisor, or a token with a \
-                          supervisor's leave (people_shown_by)"
-                    .into(),
-            });
-        }
+        call.may_have(people)?;
         let reach = call.reach();
         let found = move |parts: &ApiParts| wanted.resolve(parts, &reach);
         let sightings = self.core.blocking("find the evidence", found).await?;
@@ -70,17 +63,7 @@ impl Services {
 
 pub(crate) fn checked(request: &pb::ExportEvidenceRequest) -> Result<(People, Wanted), Problem> {
     let mut wrong = Violations::default();
-    let people = match pb::PeopleInPictures::try_from(request.people) {
-        Ok(pb::PeopleInPictures::Shown) => People::Shown,
-        Ok(_) => People::Blurred,
-        Err(_) => {
-            wrong.add(
-                "people",
-                format!("is {}, which is no value: use blurred or shown", request.people),
-            );
-            People::Blurred
-        }
-    };
+    let people = people_from_pb(&mut wrong, request.people).unwrap_or(People::Blurred);
     let ids =
         wrong.take_list("sightings", &request.sightings, SIGHTINGS_MAX, |name| sighting_id(name));
     let (start, end) = (request.start_time.as_ref(), request.end_time.as_ref());

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guiji_domain::{
-    Camera, CameraId, ControlError, InvalidValue, Kept, Recorded, Registered, Timestamp,
+    Camera, CameraId, ControlError, Digest, InvalidValue, Kept, Recorded, Registered, Timestamp,
 };
+use sha2::{Digest as _, Sha256};
 use tonic::{Request, Status, Streaming, async_trait};
 
 use super::{Answer, Services};
@@ -36,7 +37,7 @@ impl pb::import_service_server::ImportService for Services {
         &self,
         request: Request<Streaming<pb::ImportSightingsRequest>>,
     ) -> Answer<pb::ImportSightingsResponse> {
-        let mut call = Call::new(&self.core, Method::ImportSightings, &request);
+        let mut call = Call::in_parts(&self.core, Method::ImportSightings, &request);
         let answer = self.import_sightings(&mut call, request.into_inner()).await;
         call.end(answer).await
     }
@@ -54,7 +55,7 @@ impl pb::import_service_server::ImportService for Services {
         &self,
         request: Request<Streaming<pb::ImportCoverageRequest>>,
     ) -> Answer<pb::ImportCoverageResponse> {
-        let mut call = Call::new(&self.core, Method::ImportCoverage, &request);
+        let mut call = Call::in_parts(&self.core, Method::ImportCoverage, &request);
         let answer = self.take_coverage(&mut call, request.into_inner()).await;
         call.end(answer).await
     }
@@ -63,7 +64,7 @@ impl pb::import_service_server::ImportService for Services {
         &self,
         request: Request<Streaming<pb::ImportRoadGraphRequest>>,
     ) -> Answer<pb::ImportRoadGraphResponse> {
-        let mut call = Call::new(&self.core, Method::ImportRoadGraph, &request);
+        let mut call = Call::in_parts(&self.core, Method::ImportRoadGraph, &request);
         let answer = self.take_road_graph(&mut call, request.into_inner()).await;
         call.end(answer).await
     }
@@ -115,6 +116,7 @@ impl Services {
             };
             let (taken, received) = tokio::join!(taking, receiving);
             import = taken?;
+            call.asks(import.to_string());
             call.found(usize::try_from(import.answer.stored_count).unwrap_or(usize::MAX));
             next = received?;
         }
@@ -290,7 +292,23 @@ struct SightingImport {
     /// Place of the next sighting in the stream.
     index: u64,
     cameras: KnownCameras,
+    /// Over the names that came, one a line.
+    names: Sha256,
+    /// Earliest and latest capture.
+    captured: Option<(Timestamp, Timestamp)>,
     answer: pb::ImportSightingsResponse,
+}
+
+impl std::fmt::Display for SightingImport {
+    /// What came so far, for the audit: enough to tell whether a file is what was imported.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} sightings", self.index)?;
+        if let Some((first, last)) = self.captured {
+            write!(f, ", captured from {first} to {last}")?;
+        }
+        let digest = Digest(self.names.clone().finalize().into());
+        write!(f, ", SHA-256 of their names, one a line: {digest}")
+    }
 }
 
 impl SightingImport {
@@ -300,8 +318,14 @@ impl SightingImport {
         let mut records = Vec::with_capacity(sightings.len());
         self.cameras.look_again();
         for (index, given) in (self.index..).zip(sightings) {
+            self.names.update(given.name.as_bytes());
+            self.names.update(b"\n");
             let mut wrong = Violations::default();
             let sighting = sighting_from_pb(&mut wrong, given);
+            if let Some(at) = sighting.as_ref().map(|sighting| sighting.captured.at) {
+                let (first, last) = self.captured.unwrap_or((at, at));
+                self.captured = Some((first.min(at), last.max(at)));
+            }
             // Whatever else is wrong, an unknown camera is told in the same go.
             let camera = match &sighting {
                 Some(sighting) => {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use guiji_domain::{Coverage, Kept};
+use guiji_domain::{Coverage, Digest, Kept};
+use sha2::{Digest as _, Sha256};
 use tonic::Streaming;
 
 use super::Services;
@@ -61,6 +62,7 @@ impl Services {
                 Ok(import)
             };
             import = self.core.blocking("import coverage", taken).await?;
+            call.asks(format!("{} intervals of coverage", import.index));
             call.found(usize::try_from(import.answer.stored_count).unwrap_or(usize::MAX));
             next = incoming.next().await?;
         }
@@ -75,15 +77,18 @@ impl Services {
         let (mut incoming, mut next) = Incoming::begin(Arc::clone(&self.core), stream).await?;
         call.admit(CallKind::Stream, incoming.authority.as_ref())?;
         call.asks("the road graph");
-        let mut text = Vec::new();
+        let (mut text, mut hash) = (Vec::new(), Sha256::new());
         while let Some(message) = next {
             if text.len() + message.geojson.len() > GEOJSON_BYTES_MAX {
                 let fix = "is longer than 256 MiB: cut out the area of the cameras";
                 return Err(Problem::field("geojson", fix));
             }
+            hash.update(&message.geojson);
             text.extend(message.geojson);
             next = incoming.next().await?;
         }
+        let digest = Digest(hash.finalize().into());
+        call.asks(format!("a road graph of {} bytes, SHA-256 {digest}", text.len()));
         let networks = Arc::clone(&self.core.networks);
         let taken = move |parts: &ApiParts| {
             let mut wrong = Violations::default();

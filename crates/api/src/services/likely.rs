@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashSet};
 use guiji_analysis::likely::{Ranked, VehicleBelief, expected_false, misreadings, rank_by_pattern};
 use guiji_domain::{
     CameraId, Correction, InvalidValue, LikelyQuery, PlatePattern, PlateText, SightingId,
-    SightingQuery, SiteId, SortOrder, Timestamp,
+    SightingQuery, SiteId, SortOrder, TimeSpan, Timestamp,
 };
 use tonic::{Request, async_trait};
 
@@ -39,14 +39,14 @@ impl pb::likely_service_server::LikelyService for Services {
 }
 
 /// A checked question.
-struct Question {
+pub(crate) struct Question {
     filter: Filter,
     pattern: PlatePattern,
     sites: Vec<SiteId>,
     belief: VehicleBelief,
     misreads_only: bool,
     limit: usize,
-    after: Option<Place>,
+    after: Option<Onward>,
     scope: PageScope,
     view: View,
 }
@@ -63,23 +63,47 @@ fn comes_after(place: &Place, other: &Place) -> bool {
     by_probability.then_with(|| (place.1, place.2).cmp(&(other.1, other.2))).is_lt()
 }
 
-fn sealed((probability, at, id): Place) -> Vec<u8> {
-    let (time, id) = (at.as_nanos().to_be_bytes(), id.as_u128().to_be_bytes());
-    probability.to_bits().to_be_bytes().into_iter().chain(time).chain(id).collect()
+/// Where the next page begins. What is captured after `until` came later than the first page and is in none of them.
+#[derive(Debug, Clone, Copy)]
+struct Onward {
+    last: Place,
+    until: Timestamp,
 }
 
-fn place_from(place: &[u8], token: &str) -> Result<Place, InvalidValue> {
-    let parts = place.split_first_chunk::<4>().and_then(|(probability, rest)| {
-        let (time, id) = rest.split_first_chunk::<8>()?;
-        Some((u32::from_be_bytes(*probability), *time, u128::from_be_bytes(id.try_into().ok()?)))
-    });
-    let (probability, time, id) = parts.ok_or_else(|| garbled_place(token))?;
-    let at = Timestamp::from_nanos(i64::from_be_bytes(time));
-    Ok((f32::from_bits(probability), at, SightingId::from_u128(id)))
+impl Onward {
+    fn sealed(&self) -> Vec<u8> {
+        let (probability, at, id) = self.last;
+        let times = [at, self.until].map(|at| at.as_nanos().to_be_bytes());
+        let probability = probability.to_bits().to_be_bytes();
+        probability.into_iter().chain(times.concat()).chain(id.as_u128().to_be_bytes()).collect()
+    }
+
+    fn from_place(place: &[u8], token: &str) -> Result<Self, InvalidValue> {
+        let parts = || {
+            let (probability, rest) = place.split_first_chunk::<4>()?;
+            let (at, rest) = rest.split_first_chunk::<8>()?;
+            let (until, id) = rest.split_first_chunk::<8>()?;
+            let [at, until] = [at, until].map(|at| Timestamp::from_nanos(i64::from_be_bytes(*at)));
+            let id = SightingId::from_u128(u128::from_be_bytes(id.try_into().ok()?));
+            let probability = f32::from_bits(u32::from_be_bytes(*probability));
+            Some(Self { last: (probability, at, id), until })
+        };
+        parts().ok_or_else(|| garbled_place(token))
+    }
+
+    /// Leaves what comes after the last answer. Late sightings change probabilities a little, all alike: what was behind
+    /// it is behind it still, wherever it stands now.
+    fn drop_before(&self, ranked: &mut Vec<Ranked>) {
+        match ranked.iter().position(|one| one.sighting.id == self.last.2) {
+            Some(place) => drop(ranked.drain(..=place)),
+            // Retention took it, or a person said that it is another plate.
+            None => ranked.retain(|one| comes_after(&place_of(one), &self.last)),
+        }
+    }
 }
 
 impl Question {
-    fn from_pb(request: &pb::SearchLikelyRequest) -> Result<Self, Problem> {
+    pub(crate) fn from_pb(request: &pb::SearchLikelyRequest) -> Result<Self, Problem> {
         let mut wrong = Violations::default();
         let plate = request.filter.as_ref().map_or("", |filter| filter.plate_pattern.as_str());
         let pattern = match plate {
@@ -110,8 +134,8 @@ impl Question {
         };
         let scope = PageScope::of("likely", &question);
         let place = wrong.take("page_token", scope.open(&request.page_token)).flatten();
-        let after =
-            place.and_then(|p| wrong.take("page_token", place_from(&p, &request.page_token)));
+        let after = place
+            .and_then(|p| wrong.take("page_token", Onward::from_place(&p, &request.page_token)));
         wrong.done()?;
         let pattern =
             pattern.ok_or_else(|| Problem::field("filter.plate_pattern", "is required"))?;
@@ -129,26 +153,42 @@ impl Question {
     }
 
     /// The answer; blocking.
-    fn answer(self, parts: &ApiParts, reach: &Reach) -> Result<pb::SearchLikelyResponse, Problem> {
+    pub(crate) fn answer(
+        self,
+        parts: &ApiParts,
+        reach: &Reach,
+    ) -> Result<pb::SearchLikelyResponse, Problem> {
         let mut query = self.filter.clone().resolve(parts, reach, SortOrder::NewestFirst)?;
         query.cameras = self.cameras_of_sites(parts, query.cameras)?;
+        if let Some(after) = self.after {
+            let until = query.span.last().min(after.until);
+            query.span = TimeSpan::new(query.span.first(), until).unwrap_or(query.span);
+        }
         let sought = self.pattern.exact();
         let (mut ranked, extent) = match &sought {
-            Some(plate) => self.of_plate(parts, plate, &query)?,
+            Some(plate) => {
+                let seen = reach.for_plate(Some(plate)).view(parts).cameras();
+                self.of_plate(parts, plate, &query, seen.as_deref())?
+            }
             None => self.of_pattern(parts, &query)?,
         };
         self.belief.weigh(&mut ranked);
         self.as_corrected(parts, &query, &mut ranked)?;
         ranked.retain(|one| !self.misreads_only || one.misread);
+        let latest = ranked.iter().map(|one| one.sighting.captured.at).max();
+        // Clocks ahead of ours included.
+        let until = parts.clock.now().max(latest.unwrap_or(Timestamp::MIN));
+        let until = self.after.map_or(until, |after| after.until);
         if let Some(after) = self.after {
-            ranked.retain(|one| comes_after(&place_of(one), &after));
+            after.drop_before(&mut ranked);
         }
         let more = ranked.len() > self.limit;
         ranked.truncate(self.limit);
         let last = ranked.last().filter(|_| more).map(place_of);
         let mut answer = pb::SearchLikelyResponse {
             expected_false_count: expected_false(ranked.iter().map(|one| one.probability)),
-            next_page_token: last.map_or_else(String::new, |last| self.scope.seal(&sealed(last))),
+            next_page_token: last
+                .map_or_else(String::new, |last| self.scope.seal(&Onward { last, until }.sealed())),
             extent: extent.into(),
             results: ranked.iter().map(|one| self.result(one, sought.as_ref())).collect(),
         };
@@ -189,9 +229,15 @@ impl Question {
         parts: &ApiParts,
         plate: &PlateText,
         query: &SightingQuery,
+        seen: Option<&[CameraId]>,
     ) -> Result<(Vec<Ranked>, pb::SearchExtent), Problem> {
-        let asked = LikelyQuery { plate: plate.clone(), span: query.span, limit: LIKELIEST_MAX };
-        let mut ranked = likely::likeliest(parts.store.as_ref(), parts.likely.as_ref(), &asked)?;
+        let asked = LikelyQuery {
+            cameras: query.cameras.clone(),
+            hours: query.hours,
+            stop: query.stop.clone(),
+            ..LikelyQuery::all_in(plate.clone(), query.span, LIKELIEST_MAX)
+        };
+        let mut ranked = likely::likeliest(parts.likely.as_ref(), &asked, seen)?;
         let extent = match ranked.len() {
             LIKELIEST_MAX.. => pb::SearchExtent::Likeliest,
             _ => pb::SearchExtent::All,

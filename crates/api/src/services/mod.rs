@@ -20,14 +20,31 @@ mod watchlist;
 
 use std::sync::Arc;
 
+use guiji_domain::People;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
 
 use crate::call::Core;
+use crate::pb;
+use crate::violations::Violations;
 
 pub(crate) use evidence::checked as checked_export;
+pub(crate) use likely::Question as LikelyQuestion;
 pub(crate) use release::release_from_pb as checked_release;
-pub(crate) use trajectory::Told;
+pub(crate) use trajectory::{Question as TrajectoryQuestion, Told};
+
+/// What shall become of people in pictures; `None` where the request does not say.
+fn people_from_pb(wrong: &mut Violations, people: i32) -> Option<People> {
+    match pb::PeopleInPictures::try_from(people) {
+        Ok(pb::PeopleInPictures::Shown) => Some(People::Shown),
+        Ok(pb::PeopleInPictures::Blurred) => Some(People::Blurred),
+        Ok(pb::PeopleInPictures::Unspecified) => None,
+        Err(_) => {
+            wrong.add("people", format!("is {people}, which is no value: use blurred or shown"));
+            None
+        }
+    }
+}
 
 /// The answer of a unary method.
 type Answer<T> = Result<Response<T>, Status>;

@@ -1,12 +1,14 @@
 use std::sync::Arc;
 
 use guiji_domain::{
-    Digest, Evidence, InvalidValue, Sighting, SightingId, SightingQuery, SortOrder, Timestamp,
+    Digest, Evidence, InvalidValue, LeavingPicture, People, Sighting, SightingId, SightingQuery,
+    SortOrder, Timestamp,
 };
+use sha2::{Digest as _, Sha256};
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, async_trait};
 
-use super::{Answer, Messages, Services};
+use super::{Answer, Messages, Services, people_from_pb};
 use crate::ApiParts;
 use crate::auth::{Method, Reach};
 use crate::call::{Call, CallKind, Core, Sink, StreamEnd};
@@ -72,8 +74,7 @@ impl pb::sighting_service_server::SightingService for Services {
     ) -> Answer<Self::GetEvidenceStream> {
         let mut call = Call::new(&self.core, Method::GetEvidence, &request);
         let begun = self.begin_evidence(&mut call, request.into_inner()).await;
-        call.stream(begun.map(|(header, bytes)| move |_, sink| send_picture(sink, header, bytes)))
-            .await
+        call.stream(begun.map(|picture| move |_, sink| send_picture(sink, picture))).await
     }
 }
 
@@ -222,11 +223,13 @@ impl Services {
         call.asks(id.to_string());
         let reach = call.reach();
         let found = move |parts: &ApiParts| {
-            let mut found = sighting_to_pb(&find(parts, &reach, id)?, view);
+            let sighting = find(parts, &reach, id)?;
+            let mut found = sighting_to_pb(&sighting, view);
             corrected::annotate(parts, [&mut found])?;
-            Ok(found)
+            Ok((found, sighting.plate_text().cloned()))
         };
-        let found = self.core.blocking("get a sighting", found).await?;
+        let (found, plate) = self.core.blocking("get a sighting", found).await?;
+        call.about(plate.as_ref());
         call.found(1);
         Ok(pb::GetSightingResponse { sighting: Some(found) })
     }
@@ -235,11 +238,19 @@ impl Services {
         &self,
         call: &mut Call,
         request: pb::GetEvidenceRequest,
-    ) -> Result<(pb::Evidence, Vec<u8>), Problem> {
+    ) -> Result<SentPicture, Problem> {
         call.admit(CallKind::Stream, request.authority.as_ref())?;
-        let (id, digest) = evidence_name(&request.name)
-            .map_err(|error| Problem::field("name", error.to_string()))?;
-        call.asks(request.name.as_str());
+        let mut wrong = Violations::default();
+        let name = wrong.take("name", evidence_name(&request.name));
+        let people = people_from_pb(&mut wrong, request.people);
+        wrong.done()?;
+        let (id, digest) = name.ok_or_else(|| Problem::field("name", "is required"))?;
+        let people = people.unwrap_or(match call.may_show_people() {
+            true => People::Shown,
+            false => People::Blurred,
+        });
+        call.asks(format!("{}, people {people}", request.name));
+        call.may_have(people)?;
         let absent = move || Problem::NotFound { kind: "guiji.v1.Evidence", name: request.name };
         let reach = call.reach();
         let picture = move |parts: &ApiParts| {
@@ -248,10 +259,23 @@ impl Services {
             let Some(evidence) = sighting.evidence.iter().find(named) else {
                 return Err(absent());
             };
-            let bytes = parts.store.evidence(&digest)?.ok_or_else(absent)?;
-            Ok((evidence_to_pb(id, evidence), bytes))
+            let picture = parts.sealer.picture(&sighting, evidence, people)?.ok_or_else(absent)?;
+            let mut header = evidence_to_pb(id, evidence);
+            let (bytes, blurred) = match picture {
+                LeavingPicture::Original(bytes) => (bytes, false),
+                LeavingPicture::Redacted(redacted) => {
+                    header.sha256 = Digest(Sha256::digest(&redacted.bytes).into()).to_string();
+                    header.size_bytes = u32::try_from(redacted.bytes.len()).unwrap_or(u32::MAX);
+                    header.media_type = redacted.media_type.to_owned();
+                    (redacted.bytes, true)
+                }
+            };
+            let plate = sighting.plate_text().cloned();
+            Ok((SentPicture { header, bytes, blurred }, plate))
         };
-        self.core.blocking("get evidence", picture).await
+        let (picture, plate) = self.core.blocking("get evidence", picture).await?;
+        call.about(plate.as_ref());
+        Ok(picture)
     }
 }
 
@@ -335,17 +359,27 @@ async fn send_live(
     }
 }
 
-async fn send_picture(
-    sink: Sink<pb::GetEvidenceResponse>,
+/// A picture as it is sent.
+struct SentPicture {
     header: pb::Evidence,
     bytes: Vec<u8>,
+    blurred: bool,
+}
+
+async fn send_picture(
+    sink: Sink<pb::GetEvidenceResponse>,
+    picture: SentPicture,
 ) -> Result<(), StreamEnd> {
     use pb::get_evidence_response::Part;
     /// The protos promise it.
     const CHUNK_BYTES: usize = 65_536;
-    sink.send(pb::GetEvidenceResponse { part: Some(Part::Header(header)) }, 1).await?;
+    let SentPicture { header, bytes, blurred } = picture;
+    let header =
+        pb::GetEvidenceResponse { part: Some(Part::Header(header)), people_blurred: blurred };
+    sink.send(header, 1).await?;
     for chunk in bytes.chunks(CHUNK_BYTES) {
-        sink.send(pb::GetEvidenceResponse { part: Some(Part::Chunk(chunk.to_vec())) }, 0).await?;
+        let part = Some(Part::Chunk(chunk.to_vec()));
+        sink.send(pb::GetEvidenceResponse { part, people_blurred: false }, 0).await?;
     }
     Ok(())
 }

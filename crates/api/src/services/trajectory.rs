@@ -1,12 +1,10 @@
-use std::collections::{HashMap, HashSet};
-
 use guiji_analysis::coverage::{GapCoverage, judge};
 use guiji_analysis::tactics::stops::{StopPlace, StopSettings, stop_places};
 use guiji_analysis::tactics::travel::{Roads, TravelTimes};
 use guiji_analysis::tactics::{PassageIndex, PassageIndexBuilder};
 use guiji_analysis::trajectory::{FoundBy, Seen, Trajectory, TrajectorySettings};
 use guiji_domain::{
-    Camera, InvalidValue, LikelyQuery, PlatePattern, PlateState, PlateText, Sighting,
+    Camera, InvalidValue, Likely, LikelyQuery, PlatePattern, PlateState, PlateText, Sighting,
     SightingQuery, TimeSpan, Timestamp,
 };
 use tonic::{Request, async_trait};
@@ -44,7 +42,7 @@ impl pb::trajectory_service_server::TrajectoryService for Services {
 }
 
 /// A checked question.
-struct Question {
+pub(crate) struct Question {
     plate: PlateText,
     span: TimeSpan,
     view: View,
@@ -69,17 +67,10 @@ impl Services {
         request: pb::GetTrajectoryRequest,
     ) -> Result<pb::GetTrajectoryResponse, Problem> {
         call.admit(CallKind::Unary, request.authority.as_ref())?;
-        let mut wrong = Violations::default();
-        let plate = wrong.take("plate", whole_plate(&request.plate));
-        let (start, end) = (request.start_time.as_ref(), request.end_time.as_ref());
-        let span = span_from_pb(&mut wrong, "", start, end);
-        let view = wrong.take("view", View::from_pb(request.view)).unwrap_or(View::Basic);
-        wrong.done()?;
-        let plate = plate.ok_or_else(|| Problem::field("plate", "is required"))?;
-        let reach = call.reach().for_plate(Some(&plate));
-        let span = reach.span("", span)?;
-        call.asks(format!("plate {plate}, from {} to {}", span.first(), span.last()));
-        let question = Question { plate, span, view, exact_only: request.exact_only };
+        let question = Question::from_pb(&request)?;
+        let reach = call.reach().for_plate(Some(&question.plate));
+        let question = Question { span: reach.span("", question.span)?, ..question };
+        call.asks(question.to_string());
         let networks = std::sync::Arc::clone(&self.core.networks);
         let told = move |parts: &ApiParts| question.answer(parts, &reach, &networks);
         let trajectory = self.core.blocking("build a trajectory", told).await?;
@@ -88,9 +79,28 @@ impl Services {
     }
 }
 
+impl std::fmt::Display for Question {
+    /// The question in short, for the audit.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "plate {}, from {} to {}", self.plate, self.span.first(), self.span.last())?;
+        if self.exact_only { f.write_str(", as it was read only") } else { Ok(()) }
+    }
+}
+
 impl Question {
+    pub(crate) fn from_pb(request: &pb::GetTrajectoryRequest) -> Result<Self, Problem> {
+        let mut wrong = Violations::default();
+        let plate = wrong.take("plate", whole_plate(&request.plate));
+        let (start, end) = (request.start_time.as_ref(), request.end_time.as_ref());
+        let span = span_from_pb(&mut wrong, "", start, end);
+        let view = wrong.take("view", View::from_pb(request.view)).unwrap_or(View::Basic);
+        wrong.done()?;
+        let plate = plate.ok_or_else(|| Problem::field("plate", "is required"))?;
+        Ok(Self { plate, span, view, exact_only: request.exact_only })
+    }
+
     /// The answer; blocking.
-    fn answer(
+    pub(crate) fn answer(
         &self,
         parts: &ApiParts,
         reach: &Reach,
@@ -141,6 +151,7 @@ impl Question {
             plate: Some(PlatePattern::parse(self.plate.as_str())?),
             // A vehicle in view right now is the end of its way.
             provisional: true,
+            stop: parts.stop.clone(),
             ..SightingQuery::all_in(self.span, POINTS_MAX)
         });
         let page = corrected::search(parts, &query)?;
@@ -148,41 +159,47 @@ impl Question {
         let corrections = corrected::latest_in(parts, self.span)?;
         let last = next.unwrap_or(self.span.last());
         let span = TimeSpan::new(self.span.first(), last).unwrap_or(self.span);
-        let query = LikelyQuery { plate: self.plate.clone(), span, limit: LIKELIEST_MAX };
-        let likely = likely::likeliest(parts.store.as_ref(), parts.likely.as_ref(), &query)?;
-        let judged: HashMap<_, _> =
-            likely.iter().map(|one| (one.sighting.id, one.probability)).collect();
-        let found = page.sightings.into_iter().map(|sighting| {
+        let cameras = seen_by.cameras();
+        let query = LikelyQuery {
+            cameras: cameras.clone(),
+            stop: parts.stop.clone(),
+            ..LikelyQuery::all_in(self.plate.clone(), span, LIKELIEST_MAX)
+        };
+        // Each sighting is read once: those with the plate are here already.
+        let mut found = match self.exact_only {
+            true => Vec::new(),
+            false => parts.likely.misreads(&query)?,
+        };
+        let mut seen = Vec::with_capacity(page.sightings.len());
+        for sighting in page.sightings {
             let (probability, by) = match corrections.get(&sighting.id) {
                 Some(correction) if correction.plate == self.plate => (1.0, FoundBy::Correction),
                 Some(_) => (0.0, FoundBy::Text),
-                // Provisional ones, and those beyond the likeliest, are not judged against others.
-                None => {
-                    let judged = judged.get(&sighting.id).copied();
-                    let by_reads = || by_reads(&self.plate, &sighting);
-                    (judged.unwrap_or_else(by_reads), FoundBy::Text)
-                }
+                None => match query.probability(&sighting) {
+                    Some(probability) => {
+                        found.push(Likely { sighting, probability, misread: false });
+                        continue;
+                    }
+                    // Provisional ones are not judged against others.
+                    None => (by_reads(&self.plate, &sighting), FoundBy::Text),
+                },
             };
-            Seen { sighting, probability, by }
-        });
-        let mut seen: Vec<_> = found.collect();
-        if self.exact_only {
-            return Ok((seen, next));
+            seen.push(Seen { sighting, probability, by });
         }
-        let known: HashSet<_> = seen.iter().map(|s| s.sighting.id).collect();
-        let room = POINTS_MAX.saturating_sub(seen.len()).max(POSSIBLE_MAX);
-        let misreads = likely
-            .into_iter()
-            .filter(|one| one.misread && !known.contains(&one.sighting.id))
-            // What a person said to be another plate is no misread of this one.
-            .filter(|one| !corrections.contains_key(&one.sighting.id))
-            .filter(|one| seen_by.sees(&one.sighting.camera, one.sighting.captured.at))
-            .take(room);
-        seen.extend(misreads.map(|one| Seen {
-            sighting: one.sighting,
-            probability: one.probability,
-            by: FoundBy::Misread,
-        }));
+        // What a person said to be another plate is no misread of this one.
+        found.retain(|one| !corrections.contains_key(&one.sighting.id));
+        let judged =
+            likely::judged(parts.likely.as_ref(), &self.plate, span, cameras.as_deref(), found)?;
+        let (misread, read): (Vec<_>, Vec<_>) = judged.into_iter().partition(|one| one.misread);
+        let room = POINTS_MAX.saturating_sub(seen.len() + read.len()).max(POSSIBLE_MAX);
+        for (found, by) in [(read, FoundBy::Text), (misread, FoundBy::Misread)] {
+            let most = if by == FoundBy::Misread { room } else { usize::MAX };
+            seen.extend(found.into_iter().take(most).map(|one| Seen {
+                sighting: one.sighting,
+                probability: one.probability,
+                by,
+            }));
+        }
         Ok((seen, next))
     }
 }

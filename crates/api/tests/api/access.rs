@@ -100,7 +100,7 @@ impl Guarded {
         Client::connect_with(&self.server.address.to_string(), &authority(), access).await
     }
 
-    async fn client_with(&self, token: Option<String>) -> Client {
+    pub(crate) async fn client_with(&self, token: Option<String>) -> Client {
         self.connect(&self.access(token)).await.unwrap()
     }
 

@@ -213,9 +213,32 @@ fn cases() -> Vec<Case> {
         case("SightingService/GetSighting", named("cameras/k1"), "name", "sightings/ID"),
         case(
             "SightingService/GetEvidence",
-            pb::GetEvidenceRequest { authority: authority(), name: "evidence/1".into() },
+            pb::GetEvidenceRequest { authority: authority(), name: "evidence/1".into(), people: 0 },
             "name",
             "sightings/ID/evidence/DIGEST",
+        ),
+        case(
+            "SightingService/GetEvidence",
+            pb::GetEvidenceRequest {
+                authority: authority(),
+                name: format!("sightings/{:032x}/evidence/{:064x}", 1, 1),
+                people: 77,
+            },
+            "people",
+            "blurred or shown",
+        ),
+        case(
+            "SightingService/SearchSightings",
+            pb::SearchSightingsRequest {
+                authority: authority(),
+                filter: Some(pb::SightingFilter {
+                    hours: Some(pb::DailyHours { start_minute: 900, end_minute: 900 }),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            },
+            "filter.hours",
+            "minutes after midnight",
         ),
         case("TrajectoryService/GetTrajectory", trajectory(""), "plate", "6 to 9"),
         case("TrajectoryService/GetTrajectory", trajectory("浙J?2345"), "plate", "SearchSightings"),

@@ -46,6 +46,7 @@ impl Importing {
         let audit = AuditSettings::new(folder.path().join("audit"));
         let audit = Arc::new(Audit::open(audit).unwrap());
         let parts = ApiParts {
+            stop: Stop::default(),
             store: store.clone(),
             likely: store.clone(),
             passages: store.clone(),

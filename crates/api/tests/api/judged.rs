@@ -215,6 +215,81 @@ async fn a_misread_is_found_and_said_to_be_one() {
 }
 
 #[tokio::test]
+async fn pages_neither_skip_nor_repeat_while_sightings_come_in() {
+    let mut sightings = vec![doubtful("b", "浙J12345", '6', 0.4, 200)];
+    sightings.extend((0..6).map(|i| sighting("a", "浙J12346", 10 * i)));
+    sightings.extend((0..5).map(|i| doubtful("b", "浙J12348", '6', 0.2, 3000 + i)));
+    let (rig, client) = rig(&sightings).await;
+    let whole = client.search_likely(likely("浙J12346")).await.unwrap();
+    let names = |answer: &pb::SearchLikelyResponse| -> Vec<String> {
+        answer.results.iter().map(|r| r.sighting.as_ref().unwrap().name.clone()).collect()
+    };
+    let mut request = pb::SearchLikelyRequest { page_size: 3, ..likely("浙J12346") };
+    let mut paged = Vec::new();
+    for round in 0_u64.. {
+        let page = client.search_likely(request.clone()).await.unwrap();
+        paged.extend(names(&page));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+        // The plate passes on, and so does the car next door: every probability changes.
+        let later = (0..9).map(|i| sighting("c", "浙J12346", 9000 + 10 * round + i));
+        let others = (0..9).map(|i| sighting("c", "浙J12348", 9500 + 10 * round + i));
+        let more: Vec<_> = later.chain(others).collect();
+        let chunk = more.iter().map(pb::Sighting::from).collect();
+        import(&client, [chunk]).await.unwrap();
+    }
+    assert!(rig.stored().len() > sightings.len() + 18);
+    assert_eq!(paged, names(&whole), "as if all had been asked for at once");
+}
+
+/// "浙J, ends 66, a white van, between two and three in the afternoon, at one of these three sites."
+#[tokio::test]
+async fn what_a_witness_remembers_is_a_question() {
+    const DAY: u64 = 86_400;
+    // now() is 08:00 UTC, 16:00 in China: 14:30 there was 1.5 hours before, and is 22.5 hours later.
+    let half_past_two = DAY - 5400;
+    let van = |camera: &str, plate: &str, secs: u64, colour| {
+        let mut sighting = sighting(camera, plate, secs);
+        sighting.vehicle = Vehicle {
+            class: Some((VehicleClass::Car, 0.9)), // vans among them
+            colour: Some((colour, 0.9)),
+        };
+        sighting
+    };
+    let white = VehicleColour::White;
+    let (rig, client) = rig(&[
+        van("b", "浙J12366", half_past_two, white),
+        van("b", "浙J77766", half_past_two + 60, VehicleColour::Black),
+        van("beside", "浙J88866", half_past_two + 120, white), // another site
+        van("b", "浙J99966", half_past_two + 3600, white),     // half past three
+        van("b", "浙J12367", half_past_two + 180, white),      // ends otherwise
+    ])
+    .await;
+    assert_eq!(rig.stored().len(), 5);
+    let filter = pb::SightingFilter {
+        plate_pattern: "浙J*66".into(),
+        hours: Some(pb::DailyHours { start_minute: 14 * 60, end_minute: 15 * 60 }),
+        ..Default::default()
+    };
+    let request = pb::SearchLikelyRequest {
+        filter: Some(filter.clone()),
+        sites: vec!["S2".into()],
+        likely_classes: vec![pb::VehicleClass::Car.into()],
+        likely_colours: vec![pb::VehicleColour::White.into()],
+        ..Default::default()
+    };
+    let answer = client.search_likely(request).await.unwrap();
+    let found = [("浙J12366", false), ("浙J77766", false)];
+    assert_eq!(shown(&answer), found, "the white one first");
+    assert!(answer.results[0].probability > 5.0 * answer.results[1].probability);
+    // The same hours over days, in an ordinary search.
+    let search = pb::SearchSightingsRequest { filter: Some(filter), ..Default::default() };
+    assert_eq!(client.search(search).await.unwrap().sightings.len(), 3);
+}
+
+#[tokio::test]
 async fn what_is_known_of_a_plate_ranks_by_probability() {
     let mut red = sighting("b", "浙J77766", 30);
     red.vehicle.colour = Some((VehicleColour::Red, 0.9));

@@ -5,6 +5,7 @@
 mod access;
 mod alert_forecasts;
 mod alerts;
+mod asked;
 mod bad_input;
 mod cameras;
 mod compatibility;

@@ -6,7 +6,7 @@ use crate::scripted::{Running, authority_pb, eventually, sighting};
 use guiji_api::client::{AlertsFrom, Client, ErrorCode};
 use guiji_api::pb::sighting_service_client::SightingServiceClient;
 use guiji_api::{ApiError, ApiSettings, pb};
-use guiji_domain::{AuditEntry, Authority};
+use guiji_domain::{AuditEntry, Authority, Stop};
 use prost::Message;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -218,6 +218,7 @@ async fn it_listens_to_loopback_only() {
     let context = Arc::new(guiji_store::MemoryStore::new());
     let api = guiji_api::ApiServer::new(
         guiji_api::ApiParts {
+            stop: Stop::default(),
             store: scripted.clone(),
             likely: scripted.clone(),
             passages: scripted.clone(),

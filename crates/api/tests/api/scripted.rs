@@ -31,6 +31,8 @@ pub(crate) struct Scripted {
     pub(crate) alerts_read_to: AtomicU64,
     pub(crate) search_takes: Mutex<Duration>,
     pub(crate) search_panics: AtomicBool,
+    /// Whether a search ends only when it is told that nobody waits.
+    pub(crate) searches_until_stopped: AtomicBool,
     pub(crate) medium_fails: AtomicBool,
     pub(crate) audit: Mutex<Vec<AuditEntry>>,
     pub(crate) audit_fails: AtomicBool,
@@ -73,6 +75,10 @@ impl SightingStore for Scripted {
     fn search(&self, query: &SightingQuery) -> Result<SightingPage, StoreError> {
         std::thread::sleep(*self.search_takes.lock().unwrap());
         assert!(!self.search_panics.load(Ordering::SeqCst), "scripted panic");
+        while self.searches_until_stopped.load(Ordering::SeqCst) {
+            query.stop.check("search")?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.medium()?;
         let sightings = self.sightings.lock().unwrap();
         let mut found: Vec<_> = sightings.iter().filter(|s| query.accepts(s)).cloned().collect();
@@ -101,6 +107,23 @@ impl LikelySearch for Scripted {
             })
         });
         Ok(found.take(query.limit).collect())
+    }
+
+    fn times_read(
+        &self,
+        plates: &[PlateText],
+        span: TimeSpan,
+        cameras: Option<&[CameraId]>,
+        most: usize,
+    ) -> Result<Vec<usize>, StoreError> {
+        let sightings = self.sightings.lock().unwrap();
+        let cameras = cameras.map(<[CameraId]>::to_vec);
+        let query = SightingQuery { cameras, ..SightingQuery::all_in(span, most) };
+        let counts = plates.iter().map(|plate| {
+            let read = |s: &&Sighting| s.plate_text() == Some(plate) && query.accepts(s);
+            sightings.iter().filter(read).take(most).count()
+        });
+        Ok(counts.collect())
     }
 }
 
@@ -189,6 +212,23 @@ impl AuditLog for Scripted {
 
 /// A bundle of two pieces, the second of which is longer than a chunk.
 impl EvidenceSealer for Scripted {
+    fn picture(
+        &self,
+        _: &Sighting,
+        evidence: &Evidence,
+        people: People,
+    ) -> Result<Option<LeavingPicture>, StoreError> {
+        let original = self.evidence(&evidence.digest)?;
+        Ok(original.map(|original| match people {
+            People::Shown => LeavingPicture::Original(original),
+            People::Blurred => LeavingPicture::Redacted(RedactedPicture {
+                bytes: b"nobody".to_vec(),
+                media_type: "image/png",
+                hidden: Hidden::default(),
+            }),
+        }))
+    }
+
     fn begin(&self, order: ExportOrder) -> Box<dyn Sealing> {
         self.orders.lock().unwrap().push(order);
         Box::new(Pieces(vec![vec![2; 100_000], b"begin".to_vec()]))
@@ -460,6 +500,7 @@ impl Running {
         let changes = Arc::clone(&parts);
         let context = Arc::new(guiji_store::MemoryStore::new());
         let served = ApiParts {
+            stop: Stop::default(),
             passages: parts.clone(),
             store: parts.clone(),
             likely: parts.clone(),

@@ -9,8 +9,9 @@ pub(crate) type Hash = [u8; 32];
 /// What the first record follows.
 pub(crate) const BEGINNING: Hash = [0; 32];
 
-/// The fields of a payload, in the order in which they are hashed.
-pub(crate) const FIELDS: [&str; 10] = [
+/// The fields of a payload, in the order in which they are hashed. The last two are there only
+/// where one of them says something.
+pub(crate) const FIELDS: [&str; 12] = [
     "method",
     "officer",
     "role",
@@ -21,7 +22,11 @@ pub(crate) const FIELDS: [&str; 10] = [
     "results",
     "outcome",
     "took_ms",
+    "plates",
+    "request",
 ];
+/// So many are always there.
+const ALWAYS: usize = 10;
 
 /// SHA-256 over a mark that says what is hashed, and its parts.
 pub(crate) fn sha256(mark: &str, parts: &[&[u8]]) -> Hash {
@@ -131,14 +136,17 @@ impl Payload {
             entry.outcome,
             entry.took_ms.to_string(),
         ];
-        let fields = FIELDS.into_iter().zip(values);
+        let more = [entry.plates.join(" "), entry.request];
+        let more = Some(more).filter(|more| more.iter().any(|value| !value.is_empty()));
+        let fields = FIELDS.into_iter().zip(values.into_iter().chain(more.into_iter().flatten()));
         let fields = fields.map(|(name, value)| Field::new(name, salt(), value)).collect();
         Self { number, fields }
     }
 
     /// What the chain holds of it; `None` when its fields are not those of a payload.
     pub(crate) fn digest(&self) -> Option<Hash> {
-        if !self.fields.iter().map(Field::name).eq(FIELDS) {
+        let names = || self.fields.iter().map(Field::name);
+        if !names().eq(FIELDS) && !names().eq(FIELDS.into_iter().take(ALWAYS)) {
             return None;
         }
         let digests: Option<Vec<Hash>> = self.fields.iter().map(Field::digest).collect();
@@ -172,6 +180,8 @@ mod tests {
             purpose: "search \"quoted\"".into(),
             case_number: "2026-0417".into(),
             question: "any plate".into(),
+            plates: Vec::new(),
+            request: String::new(),
             results: 0,
             outcome: "PermissionDenied".into(),
             took_ms: 0,

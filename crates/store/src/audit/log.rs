@@ -8,11 +8,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use guiji_domain::{AuditDone, AuditEntry, AuditLog, StoreError, Timestamp};
+use guiji_domain::{AuditDone, AuditEntry, AuditLog, Digest, StoreError, Timestamp};
 use tracing::{error, info, warn};
 
 use super::checkpoint::Checkpoint;
-use super::format::{BEGINNING, Hash, Link, Payload};
+use super::erase::{self, AuditErasure, Erased};
+use super::format::{BEGINNING, Hash, Link, Payload, sha256};
 use super::key::{SigningKey, hex, random, sync_folder_of};
 use crate::day::Day;
 use crate::errors::{damaged, io_at};
@@ -49,14 +50,38 @@ impl AuditSettings {
 /// The audit in a folder: entries are written in groups by a thread of its own, one sync for what waited meanwhile.
 /// Dropping it writes what waits and makes a last checkpoint.
 pub struct Audit {
-    queue: Option<SyncSender<(AuditEntry, AuditDone)>>,
+    queue: Option<SyncSender<Task>>,
     writing: Option<JoinHandle<()>>,
+}
+
+/// What the thread does.
+enum Task {
+    Record(Box<AuditEntry>, AuditDone),
+    Erase(Erasing, SyncSender<Result<usize, StoreError>>),
+}
+
+/// What is to be erased, by whose word.
+struct Erasing {
+    what: What,
+    by: String,
+    at: Timestamp,
+}
+
+enum What {
+    Records(AuditErasure),
+    DaysBefore(Day),
 }
 
 /// Most entries that are written at a time.
 const GROUP_MAX: usize = 256;
 /// Longest value of a field, characters.
 const VALUE_CHARS_MAX: usize = 4000;
+/// Longest question, characters.
+const QUESTION_CHARS_MAX: usize = 50_000;
+/// Longest request, characters: one that lists all the cameras there may be fits.
+const REQUEST_CHARS_MAX: usize = 200_000;
+/// Numbers of erased records in one record, which then fit in a question.
+const ERASED_RANGES_MAX: usize = 4000;
 
 impl Audit {
     /// Opens the audit; makes it when there is none, and takes back what a crash left unfinished: such a record was
@@ -73,17 +98,54 @@ impl Audit {
             .map_err(|error| medium(error.to_string()))?;
         Ok(Self { queue: Some(queue), writing: Some(writing) })
     }
+
+    /// Puts digests in the place of what the wanted records say; how many records that were. A record of its own says
+    /// which, by whose word, so that what is missing otherwise is found; records of erasures are never erased.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written, or a line of it is no payload; the files before it are done then.
+    pub fn erase_records(
+        &self,
+        wanted: &AuditErasure,
+        by: &str,
+        at: Timestamp,
+    ) -> Result<usize, StoreError> {
+        self.erase(Erasing { what: What::Records(wanted.clone()), by: by.to_owned(), at })
+    }
+
+    /// Deletes what the records of whole UTC days before a time say, and records that; how many files that were.
+    ///
+    /// # Errors
+    /// When a file cannot be deleted.
+    pub fn erase_days(
+        &self,
+        before: Timestamp,
+        by: &str,
+        at: Timestamp,
+    ) -> Result<usize, StoreError> {
+        self.erase(Erasing { what: What::DaysBefore(Day::of(before)), by: by.to_owned(), at })
+    }
+
+    fn erase(&self, erasing: Erasing) -> Result<usize, StoreError> {
+        let ended = || medium("its thread has ended");
+        let (tell, hear) = sync_channel(1);
+        let queue = self.queue.as_ref().ok_or_else(ended)?;
+        queue.send(Task::Erase(erasing, tell)).map_err(|_| ended())?;
+        hear.recv().unwrap_or_else(|_| Err(ended()))
+    }
 }
 
 impl AuditLog for Audit {
     fn submit(&self, entry: AuditEntry, done: AuditDone) {
         let Some(queue) = &self.queue else { return done(Err(medium("is closed"))) };
-        match queue.try_send((entry, done)) {
-            Ok(()) => {}
-            Err(TrySendError::Full((_, done))) => {
+        match queue.try_send(Task::Record(Box::new(entry), done)) {
+            Err(TrySendError::Full(Task::Record(_, done))) => {
                 done(Err(medium("too many records wait for the disk")));
             }
-            Err(TrySendError::Disconnected((_, done))) => done(Err(medium("its thread has ended"))),
+            Err(TrySendError::Disconnected(Task::Record(_, done))) => {
+                done(Err(medium("its thread has ended")));
+            }
+            Ok(()) | Err(_) => {}
         }
     }
 }
@@ -175,10 +237,19 @@ impl Writer {
         })
     }
 
-    fn run(mut self, waiting: &Receiver<(AuditEntry, AuditDone)>) {
+    fn run(mut self, waiting: &Receiver<Task>) {
+        let mut next = None;
         loop {
-            let first = match waiting.recv_timeout(self.settings.checkpoint_interval) {
-                Ok(first) => first,
+            let first = match next
+                .take()
+                .map_or_else(|| waiting.recv_timeout(self.settings.checkpoint_interval), Ok)
+            {
+                Ok(Task::Record(entry, done)) => (entry, done),
+                Ok(Task::Erase(erasing, tell)) => {
+                    // An error means that nobody waits any more.
+                    drop(tell.send(self.erase(erasing)));
+                    continue;
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     self.seal();
                     continue;
@@ -187,12 +258,18 @@ impl Writer {
             };
             let mut group = vec![first];
             while group.len() < GROUP_MAX
-                && let Ok(next) = waiting.try_recv()
+                && let Ok(task) = waiting.try_recv()
             {
-                group.push(next);
+                match task {
+                    Task::Record(entry, done) => group.push((entry, done)),
+                    Task::Erase(..) => {
+                        next = Some(task);
+                        break;
+                    }
+                }
             }
             let (entries, done): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-            let written = self.write(entries);
+            let written = self.write(entries.into_iter().map(|entry| *entry).collect());
             for (number, done) in (0..).zip(done) {
                 done(written.as_ref().map(|first: &u64| first + number).map_err(copy_of));
             }
@@ -204,6 +281,36 @@ impl Writer {
             }
         }
         self.seal();
+    }
+
+    /// Records an erasure, then does it: a crash between the two leaves what may be erased again.
+    fn erase(&mut self, erasing: Erasing) -> Result<usize, StoreError> {
+        let Erasing { what, by, at } = erasing;
+        let dir = self.settings.dir.clone();
+        let found = match &what {
+            What::Records(wanted) => erase::find(&dir, wanted)?,
+            What::DaysBefore(day) => erase::days_before(&dir, *day)?,
+        };
+        if found.is_empty() {
+            return Ok(0);
+        }
+        let statements = match &what {
+            What::Records(_) => Erased::of_records(found.numbers(), ERASED_RANGES_MAX),
+            What::DaysBefore(day) => vec![Erased::DaysBefore(*day)],
+        };
+        let entries = statements.iter().map(|erased| AuditEntry {
+            at,
+            method: erase::METHOD.to_owned(),
+            officer: by.clone(),
+            question: erased.to_string(),
+            results: found.count() as u64,
+            outcome: "Ok".to_owned(),
+            ..AuditEntry::default()
+        });
+        self.write(entries.collect())?;
+        let erased = found.erase()?;
+        self.seal();
+        Ok(erased)
     }
 
     /// Writes a group whole or not at all; the number of its first record.
@@ -305,18 +412,29 @@ fn copy_of(error: &StoreError) -> StoreError {
 }
 
 fn clipped(mut entry: AuditEntry) -> AuditEntry {
-    for value in [
-        &mut entry.officer,
-        &mut entry.on_behalf_of,
-        &mut entry.purpose,
-        &mut entry.case_number,
-        &mut entry.question,
-    ] {
-        if let Some((end, _)) = value.char_indices().nth(VALUE_CHARS_MAX) {
+    let clip = |value: &mut String, chars_max| {
+        if let Some((end, _)) = value.char_indices().nth(chars_max) {
             value.truncate(end);
             value.push('…');
         }
+    };
+    for value in
+        [&mut entry.officer, &mut entry.on_behalf_of, &mut entry.purpose, &mut entry.case_number]
+    {
+        clip(value, VALUE_CHARS_MAX);
     }
+    clip(&mut entry.question, QUESTION_CHARS_MAX);
+    if entry.request.chars().nth(REQUEST_CHARS_MAX).is_some() {
+        let digest = Digest(sha256("guiji audit request 1", &[entry.request.as_bytes()]));
+        clip(&mut entry.request, REQUEST_CHARS_MAX);
+        entry.request += &format!(" cut off; SHA-256 of the whole: {digest}");
+    }
+    // Watch-lists of thousands come in one call; their entries are in the request.
+    let mut chars = 0;
+    entry.plates.retain(|plate| {
+        chars += plate.chars().count() + 1;
+        chars <= VALUE_CHARS_MAX
+    });
     entry
 }
 

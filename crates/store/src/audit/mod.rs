@@ -12,18 +12,22 @@
 //! SHA-256 in lower-case hexadecimal. With `‖` for concatenation and numbers as eight bytes, big-endian:
 //! ```text
 //! digest  = SHA-256("guiji audit field 1\0" ‖ salt (16 bytes) ‖ name ‖ 0 ‖ value)      for each field
-//! PAYLOAD = SHA-256("guiji audit payload 1\0" ‖ the fields' digests, in the order of [`FIELDS`])
+//! PAYLOAD = SHA-256("guiji audit payload 1\0" ‖ the fields' digests, in the order of [`FIELDS`], the
+//!           last two of which, `plates` and `request`, are left out where both are empty)
 //! HASH    = SHA-256("guiji audit record 1\0" ‖ HASH of the record before ‖ number ‖ time ‖ PAYLOAD)
 //! ```
 //! The first record follows 32 zero bytes. A checkpoint signs `"guiji audit checkpoint 1\0" ‖ number ‖ time ‖ HASH`.
 //!
 //! # Erasing
-//! A field is erased by putting its `digest` in the place of `salt` and `value`, a record or a day by deleting the line
-//! or the file. The chain still verifies, and since each value is hashed with a salt of its own that goes with it, what
-//! was erased cannot be guessed from the chain.
+//! A field is erased by putting its `digest` in the place of `salt` and `value`, a day by deleting its file. The chain
+//! still verifies, and since each value is hashed with a salt of its own that goes with it, what was erased cannot be
+//! guessed from the chain. Before, a record says what will be erased, by whose word (`erase.rs`): its method is
+//! `Audit/Erase`, its question `records 3 7-9` or `days before 2026-11-24`. It is not erased itself but with its day,
+//! and then a later one says so of all days before.
 //!
 //! # What is found
-//! A changed, missing or reordered record breaks the chain at that place. A chain cut off at its end, or written anew
+//! A record that says less than was recorded without such a record is found: somebody removed its file or line. A
+//! changed, missing or reordered record breaks the chain at that place. A chain cut off at its end, or written anew
 //! from some place on, is whole in itself: an older checkpoint that was exported to another machine tells. So does one
 //! signed by another key.
 
@@ -36,7 +40,7 @@ mod read;
 mod verify;
 
 pub use checkpoint::Checkpoint;
-pub use erase::{AuditErasure, erase_audit_days, erase_audit_records};
+pub use erase::AuditErasure;
 pub use key::public_key_from_pem;
 pub(crate) use key::{SigningKey, from_hex, hex, is_signed, random, read_or_make_private};
 pub use log::{Audit, AuditSettings};

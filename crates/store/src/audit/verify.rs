@@ -1,12 +1,15 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use guiji_domain::{Digest, StoreError};
 
 use super::checkpoint::Checkpoint;
+use super::erase::Erased;
 use super::format::{BEGINNING, Field, Hash, Link};
 use super::read::{Links, Payloads};
+use crate::day::Day;
 use crate::errors::{damaged, io_at};
 
 /// What became of an audit.
@@ -16,6 +19,8 @@ pub struct AuditReport {
     pub records: u64,
     /// Of these, records of which something or everything was erased.
     pub erased: u64,
+    /// Of these, records that say what was erased.
+    pub erasures: u64,
     /// Checkpoints that agree with the chain.
     pub checkpoints: u64,
     /// The last record under such a checkpoint: what comes after it could have been cut off unnoticed.
@@ -50,18 +55,29 @@ pub fn verify_audit(dir: &Path, checkpoints: Option<&Path>) -> Result<AuditRepor
     let mut report = AuditReport::default();
     let mut before = BEGINNING;
     let mut payloads = Payloads::new(dir);
+    let mut silent = Silent::default();
     for line in Links::open(dir)? {
         let number = report.records + 1;
         let found = follow(&line?, number, &before).and_then(|link| {
             vouched.agree(&link, &mut report)?;
-            let whole = says_what_was_recorded(&link, &mut payloads)?;
-            Ok((link, whole))
+            let said = says_what_was_recorded(&link, &mut payloads)?;
+            Ok((link, said))
         });
         match found {
-            Ok((link, whole)) => {
+            Ok((link, said)) => {
                 before = link.hash;
                 report.records += 1;
-                report.erased += u64::from(!whole);
+                match said {
+                    Said::Everything => {}
+                    Said::Erasure(erased) => {
+                        report.erasures += 1;
+                        silent.erasures.push(erased);
+                    }
+                    Said::LessThanRecorded => {
+                        report.erased += 1;
+                        silent.note(link.number, Day::of(link.at));
+                    }
+                }
             }
             Err(what) => {
                 report.first_break = Some(AuditBreak { number, what });
@@ -69,8 +85,53 @@ pub fn verify_audit(dir: &Path, checkpoints: Option<&Path>) -> Result<AuditRepor
             }
         }
     }
-    report.first_break = vouched.beyond(report.records);
+    report.first_break = vouched.beyond(report.records).or_else(|| silent.unexplained());
     Ok(report)
+}
+
+/// What a record was found to say.
+enum Said {
+    Everything,
+    Erasure(Erased),
+    LessThanRecorded,
+}
+
+/// Records that say less than was recorded, and the erasures that may be why.
+#[derive(Default)]
+struct Silent {
+    /// Numbers that follow each other on one day.
+    records: Vec<(RangeInclusive<u64>, Day)>,
+    erasures: Vec<Erased>,
+}
+
+impl Silent {
+    fn note(&mut self, number: u64, day: Day) {
+        match self.records.last_mut() {
+            Some((last, of)) if *of == day && last.end() + 1 == number => {
+                *last = *last.start()..=number;
+            }
+            _ => self.records.push((number..=number, day)),
+        }
+    }
+
+    /// The first record that nobody erased on the record: its line or file was removed, or its values.
+    fn unexplained(&self) -> Option<AuditBreak> {
+        let mut silent = self.records.iter().flat_map(|(numbers, day)| {
+            let by_day = self.erasures.iter().any(|erased| erased.covers(0, *day));
+            let (numbers, day) = (numbers.clone().filter(move |_| !by_day), *day);
+            numbers.map(move |number| (number, day))
+        });
+        let explained = |(number, day): &(u64, Day)| {
+            self.erasures.iter().any(|erased| erased.covers(*number, *day))
+        };
+        let (number, _) = silent.find(|record| !explained(record))?;
+        Some(AuditBreak {
+            number,
+            what: "says less than was recorded, and no erasure is on record: its file, its line or a part of it was \
+                   removed"
+                .into(),
+        })
+    }
 }
 
 /// The record of a line, if it follows from the one before.
@@ -85,15 +146,18 @@ fn follow(line: &str, number: u64, before: &Hash) -> Result<Link, String> {
     Ok(link)
 }
 
-/// Whether all of a payload is there; an error when it is not the one that was recorded.
-fn says_what_was_recorded(link: &Link, payloads: &mut Payloads) -> Result<bool, String> {
+/// How much of a payload is there; an error when it is not the one that was recorded.
+fn says_what_was_recorded(link: &Link, payloads: &mut Payloads) -> Result<Said, String> {
     let Some(payload) = payloads.of(link).map_err(|error| error.to_string())? else {
-        return Ok(false);
+        return Ok(Said::LessThanRecorded);
     };
     if payload.digest() != Some(link.payload) {
         return Err("what it says is not what was recorded".into());
     }
-    Ok(payload.fields.iter().all(|field| matches!(field, Field::Kept { .. })))
+    if !payload.fields.iter().all(|field| matches!(field, Field::Kept { .. })) {
+        return Ok(Said::LessThanRecorded);
+    }
+    Ok(Erased::parse(&payload).map_or(Said::Everything, Said::Erasure))
 }
 
 /// What checkpoints vouch for.

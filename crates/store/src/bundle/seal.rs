@@ -3,8 +3,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use guiji_domain::{
-    Digest, Evidence, EvidenceKind, EvidenceSealer, ExportOrder, Heading, People, PictureRedactor,
-    RedactedPicture, Sealing, Sighting, SightingStore, StoreError, VehicleClass, VisionError,
+    Digest, Evidence, EvidenceKind, EvidenceSealer, ExportOrder, Heading, LeavingPicture, People,
+    PictureRedactor, RedactedPicture, Sealing, Sighting, SightingStore, StoreError, VehicleClass,
+    VisionError,
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -72,6 +73,29 @@ impl BundleSealer {
 }
 
 impl EvidenceSealer for BundleSealer {
+    fn picture(
+        &self,
+        sighting: &Sighting,
+        evidence: &Evidence,
+        people: People,
+    ) -> Result<Option<LeavingPicture>, StoreError> {
+        let Some(original) = self.0.store.evidence(&evidence.digest)? else { return Ok(None) };
+        if people == People::Shown {
+            return Ok(Some(LeavingPicture::Original(original)));
+        }
+        Ok(Some(match self.0.redact(sighting, evidence, &original) {
+            Ok(None) => LeavingPicture::Original(original),
+            Ok(Some(redacted)) => LeavingPicture::Redacted(redacted),
+            Err(RedactionFailed::Store(error)) => return Err(error),
+            Err(RedactionFailed::Vision(error)) => {
+                return Err(StoreError::Medium {
+                    doing: "hide people in a picture",
+                    reason: format!("{}: {error}", evidence.digest),
+                });
+            }
+        }))
+    }
+
     fn begin(&self, order: ExportOrder) -> Box<dyn Sealing> {
         let pictures = order.sightings.iter().enumerate();
         let pictures = pictures.flat_map(|(s, sighting)| {
@@ -182,7 +206,7 @@ impl Bundle {
         };
         let redacted = match self.order.people {
             People::Shown => None,
-            People::Blurred => match self.redact(sighting, evidence, &original) {
+            People::Blurred => match self.sealer.redact(sighting, evidence, &original) {
                 Ok(redacted) => redacted,
                 Err(error) => {
                     warn!(%error, sighting = %sighting.id, "a picture could not be redacted and is left out");
@@ -214,7 +238,9 @@ impl Bundle {
         self.manifest.files.push(file);
         Ok(Some(piece))
     }
+}
 
+impl Parts {
     /// The picture without people; `None` when nobody can be seen in it.
     fn redact(
         &self,
@@ -222,7 +248,7 @@ impl Bundle {
         evidence: &Evidence,
         original: &[u8],
     ) -> Result<Option<RedactedPicture>, RedactionFailed> {
-        let redactor = &self.sealer.redactor;
+        let redactor = &self.redactor;
         let occupants = shows_people(sighting);
         let redacted = match evidence.kind {
             EvidenceKind::Plate => return Ok(None),
@@ -231,7 +257,7 @@ impl Bundle {
             EvidenceKind::Frame => {
                 let cut_out =
                     sighting.evidence.iter().find(|other| other.kind == EvidenceKind::Vehicle);
-                let cut_out = cut_out.map(|cut_out| self.sealer.store.evidence(&cut_out.digest));
+                let cut_out = cut_out.map(|cut_out| self.store.evidence(&cut_out.digest));
                 let cut_out = cut_out.transpose()?.flatten();
                 redactor.redact_frame(original, cut_out.as_deref(), occupants)?
             }

@@ -4,9 +4,9 @@
 //! rows of the matching plates or of the cameras, gathered and sorted, or all of them one after the other, whichever
 //! is likely to be the shortest.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::{ControlFlow, Range, RangeInclusive};
 
-use guiji_domain::{CameraId, PlatePattern, PlateText, SightingId, SortOrder, StoreError};
+use guiji_domain::{CameraId, PlatePattern, PlateText, SightingId, SortOrder, Stop, StoreError};
 
 use super::directory::Column;
 use super::packed::{BLOCK_LEN, Packed};
@@ -36,6 +36,7 @@ pub(crate) struct Request<'a> {
     pub(crate) colours: i64,
     /// About how many rows will be taken.
     pub(crate) enough: usize,
+    pub(crate) stop: &'a Stop,
 }
 
 impl Segment {
@@ -90,9 +91,12 @@ impl Segment {
             request,
         };
         let mut looker = Looker { segment: self, filter, memo: Default::default() };
-        let mut look = |row| match looker.key_if_wanted(row)? {
-            Some(key) => Ok(visit(key, row)),
-            None => Ok::<_, StoreError>(ControlFlow::Continue(())),
+        let mut look = |row| {
+            request.stop.check("search a sealed day")?;
+            match looker.key_if_wanted(row)? {
+                Some(key) => Ok(visit(key, row)),
+                None => Ok::<_, StoreError>(ControlFlow::Continue(())),
+            }
         };
         match (shortest.1, request.order) {
             (Some(set), order) => {
@@ -109,12 +113,7 @@ impl Segment {
     }
 
     fn rows_between(&self, request: &Request<'_>) -> Result<Range<u32>, StoreError> {
-        let (first, last) = request.span;
-        let start = self.first_captured_from(first)?;
-        let end = match last.checked_add(1) {
-            Some(after) => self.first_captured_from(after)?,
-            None => self.rows(),
-        };
+        let Range { start, end } = self.rows_captured(request.span)?;
         let key = |row| Ok::<Key, StoreError>((self.captured_of(row)?, self.id_of(row)?));
         let start = partition_point(start..end, |row| Ok(!(request.begins)(key(row)?)))?;
         let end = partition_point(start..end, |row| Ok(!(request.ended)(key(row)?)))?;
@@ -138,13 +137,18 @@ impl Segment {
         Ok((before * BLOCK_LEN) as u32 + at)
     }
 
+    /// The number of a plate in the dictionary.
+    fn plate_number(&self, text: &PlateText) -> Result<Option<u32>, StoreError> {
+        let number = plates::pack(text);
+        let at = self.first_not_below(Column::Plates, number)?;
+        let found = at < self.directory.plates && self.value(Column::Plates, at)? == number;
+        Ok(found.then_some(at))
+    }
+
     /// The numbers of the plates that match, rising.
     pub(super) fn plates_matching(&self, pattern: &PlatePattern) -> Result<Vec<u32>, StoreError> {
         if let Some(text) = pattern.exact() {
-            let number = plates::pack(&text);
-            let at = self.first_not_below(Column::Plates, number)?;
-            let found = at < self.directory.plates && self.value(Column::Plates, at)? == number;
-            return Ok(if found { vec![at] } else { Vec::new() });
+            return Ok(self.plate_number(&text)?.into_iter().collect());
         }
         let matcher = Matcher::new(pattern);
         let first = self.first_not_below(Column::Plates, *matcher.range().start())?;
@@ -169,39 +173,93 @@ impl Segment {
 }
 
 impl Segment {
-    /// Calls `visit` with the rows of plates at most so many places from one, captured in a span, both ends included:
-    /// nearer plates first. With each comes what the row's probability of that plate is at most.
+    /// Calls `visit` with the rows of plates so many places from one, captured in a span, both ends included, by these
+    /// cameras: nearer plates first. With each comes what the row's probability of that plate is at most.
     pub(crate) fn rows_like(
         &self,
         plate: &PlateText,
-        places_max: usize,
-        (first, last): (i64, i64),
+        places: RangeInclusive<usize>,
+        span: (i64, i64),
+        cameras: Option<&[CameraId]>,
         mut visit: impl FnMut(u32, f32) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let end = match last.checked_add(1) {
-            Some(after) => self.first_captured_from(after)?,
-            None => self.rows(),
-        };
-        let within = self.first_captured_from(first)?..end;
+        let within = self.rows_captured(span)?;
+        if within.is_empty() {
+            return Ok(());
+        }
+        let cameras = cameras.map(|names| self.camera_bits(names));
         let number = plates::pack(plate);
-        let mut near = vec![Vec::new(); places_max + 1];
+        let mut near = vec![Vec::new(); places.end() + 1];
         for block in 0..self.directory.blocks(Column::Plates).frames.len() {
             let numbers = self.block(Column::Plates, block)?;
             for at in 0..self.directory.block_len(Column::Plates, block) {
                 let apart = plates::places_apart(number, numbers.get(at));
-                if let Some(near) = near.get_mut(apart) {
-                    near.push((block * BLOCK_LEN + at) as u32);
+                if places.contains(&apart) {
+                    near[apart].push((block * BLOCK_LEN + at) as u32);
                 }
             }
         }
         for (apart, keys) in near.into_iter().enumerate() {
             let set = Wanted::new(keys, Column::PlateEnds, Column::ByPlate);
             for row in set.rows(self, &within)? {
+                if let Some(cameras) = &cameras
+                    && !cameras.contains(self.value(Column::Camera, row)?)
+                {
+                    continue;
+                }
                 let doubt = self.value(Column::Doubt, row)?;
                 visit(row, probability::probability_max(doubt, apart))?;
             }
         }
         Ok(())
+    }
+
+    /// How many rows have each of these plates, captured in a span, both ends included, by these cameras. No record is
+    /// unpacked.
+    pub(crate) fn times_read(
+        &self,
+        plates: &[PlateText],
+        span: (i64, i64),
+        cameras: Option<&[CameraId]>,
+    ) -> Result<Vec<usize>, StoreError> {
+        let within = self.rows_captured(span)?;
+        let whole = within == (0..self.rows());
+        let cameras = cameras.map(|names| self.camera_bits(names));
+        let mut counts = Vec::with_capacity(plates.len());
+        for plate in plates {
+            let Some(key) = self.plate_number(plate)?.filter(|_| !within.is_empty()) else {
+                counts.push(0);
+                continue;
+            };
+            let set = Wanted::new(vec![key], Column::PlateEnds, Column::ByPlate);
+            counts.push(match &cameras {
+                None if whole => set.range(self, key)?.len(),
+                None => set.part(self, key, &within)?.len(),
+                Some(cameras) => {
+                    let mut count = 0;
+                    for row in set.rows(self, &within)? {
+                        count += usize::from(cameras.contains(self.value(Column::Camera, row)?));
+                    }
+                    count
+                }
+            });
+        }
+        Ok(counts)
+    }
+
+    /// The rows captured in a span, both ends included.
+    fn rows_captured(&self, (first, last): (i64, i64)) -> Result<Range<u32>, StoreError> {
+        let end = match last.checked_add(1) {
+            Some(after) => self.first_captured_from(after)?,
+            None => self.rows(),
+        };
+        Ok(self.first_captured_from(first)?..end)
+    }
+
+    fn camera_bits(&self, names: &[CameraId]) -> Bits {
+        let numbers =
+            names.iter().filter_map(|name| self.directory.cameras.binary_search(name).ok());
+        Bits::of(numbers.map(|number| number as u32), self.directory.cameras.len() as u32)
     }
 }
 
@@ -230,6 +288,21 @@ impl Wanted {
             None => 0,
         };
         Ok(start as u32..segment.value(self.ends, key)? as u32)
+    }
+
+    /// The part of a key's places in the index whose rows lie within a range.
+    fn part(
+        &self,
+        segment: &Segment,
+        key: u32,
+        within: &Range<u32>,
+    ) -> Result<Range<u32>, StoreError> {
+        let range = self.range(segment, key)?;
+        let below = |bound: u32| {
+            move |at: u32| Ok::<_, StoreError>(segment.value(self.rows, at)? < u64::from(bound))
+        };
+        let start = partition_point(range.clone(), below(within.start))?;
+        Ok(start..partition_point(start..range.end, below(within.end))?)
     }
 
     /// How many rows there are, in all.
@@ -261,11 +334,7 @@ impl Wanted {
 
     /// As a set of keys below a count.
     fn bits(&self, count: u32) -> Bits {
-        let mut bits = Bits(vec![0; (count as usize).div_ceil(64)]);
-        for key in &self.keys {
-            bits.0[*key as usize / 64] |= 1 << (key % 64);
-        }
-        bits
+        Bits::of(self.keys.iter().copied(), count)
     }
 }
 
@@ -273,6 +342,13 @@ impl Wanted {
 struct Bits(Vec<u64>);
 
 impl Bits {
+    /// Keys that lie below a count.
+    fn of(keys: impl Iterator<Item = u32>, count: u32) -> Self {
+        let mut bits = vec![0; (count as usize).div_ceil(64)];
+        keys.for_each(|key| bits[key as usize / 64] |= 1 << (key % 64));
+        Self(bits)
+    }
+
     fn contains(&self, key: u64) -> bool {
         self.0.get((key / 64) as usize).is_some_and(|word| word >> (key % 64) & 1 == 1)
     }

@@ -103,7 +103,10 @@ fn run(
     };
     match target {
         WatchTarget::Plate(plate) => {
-            let found = parts.likely.likely(&LikelyQuery { plate, span, limit: PAGE })?;
+            let found = parts.likely.likely(&LikelyQuery {
+                cameras: query.cameras,
+                ..LikelyQuery::all_in(plate, span, PAGE)
+            })?;
             rings.answer.truncated = found.len() >= PAGE;
             found.iter().for_each(|likely| rings.look_at(&view, &likely.sighting));
         }
