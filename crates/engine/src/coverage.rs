@@ -468,7 +468,7 @@ mod tests {
             watched.written().into_iter().filter(|(_, _, state, _)| *state == Unknown).collect();
         assert_eq!(unknown.last(), Some(&(3570, 3640, Unknown, word("store failed"))));
         let all = watched.store.coverage(&[camera().id], TimeSpan::ALL).unwrap();
-        let span = |first, last| {
+        let span = |first: i64, last: i64| {
             TimeSpan::new(Timestamp::from_secs(1000 + first), Timestamp::from_secs(1000 + last))
                 .unwrap()
         };

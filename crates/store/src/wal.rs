@@ -231,7 +231,7 @@ fn lost_commits(log: &Path, acked: Option<Acked>) -> io::Result<u64> {
         return Ok(lost_for_sure.max(1));
     }
     // Each commit is synced before the next begins: a power cut can leave one unfinished, never two.
-    Ok(if after_damage > 1 { after_damage - 1 } else { 0 })
+    Ok(u64::saturating_sub(after_damage, 1))
 }
 
 fn read_whole(input: &mut impl io::Read, buffer: &mut [u8]) -> io::Result<bool> {

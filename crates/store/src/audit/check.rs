@@ -11,13 +11,16 @@ use super::key::{SigningKey, hex};
 use super::log::payload_files;
 use crate::errors::{damaged, io_at};
 
+/// Whether a text is a line of a file.
+type IsLine<'a> = &'a dyn Fn(&str) -> bool;
+
 /// The files of an audit whose last line is whole but for its end. A crash leaves a line unfinished, but writes no
 /// other end: it was changed, and the next start would cut a record off that was acknowledged.
 pub(crate) fn cut_ends(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let is_link = |line: &str| Link::parse(line).is_some();
     let is_payload = |line: &str| serde_json::from_str::<Payload>(line).is_ok();
     let is_checkpoint = |line: &str| serde_json::from_str::<Checkpoint>(line).is_ok();
-    let mut files: Vec<(PathBuf, &dyn Fn(&str) -> bool)> =
+    let mut files: Vec<(PathBuf, IsLine<'_>)> =
         vec![(dir.join("chain"), &is_link), (dir.join("checkpoints.jsonl"), &is_checkpoint)];
     files.extend(payload_files(dir)?.into_iter().map(|path| (path, &is_payload as _)));
     let mut cut = Vec::new();
