@@ -14,7 +14,7 @@ use guiji_domain::{
 };
 use tracing::{info, warn};
 
-use crate::coverage::{CoverageKeeper, is_live};
+use crate::coverage::{CoverageKeeper, Load, is_live};
 use crate::lane::Lane;
 use crate::perception::PerceptionCounters;
 use crate::slots::{Put, Slots, WhenFull};
@@ -463,6 +463,16 @@ impl Cameras {
     /// Brings the rates up to date; to be called about once a second.
     pub(crate) fn sample_rates(&self) {
         self.cells.all().iter().for_each(|cell| cell.sample_rate());
+    }
+
+    /// What became of the pictures of each open camera so far.
+    pub(crate) fn loads(&self) -> Vec<(CameraId, Load)> {
+        let load = |cell: &Arc<CameraCell>| {
+            let shed = cell.counters().shed;
+            let health = lock(&cell.health);
+            Load { analysed: health.analysed, shed: health.dropped.saturating_add(shed) }
+        };
+        self.cells.all().iter().map(|cell| (cell.camera.id.clone(), load(cell))).collect()
     }
 }
 

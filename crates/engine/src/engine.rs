@@ -169,12 +169,14 @@ impl Engine {
         };
         let intake = Arc::new(Intake::with_cells(intake, cells.clone())?);
         let (passages, passages_in) = sync_channel(settings.record_queue);
+        let coverage = Arc::new(CoverageKeeper::new(parts.coverage, parts.clock.clone()));
 
         let recording = Recorder {
             intake: intake.clone(),
             encoder: parts.encoder,
             evidence: settings.evidence,
             counters: recorder.clone(),
+            coverage: coverage.clone(),
             give_up: give_up.clone(),
         };
         let recorder_thread = spawn("recorder".into(), move || recording.run(&passages_in));
@@ -196,7 +198,6 @@ impl Engine {
             })
             .collect();
 
-        let coverage = Arc::new(CoverageKeeper::new(parts.coverage, parts.clock.clone()));
         let cameras = Arc::new(Cameras::new(CamerasParts {
             coverage: coverage.clone(),
             cells,
@@ -210,10 +211,12 @@ impl Engine {
         }));
         let (stop_sampling, stopped) = sync_channel::<()>(0);
         let (sampled, written) = (cameras.clone(), coverage.clone());
+        let begun = Instant::now();
         let sampler = spawn("rates".into(), move || {
             while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
                 sampled.sample_rates();
                 sampled.close_due();
+                written.loaded(sampled.loads(), begun.elapsed());
                 written.tend();
             }
         });
@@ -288,6 +291,8 @@ impl Engine {
             self.give_up.store(true, Relaxed);
             warn!("the drain's deadline is over; work is cut off");
         }
+        // What the recorder refused or lost meanwhile.
+        self.coverage.flush();
         let report = DrainReport { sightings_lost: self.recorder.counts().lost, in_time: done };
         info!(sightings_lost = report.sightings_lost, in_time = report.in_time, "engine stopped");
         report

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use guiji_domain::{
     BBox, Digest, Evidence, EvidenceKind, PictureEncoder, Recorded, Sighting, SightingIntake as _,
-    SightingStage,
+    SightingStage, StoreError,
 };
 use sha2::{Digest as _, Sha256};
 use tracing::{error, info, warn};
 
 use crate::counters::counters;
+use crate::coverage::CoverageKeeper;
 use crate::intake::Intake;
 use crate::lane::{EvidenceSettings, Passage, Shot};
 
@@ -35,6 +36,8 @@ pub(crate) struct Recorder {
     pub(crate) encoder: Arc<dyn PictureEncoder>,
     pub(crate) evidence: EvidenceSettings,
     pub(crate) counters: Arc<RecorderCounters>,
+    /// Hears from when until when the store refuses.
+    pub(crate) coverage: Arc<CoverageKeeper>,
     /// Set when the drain's deadline is over: a store that still fails is then given up.
     pub(crate) give_up: Arc<AtomicBool>,
 }
@@ -67,6 +70,9 @@ impl Recorder {
             batch.into_iter().map(|passage| self.prepare(passage)).collect();
         if !self.store_patiently(&mut records) {
             self.counters.lost.fetch_add(records.len() as u64, Relaxed);
+            for Recorded { sighting, .. } in &records {
+                self.coverage.lost(&sighting.camera, sighting.span);
+            }
             error!(
                 sightings = records.len(),
                 "sightings are lost: the store kept failing until the deadline"
@@ -121,6 +127,7 @@ impl Recorder {
         loop {
             match self.intake.take_in(records) {
                 Ok(_) => {
+                    self.coverage.store_took();
                     if pause > RETRY.0 {
                         info!("the store works again");
                     }
@@ -128,6 +135,9 @@ impl Recorder {
                 }
                 Err(error) => {
                     self.counters.retries.fetch_add(1, Relaxed);
+                    if let Some(since) = records.iter().map(|it| it.sighting.span.first()).min() {
+                        self.coverage.store_refused(cause(&error), since);
+                    }
                     warn!(%error, retry_in = ?pause, "sightings could not be stored");
                 }
             }
@@ -137,5 +147,13 @@ impl Recorder {
             thread::sleep(pause);
             pause = (pause * 2).min(RETRY.1);
         }
+    }
+}
+
+/// In the words of coverage.
+fn cause(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Full { .. } => "disk full",
+        _ => "store failed",
     }
 }

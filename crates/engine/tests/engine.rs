@@ -525,6 +525,47 @@ fn what_the_cameras_could_see_is_written_down() {
 }
 
 #[test]
+fn while_the_disk_is_full_no_camera_is_said_to_see() {
+    let Rig { store, mut parts } = rig();
+    let clock = Arc::new(SimulatedClock::at(Timestamp::from_secs(1_795_000_100)));
+    parts.clock = clock.clone();
+    parts.source = Arc::new(ScriptedSource { endless: true, ..ScriptedSource::default() });
+    let full = Arc::new(Unreliable { inner: store.clone(), failures: AtomicU32::new(u32::MAX) });
+    parts.store = full.clone();
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    for id in ["k1", "k2"] {
+        engine.cameras().register(Camera { pace: Pace::RealTime, ..camera(id) }).unwrap();
+    }
+    // Of which no picture is left out: what the store refuses.
+    engine.cameras().register(camera("recording")).unwrap();
+    wait_until("a refusal", || engine.counts().recorder().retries > 0);
+    clock.advance(Duration::from_secs(3600));
+    full.failures.store(0, SeqCst);
+    let ids = ["k1", "k2"].map(|id| CameraId::new(id).unwrap());
+    let history = |id: &CameraId| store.coverage(std::slice::from_ref(id), TimeSpan::ALL).unwrap();
+    // It ends when the store takes sightings again, and not before.
+    let ended = |id: &CameraId| {
+        let unknown = history(id).into_iter().find(|it| it.state == CoverageState::Unknown);
+        unknown.is_some_and(|it| clock.now().since(it.span.last()) > Duration::from_secs(30))
+    };
+    wait_until("the end of the gap", || {
+        clock.advance(Duration::from_secs(1));
+        !finals(&store).is_empty() && ids.iter().all(ended)
+    });
+    assert!(engine.drain(Duration::from_secs(10)).in_time);
+    for id in &ids {
+        let second = |secs: i64| Timestamp::from_secs(1_795_000_100 + secs);
+        let hour = TimeSpan::new(second(0), second(3600)).unwrap();
+        let all = history(id);
+        assert_eq!(Covered::of(&all, hour).seeing_ns, 0, "{all:?}");
+        let gap = all.iter().find(|it| it.state == CoverageState::Unknown).unwrap();
+        assert_eq!((gap.cause.as_str(), gap.span.first()), ("disk full", second(-60)));
+        let later = TimeSpan::new(gap.span.last(), clock.now()).unwrap();
+        assert!(Covered::of(&all, later).seeing_ns > 0, "{all:?}");
+    }
+}
+
+#[test]
 fn a_camera_that_sees_nothing_is_said_to_be_blind_though_pictures_come() {
     let Rig { store, mut parts } = rig();
     let seconds = |secs: u64| secs * 1000 / FRAME_MS;
