@@ -25,7 +25,7 @@ pub(crate) use place::{area_from_pb, area_to_pb, point_from_pb, point_to_pb};
 pub(crate) use sighting::{View, evidence_to_pb, sighting_to_pb};
 pub(crate) use sighting_in::sighting_from_pb;
 pub(crate) use tactics::{Names, camera_name, speed_to_pb, verdict_to_pb};
-pub(crate) use time::{capture_from_pb, capture_to_pb, span_from_pb};
+pub(crate) use time::{capture_from_pb, capture_to_pb, seen_from_pb, span_from_pb};
 pub use time::{duration_from_pb, duration_to_pb, timestamp_from_pb, timestamp_to_pb};
 pub(crate) use trajectory::trajectory_to_pb;
 

@@ -6,7 +6,7 @@ use guiji_domain::{
     Timestamp, Vehicle,
 };
 
-use super::{Word, capture_from_pb, timestamp_from_pb};
+use super::{Word, capture_from_pb, seen_from_pb};
 use crate::pb;
 use crate::violations::{Violations, camera_id, sighting_id};
 
@@ -60,7 +60,7 @@ fn span_of(
     captured: &CaptureTime,
 ) -> Option<TimeSpan> {
     let mut end = |field: &str, time: Option<&prost_types::Timestamp>| match time {
-        Some(time) => wrong.take(field, timestamp_from_pb(time)),
+        Some(time) => wrong.take(field, seen_from_pb(time)),
         None => Some(captured.at),
     };
     let first = end("first_time", given.first_time.as_ref());
@@ -226,7 +226,7 @@ fn share(given: f32) -> Result<f32, InvalidValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::convert::{View, sighting_to_pb, timestamp_to_pb};
+    use crate::convert::{View, sighting_to_pb, timestamp_from_pb, timestamp_to_pb};
     use guiji_domain::{
         CameraId, ClockSource, Heading, PlateColour, TrackId, VehicleClass, VehicleColour,
     };
@@ -302,7 +302,7 @@ mod tests {
             PlateState::Unreadable,
             PlateState::NotRead,
         ] {
-            let mut given = sighting(-5, plate);
+            let mut given = sighting(1_795_000_000_000_000_005, plate);
             for stage in SightingStage::ALL {
                 given.stage = *stage;
                 assert_eq!(taken(&sighting_to_pb(&given, View::Full)), Ok(given.clone()));
@@ -352,6 +352,17 @@ mod tests {
             (|s| s.capture = None, "capture", "required"),
             (|s| capture(s).time = None, "capture.time", "required"),
             (|s| capture(s).time.as_mut().unwrap().nanos = -1, "capture.time", "nanos"),
+            (
+                |s| capture(s).time.as_mut().unwrap().seconds = 946_684_799,
+                "capture.time",
+                "years 2000 to 2099",
+            ),
+            (|s| s.first_time.as_mut().unwrap().seconds = -1, "first_time", "set the clock"),
+            (
+                |s| s.last_time.as_mut().unwrap().seconds = 4_102_444_800,
+                "last_time",
+                "years 2000 to 2099",
+            ),
             (|s| capture(s).uncertainty = None, "capture.uncertainty", "required"),
             (
                 |s| capture(s).uncertainty.as_mut().unwrap().seconds = -1,
@@ -490,7 +501,9 @@ mod tests {
         }
 
         #[test]
-        fn any_beginning_makes_a_name_that_is_taken(nanos in i64::MIN..i64::MAX - 2_000_000_000) {
+        fn any_beginning_makes_a_name_that_is_taken(
+            nanos in 946_684_800_000_000_000_i64..4_102_444_798_000_000_000,
+        ) {
             let given = sighting(nanos, PlateState::NotRead);
             prop_assert_eq!(taken(&sighting_to_pb(&given, View::Full)), Ok(given.clone()));
             let mut message = sighting_to_pb(&given, View::Full);

@@ -34,6 +34,25 @@ pub fn timestamp_from_pb(at: &prost_types::Timestamp) -> Result<Timestamp, Inval
     }
 }
 
+/// When something may have been captured: outside, a clock was not set, and each day of such times would be a file of
+/// its own. 2000-01-01 and 2100-01-01, UTC.
+const CAPTURED: (Timestamp, Timestamp) =
+    (Timestamp::from_secs(946_684_800), Timestamp::from_secs(4_102_444_800));
+
+/// An instant at which something may have been seen.
+///
+/// # Errors
+/// As [`timestamp_from_pb`], and when it lies outside the years 2000 to 2099.
+pub(crate) fn seen_from_pb(at: &prost_types::Timestamp) -> Result<Timestamp, InvalidValue> {
+    let at = timestamp_from_pb(at)?;
+    if (CAPTURED.0..CAPTURED.1).contains(&at) {
+        Ok(at)
+    } else {
+        let fix = "lies outside the years 2000 to 2099: set the clock of the system that sends it";
+        Err(InvalidValue::new("time", at, fix))
+    }
+}
+
 /// A duration as `google.protobuf.Duration`, saturating at 10,000 years.
 pub fn duration_to_pb(duration: Duration) -> prost_types::Duration {
     const SECONDS_MAX: i64 = 315_576_000_000;
@@ -91,7 +110,7 @@ pub(crate) fn capture_from_pb(
     let capture = wrong.require("capture", capture)?;
     let at = wrong
         .require("capture.time", capture.time.as_ref())
-        .and_then(|time| wrong.take("capture.time", timestamp_from_pb(time)));
+        .and_then(|time| wrong.take("capture.time", seen_from_pb(time)));
     let uncertainty = wrong
         .require("capture.uncertainty", capture.uncertainty.as_ref())
         .and_then(|duration| wrong.take("capture.uncertainty", duration_from_pb(duration)));
