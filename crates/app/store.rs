@@ -2,13 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
-use guiji_domain::{CameraId, Clock as _, EvidenceKind, PlatePattern, TimeSpan, Timestamp};
+use guiji_domain::{
+    AuditEntry, AuditLog as _, Authority, CameraId, Clock as _, EvidenceKind, PlatePattern,
+    TimeSpan, Timestamp,
+};
 use guiji_store::{
-    BackupReport, Damage, KeepLimit, LegalHold, Store, StoreSettings, back_up, check_backup,
-    expire_backup, holds, lift_hold, place_hold, restore,
+    Audit, AuditSettings, BackupReport, Damage, KeepLimit, LegalHold, Store, StoreSettings,
+    back_up, check_backup, expire_backup, holds, lift_hold, place_hold, restore,
 };
 
 use crate::clock::{SystemClock, local_time, parse_time};
@@ -37,17 +41,23 @@ enum What {
     Backup {
         /// Where to.
         folder: PathBuf,
+        #[command(flatten)]
+        by: By,
     },
     /// Make a store of a back-up, in the folder that the configuration names, which must be empty. Days that are kept
     /// no longer stay out.
     Restore {
         /// The back-up.
         folder: PathBuf,
+        #[command(flatten)]
+        by: By,
     },
-    /// Delete from a back-up what is kept no longer.
+    /// Delete from a back-up what is kept no longer, and what holds kept that are lifted.
     Expire {
         /// The back-up.
         folder: PathBuf,
+        #[command(flatten)]
+        by: By,
     },
     /// Keep sightings and pictures for a case, whatever retention says.
     Hold(HoldArguments),
@@ -57,15 +67,30 @@ enum What {
     Lift {
         /// Its number.
         number: u32,
+        #[command(flatten)]
+        by: By,
     },
+}
+
+/// Who does it and by what right: it is written into the audit of commands, `audit/commands` in the store's folder.
+#[derive(Debug, Args)]
+struct By {
+    /// Why it is done.
+    #[arg(long, env = "GUIJI_PURPOSE", default_value = "")]
+    purpose: String,
+    /// The case that it belongs to; of a hold, the one that it is for.
+    #[arg(long = "case", env = "GUIJI_CASE", default_value = "", value_name = "NUMBER")]
+    case_number: String,
+    /// Who does it.
+    #[arg(long, env = "GUIJI_OFFICER", default_value = "")]
+    officer: String,
 }
 
 /// What is held: everything in the span that fits both plates and cameras.
 #[derive(Debug, Args)]
 struct HoldArguments {
-    /// The case that it is for.
-    #[arg(long = "case", value_name = "NUMBER")]
-    case_number: String,
+    #[command(flatten)]
+    by: By,
     /// A plate or a pattern; may be given several times.
     #[arg(long = "plate", value_name = "PLATE")]
     plates: Vec<String>,
@@ -98,17 +123,24 @@ pub(crate) fn settings(config: &Config) -> StoreSettings {
 
 /// Runs the command.
 pub(crate) fn run(arguments: StoreArguments) -> Result<ExitCode> {
-    let settings = settings(&Config::load(&arguments.config)?);
+    let config = Config::load(&arguments.config)?;
+    let settings = settings(&config);
     let dir = settings.dir.clone();
     let now = SystemClock.now();
     match arguments.what {
         What::Check { backup } => return check(settings, backup.as_deref()),
-        What::Backup { folder } => {
-            let report = back_up(&dir, &folder).context("back up")?;
+        What::Backup { folder, by } => {
+            let question = format!("a back-up to {}", folder.display());
+            let report = audited(&config, &by, "backup", question, || {
+                back_up(&dir, &folder).context("back up")
+            })?;
             println!("{} copied to {}", copied(&report), folder.display());
         }
-        What::Restore { folder } => {
-            let report = restore(&folder, &settings, now).context("restore")?;
+        What::Restore { folder, by } => {
+            let question = format!("a store of the back-up {}", folder.display());
+            let report = audited(&config, &by, "restore", question, || {
+                restore(&folder, &settings, now).context("restore")
+            })?;
             println!(
                 "{} restored to {}; {} files are kept no longer and were left out",
                 copied(&report),
@@ -116,12 +148,18 @@ pub(crate) fn run(arguments: StoreArguments) -> Result<ExitCode> {
                 report.expired
             );
         }
-        What::Expire { folder } => {
-            let report = expire_backup(&folder, &settings, now).context("expire a back-up")?;
+        What::Expire { folder, by } => {
+            let question = format!("what is kept no longer of the back-up {}", folder.display());
+            let report = audited(&config, &by, "expire", question, || {
+                expire_backup(&folder, &settings, now).context("expire a back-up")
+            })?;
             println!("{} files deleted, {} stay", report.expired, report.files);
         }
         What::Hold(arguments) => {
-            let number = place_hold(&dir, &hold(&arguments, now)?).context("place a hold")?;
+            let hold = hold(&arguments, now)?;
+            let number = audited(&config, &arguments.by, "hold", in_words(&hold), || {
+                place_hold(&dir, &hold).context("place a hold")
+            })?;
             println!("hold {number} is placed");
         }
         What::Holds => {
@@ -129,14 +167,83 @@ pub(crate) fn run(arguments: StoreArguments) -> Result<ExitCode> {
                 println!("{}", line(number, &hold));
             }
         }
-        What::Lift { number } => {
-            if !lift_hold(&dir, number)? {
+        What::Lift { number, by } => {
+            let held = holds(&dir)?.get(&number).map(in_words);
+            let Some(held) = held else {
                 bail!("there is no hold {number}: `guiji store holds` lists them");
-            }
+            };
+            audited(&config, &by, "lift", format!("hold {number}: {held}"), || {
+                lift_hold(&dir, number).context("lift a hold")
+            })?;
             println!("hold {number} is lifted");
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How long a command waits for another one that is writing the audit.
+const AUDIT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Does something, with a record before, without which it is not done, and one of what became of it.
+fn audited<T>(
+    config: &Config,
+    by: &By,
+    what: &str,
+    question: String,
+    act: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let by = Authority::new(&by.purpose, &by.case_number, &by.officer).context(
+        "say by what right: --purpose, --case and --officer (or GUIJI_PURPOSE, GUIJI_CASE, GUIJI_OFFICER)",
+    )?;
+    let (method, began) = (format!("guiji store {what}"), SystemClock.now());
+    let record = |outcome: String| {
+        let now = SystemClock.now();
+        let entry = AuditEntry {
+            at: now,
+            method: method.clone(),
+            officer: by.officer().to_owned(),
+            purpose: by.purpose().to_owned(),
+            case_number: by.case_number().to_owned(),
+            question: question.clone(),
+            outcome,
+            took_ms: u64::try_from(now.since(began).as_millis()).unwrap_or(u64::MAX),
+            ..AuditEntry::default()
+        };
+        write_audit(config, entry).context("the audit of commands could not be written")
+    };
+    // A store that is to be restored is not there yet, and its folder must be empty.
+    if config.store_dir.join("registry.db").is_file() {
+        record("Opened".to_owned())?;
+    }
+    let done = act();
+    if config.store_dir.join("registry.db").is_file() {
+        record(
+            done.as_ref().map_or_else(|error| format!("Failed: {error:#}"), |_| "Ok".to_owned()),
+        )?;
+    }
+    done
+}
+
+/// Writes one record into the audit of commands: a chain of its own, since a server that runs holds the other one.
+fn write_audit(config: &Config, entry: AuditEntry) -> Result<()> {
+    let export = config.audit_checkpoints.as_ref().map(|path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".commands");
+        PathBuf::from(name)
+    });
+    let dir = config.store_dir.join("audit/commands");
+    let began = std::time::Instant::now();
+    let audit = loop {
+        match Audit::open(AuditSettings { export: export.clone(), ..AuditSettings::new(&dir) }) {
+            Ok(audit) => break audit,
+            Err(error) if began.elapsed() > AUDIT_PATIENCE => return Err(error.into()),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)), // another command is writing
+        }
+    };
+    let (told, heard) = std::sync::mpsc::channel();
+    audit.submit(entry, Box::new(move |done| drop(told.send(done))));
+    heard.recv().context("the audit ended without an answer")??;
+    Ok(())
 }
 
 fn copied(report: &BackupReport) -> String {
@@ -148,7 +255,7 @@ fn hold(arguments: &HoldArguments, now: Timestamp) -> Result<LegalHold> {
         bail!("name a --plate or a --camera: a hold on everything is a longer sightings_days");
     }
     Ok(LegalHold {
-        case_number: arguments.case_number.clone(),
+        case_number: arguments.by.case_number.clone(),
         plates: arguments
             .plates
             .iter()
@@ -165,18 +272,21 @@ fn hold(arguments: &HoldArguments, now: Timestamp) -> Result<LegalHold> {
 }
 
 fn line(number: u32, hold: &LegalHold) -> String {
+    format!("{number:4}  {}  placed {}", in_words(hold), local_time(hold.placed))
+}
+
+fn in_words(hold: &LegalHold) -> String {
     let texts = |texts: Vec<&str>| match texts.is_empty() {
         true => "any".to_owned(),
         false => texts.join(" "),
     };
     format!(
-        "{number:4}  case {}  plates {}  cameras {}  {} to {}  placed {}",
+        "case {}  plates {}  cameras {}  {} to {}",
         hold.case_number,
         texts(hold.plates.iter().map(PlatePattern::as_str).collect()),
         texts(hold.cameras.iter().map(CameraId::as_str).collect()),
         local_time(hold.span.first()),
         local_time(hold.span.last()),
-        local_time(hold.placed),
     )
 }
 
@@ -228,27 +338,42 @@ mod tests {
             let given = ["store", "--config", config.to_str().unwrap()];
             run(Line::try_parse_from(given.iter().chain(words)).unwrap().arguments)
         };
+        let by = ["--purpose", "test", "--case", "2026-1", "--officer", "wang"];
+        let by = |words: &[&str]| command(&[words, &by[..]].concat());
         assert!(command(&["check"]).unwrap_err().to_string().contains("no store"));
         let store = Store::open(settings(&Config::load(&config).unwrap())).unwrap();
         store.record(&[]).unwrap();
         let backup = folder.path().join("backup");
         let backup = backup.to_str().unwrap();
         let span = ["--from", "2026-11-24T00:00:00Z", "--to", "2026-11-25T00:00:00Z"];
-        command(&[&["hold", "--case", "2026-1", "--plate", "浙J*"], &span[..]].concat()).unwrap();
-        assert!(command(&[&["hold", "--case", "2026-1"], &span[..]].concat()).is_err());
-        command(&["backup", backup]).unwrap(); // while it is open
+        by(&[&["hold", "--plate", "浙J*"], &span[..]].concat()).unwrap();
+        assert!(by(&[&["hold"], &span[..]].concat()).is_err());
+        assert!(format!("{:#}", command(&["backup", backup]).unwrap_err()).contains("--officer"));
+        by(&["backup", backup]).unwrap(); // while it is open
+        assert!(by(&["backup", backup]).is_err(), "it is not empty");
         command(&["check", "--backup", backup]).unwrap();
         assert!(format!("{:#}", command(&["check"]).unwrap_err()).contains("in use"));
         drop(store);
         assert_eq!(command(&["check"]).unwrap(), ExitCode::SUCCESS);
+        let said = |field: &str| -> Vec<String> {
+            let all = guiji_store::AuditRecords::open(&dir.join("audit/commands")).unwrap();
+            all.map(|record| record.unwrap().field(field).unwrap().to_owned()).collect()
+        };
+        let [begun, ok] = ["Opened", "Ok"];
+        let outcomes = said("outcome");
+        assert_eq!(outcomes[..5], [begun, ok, begun, ok, begun]);
+        assert!(outcomes.len() == 6 && outcomes[5].contains("not empty"), "{outcomes:?}");
+        assert_eq!(said("method")[1..3], ["guiji store hold", "guiji store backup"]);
+        assert!(said("question")[0].contains("浙J*"));
+        assert_eq!((&*said("officer")[0], &*said("case_number")[0]), ("wang", "2026-1"));
         std::fs::remove_dir_all(&dir).unwrap();
-        command(&["restore", backup]).unwrap();
+        by(&["restore", backup]).unwrap();
         assert_eq!(holds(&dir).unwrap().len(), 1);
         command(&["holds"]).unwrap();
-        command(&["lift", "1"]).unwrap();
-        assert!(command(&["lift", "7"]).unwrap_err().to_string().contains("no hold 7"));
+        by(&["lift", "1"]).unwrap();
+        assert!(by(&["lift", "7"]).unwrap_err().to_string().contains("no hold 7"));
         assert!(holds(&dir).unwrap().is_empty());
-        command(&["expire", backup]).unwrap();
+        by(&["expire", backup]).unwrap();
         std::fs::write(Path::new(backup).join("registry.db"), b"x").unwrap();
         assert_eq!(command(&["check", "--backup", backup]).unwrap(), ExitCode::from(1));
     }
