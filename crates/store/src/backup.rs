@@ -12,21 +12,30 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use guiji_domain::{Digest, StoreError, Timestamp};
+use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 
 use crate::check::Damage;
+use crate::context::forget_before;
 use crate::day::Day;
+use crate::deliveries::{Deliveries, expire_rows};
 use crate::errors::{damaged, io_at, sql_at};
 use crate::pack::PackName;
 use crate::partition::sealed_number;
+use crate::retention::first_kept;
 use crate::schema::{connect, sync_folder_of};
 use crate::settings::StoreSettings;
-use crate::store::{Store, files_in};
+use crate::store::{Store, files_in, try_lock};
+use crate::wal;
 
 const DOING: &str = "back the store up";
 const RESTORING: &str = "restore a back-up";
+const EXPIRING: &str = "delete what is kept no longer";
+/// Ending of a database of a back-up that was written anew.
+const REWRITTEN: &str = ".new";
 const SUMS: &str = "SHA256SUMS";
 
 /// What was copied, or left out.
@@ -97,10 +106,29 @@ pub fn back_up(dir: &Path, to: &Path) -> Result<BackupReport, StoreError> {
     }
     make_empty(to, DOING)?;
     let _nobody_deletes = Housekeeping::alone(dir)?;
+    // Of a store that is not open, what a killed process left is taken up first, and what its logs lost is told.
+    if let Some(lock) = try_lock(dir)? {
+        for database in databases(dir)? {
+            wal::examine(&database)?;
+            if let Some((path, reason)) = wal::damage_aside(&database) {
+                return Err(damaged(path.display(), reason));
+            }
+        }
+        drop(lock);
+    }
     let mut backup = Backup { to, sums: BTreeMap::new(), bytes: 0 };
     backup.store(dir, Path::new(""))?;
     write_sums(to, &backup.sums)?;
     Ok(BackupReport { files: backup.sums.len(), bytes: backup.bytes, expired: 0 })
+}
+
+/// The databases of a store that have logs.
+fn databases(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let mut all: Vec<_> =
+        ["registry.db", "context.db", "deliveries.db"].map(|name| dir.join(name)).into();
+    all.extend(files_in(&dir.join("sightings"))?);
+    all.retain(|path| path.extension().is_some_and(|ending| ending == "db") && path.is_file());
+    Ok(all)
 }
 
 struct Backup<'a> {
@@ -139,7 +167,15 @@ impl Backup<'_> {
                 self.copy(&path, &below.join("evidence").join(name))?;
             }
         }
-        for name in ["registry.key", "gaps", "releases.jsonl", "evidence.key", "evidence.pub"] {
+        let names = [
+            "registry.key",
+            "gaps",
+            "gaps.slots",
+            "releases.jsonl",
+            "evidence.key",
+            "evidence.pub",
+        ];
+        for name in names {
             self.copy_if_there(&dir.join(name), &below.join(name))?;
         }
         let held = dir.join("held");
@@ -258,43 +294,165 @@ pub fn restore(
         report.files += 1;
         report.bytes += bytes;
     }
-    let check = Store::open(settings.clone())?.check()?;
+    let store = Store::open(settings.clone())?;
+    // What is older than it may be in files that are not of a day, and what lifted holds held.
+    store.enforce_retention(now)?;
+    expire_deliveries(&settings.dir, settings, now)?;
+    let check = store.check()?;
     match check.damages.into_iter().next() {
         Some(Damage { what, reason }) => Err(StoreError::Damaged { what, reason }),
         None => Ok(report),
     }
 }
 
-/// Deletes from a back-up what is older than the settings allow: back-ups expire as the store does. What a hold keeps
-/// stays.
+/// Deletes from a back-up what is older than the settings allow: back-ups expire as the store does, the rows of
+/// coverage, corrections and deliveries among the files of days too. What a hold keeps stays, until it is lifted: in
+/// the back-up, or in the store in the settings' folder, if there is one.
 ///
 /// # Errors
-/// When it is no back-up, or the medium fails; calling it again goes on.
+/// When it is no back-up, a file of which rows are to go is damaged, or the medium fails; calling it again goes on.
 pub fn expire_backup(
     dir: &Path,
     settings: &StoreSettings,
     now: Timestamp,
 ) -> Result<BackupReport, StoreError> {
     let mut sums = read_sums(dir)?;
+    finish_renames(dir, &sums)?;
     let mut report = BackupReport::default();
-    let expired: Vec<String> =
-        sums.keys().filter(|name| has_expired(name, settings, now)).cloned().collect();
+    let lifted = lifted_holds(dir, &sums, settings)?;
+    let is_lifted = |name: &str| lifted.iter().any(|folder| name.starts_with(folder));
+    let expired: Vec<String> = sums
+        .keys()
+        .filter(|name| has_expired(name, settings, now) || is_lifted(name))
+        .cloned()
+        .collect();
     for name in expired {
         let path = dir.join(&name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_at("delete what is kept no longer", &path)(error));
+                return Err(io_at(EXPIRING, &path)(error));
             }
             Ok(()) | Err(_) => sync_folder_of(&path)?,
         }
         sums.remove(&name);
         report.expired += 1;
     }
-    report.files = sums.len();
     if report.expired > 0 {
         write_sums(dir, &sums)?;
     }
+    for folder in &lifted {
+        let folder = dir.join(folder);
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_at(EXPIRING, &folder)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    let before = first_kept(settings, now);
+    rewrite(dir, &mut sums, "context.db", |connection| forget_before(connection, before))?;
+    rewrite(dir, &mut sums, "deliveries.db", |connection| {
+        expire_rows(connection, deliveries_from(settings, now))
+    })?;
+    report.files = sums.len();
     Ok(report)
+}
+
+/// Proofs of delivery are kept as long as sightings.
+fn deliveries_from(settings: &StoreSettings, now: Timestamp) -> Timestamp {
+    now.minus(Duration::from_secs(86_400) * settings.sightings_days)
+}
+
+fn expire_deliveries(
+    dir: &Path,
+    settings: &StoreSettings,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if dir.join("deliveries.db").is_file() {
+        Deliveries::open(dir, settings.durability)?.expire(deliveries_from(settings, now))?;
+    }
+    Ok(())
+}
+
+/// The folders in a back-up of holds that are lifted, there or in the store that it is of. Numbers of holds that are
+/// gone are given again: a hold is the same if it says the same.
+fn lifted_holds(
+    dir: &Path,
+    sums: &BTreeMap<String, String>,
+    settings: &StoreSettings,
+) -> Result<Vec<String>, StoreError> {
+    let has_store = settings.dir.join("registry.db").is_file();
+    let mut lifted = Vec::new();
+    for (name, sum) in sums {
+        let Some(folder) = name.strip_suffix("hold.json") else { continue };
+        let here = dir.join(folder).join("lifted").exists();
+        let live = settings.dir.join(folder);
+        let there = has_store
+            && (live.join("lifted").exists()
+                || !live.join("hold.json").is_file()
+                || sum_of(&live.join("hold.json"), EXPIRING)?.0 != *sum);
+        if here || there {
+            lifted.push(folder.to_owned());
+        }
+    }
+    Ok(lifted)
+}
+
+/// Deletes rows of a database in a back-up. The new file lies beside the old one when the list of files names it, so
+/// that whoever goes on after a crash finds it.
+fn rewrite(
+    dir: &Path,
+    sums: &mut BTreeMap<String, String>,
+    name: &str,
+    delete: impl FnOnce(&Connection) -> Result<usize, StoreError>,
+) -> Result<(), StoreError> {
+    let (path, new) = (dir.join(name), dir.join(format!("{name}{REWRITTEN}")));
+    let Some(stated) = sums.get(name).cloned() else { return Ok(()) };
+    remove_if_there(&new)?;
+    let (sum, _) = copy(&path, &new, EXPIRING)?;
+    if sum != stated {
+        remove_if_there(&new)?;
+        return Err(damaged(path.display(), "its SHA-256 does not match"));
+    }
+    let failed = sql_at(EXPIRING, &new);
+    let connection = connect(&new)?;
+    connection.execute_batch("PRAGMA journal_mode = DELETE").map_err(&failed)?;
+    let gone = delete(&connection)?;
+    // Their bytes go too.
+    connection.execute_batch("VACUUM").map_err(&failed)?;
+    connection.close().map_err(|(_, error)| failed(error))?;
+    if gone == 0 {
+        return remove_if_there(&new);
+    }
+    File::open(&new).and_then(|file| file.sync_all()).map_err(io_at(EXPIRING, &new))?;
+    sync_folder_of(&new)?;
+    sums.insert(name.to_owned(), sum_of(&new, EXPIRING)?.0);
+    write_sums(dir, sums)?;
+    finish_renames(dir, sums)
+}
+
+/// Puts the files in their places that were rewritten and are in the list.
+fn finish_renames(dir: &Path, sums: &BTreeMap<String, String>) -> Result<(), StoreError> {
+    for name in ["context.db", "deliveries.db"] {
+        let (path, new) = (dir.join(name), dir.join(format!("{name}{REWRITTEN}")));
+        if !new.is_file() {
+            continue;
+        }
+        if sums.get(name) == Some(&sum_of(&new, EXPIRING)?.0) {
+            fs::rename(&new, &path).map_err(io_at(EXPIRING, &path))?;
+        } else {
+            remove_if_there(&new)?;
+        }
+        sync_folder_of(&path)?;
+    }
+    Ok(())
+}
+
+fn remove_if_there(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_at(EXPIRING, path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Whether a file of a back-up is of a day that is kept no longer. Without its day's database a pack is nothing.

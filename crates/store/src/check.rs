@@ -1,18 +1,23 @@
 //! Whether everything on disk is what was written.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use guiji_domain::{Digest, Sighting, SightingId, SightingStage, SortOrder, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::audit::{self, AuditBreak, verify_audit};
 use crate::codes::{Coded, NONE};
-use crate::context;
 use crate::day::Day;
 use crate::errors::sql;
 use crate::holds::Holds;
-use crate::pack::{place, read_picture};
+use crate::pack::{PackCheck, place};
 use crate::partition::{RawSighting, checked_alert};
+use crate::releases::ReleaseFile;
 use crate::road_record;
 use crate::segment::{self, Segment};
 use crate::store::Shared;
+use crate::{bundle, context, deliveries, wal};
 
 const DOING: &str = "check the store";
 
@@ -44,7 +49,7 @@ impl CheckReport {
         self.damage_count == 0
     }
 
-    fn found(&mut self, what: impl ToString, reason: impl ToString) {
+    pub(crate) fn found(&mut self, what: impl ToString, reason: impl ToString) {
         self.damage_count += 1;
         if self.damages.len() < DAMAGES_MAX {
             self.damages.push(Damage { what: what.to_string(), reason: reason.to_string() });
@@ -52,7 +57,10 @@ impl CheckReport {
     }
 
     /// Takes damage as a finding; passes other errors on.
-    fn accept<T>(&mut self, result: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    pub(crate) fn accept<T>(
+        &mut self,
+        result: Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
         match result {
             Ok(value) => Ok(Some(value)),
             Err(StoreError::Damaged { what, reason }) => {
@@ -75,17 +83,16 @@ pub struct Damage {
 
 pub(crate) fn run(shared: &Shared, holds: &Holds) -> Result<CheckReport, StoreError> {
     let mut report = CheckReport::default();
-    let structure = check_structure(&shared.registry().connection, "registry.db", &mut report);
-    report.accept(structure)?;
+    check_registry(shared, &mut report)?;
     check_context(shared, &mut report)?;
-    let cameras = shared.registry().cameras();
-    report.accept(cameras)?;
-    let entries = shared.registry().entries();
-    report.accept(entries)?;
+    check_beside(&shared.settings.dir, &mut report)?;
     for partition in shared.partitions_by(SortOrder::OldestFirst) {
         // A file whose header is damaged cannot even be opened.
         let opened = shared.view(&partition, true);
         let Some(Some(view)) = report.accept(opened)? else { continue };
+        if let Some((path, reason)) = wal::damage_aside(&partition.path) {
+            report.found(path.display(), reason);
+        }
         let Some(connection) = view.database() else { continue };
         report.partitions += 1;
         let mut inner = CheckReport::default();
@@ -115,18 +122,78 @@ pub(crate) fn run(shared: &Shared, holds: &Holds) -> Result<CheckReport, StoreEr
     Ok(report)
 }
 
+fn check_registry(shared: &Shared, report: &mut CheckReport) -> Result<(), StoreError> {
+    for name in ["registry.db", "context.db"] {
+        if let Some((path, reason)) = wal::damage_aside(&shared.settings.dir.join(name)) {
+            report.found(path.display(), reason);
+        }
+    }
+    let registry = shared.registry();
+    let structure = check_structure(&registry.connection, "registry.db", report);
+    report.accept(structure)?;
+    report.accept(registry.cameras())?;
+    report.accept(registry.entries())?;
+    report.accept(registry.units())?;
+    report.accept(registry.unfinished())?;
+    let reserved = report.accept(registry.reserved_cursor())?;
+    drop(registry);
+    for partition in shared.partitions_by(SortOrder::OldestFirst) {
+        let last = partition.summary().last_cursor;
+        if reserved.is_some_and(|reserved| reserved < last) {
+            report.found("the alert cursor", format!("it is below that of an alert, {last}"));
+        }
+    }
+    Ok(())
+}
+
+/// What lies in the folder beside the databases of sightings.
+fn check_beside(dir: &Path, report: &mut CheckReport) -> Result<(), StoreError> {
+    deliveries::check(dir, report)?;
+    let releases = dir.join("releases.jsonl");
+    if releases.is_file() {
+        report.accept(ReleaseFile::open(&releases).map(drop))?;
+    }
+    report.accept(bundle::check_keys(dir))?;
+    // The server's own, and that of the commands beside it.
+    for audit in [dir.join("audit"), dir.join("audit/commands")] {
+        if audit.join("chain").is_file() {
+            let checked = check_audit(&audit, report);
+            report.accept(checked)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_audit(audit: &Path, report: &mut CheckReport) -> Result<(), StoreError> {
+    let verified = verify_audit(audit, None);
+    if let Some(verified) = report.accept(verified)?
+        && let Some(AuditBreak { number, what }) = verified.first_break
+    {
+        report.found(format!("{}: record {number}", audit.display()), what);
+    }
+    for path in audit::cut_ends(audit)? {
+        report.found(path.display(), "the end of its last line was changed");
+    }
+    report.accept(audit::check_key(audit)).map(drop)
+}
+
 fn check_context(shared: &Shared, report: &mut CheckReport) -> Result<(), StoreError> {
     let failed = sql(DOING);
     let connection = shared.context.connection();
     let structure = check_structure(&connection, "context.db", report);
     report.accept(structure)?;
-    let coverage = "SELECT camera, first, state, last, cause, checksum FROM coverage";
+    let coverage = "SELECT camera, first, state, last, cause, checksum, scale FROM coverage";
     let corrections =
         "SELECT sighting, plate, at, officer, case_number, reason, checksum FROM correction";
     let mut statement = connection.prepare(coverage).map_err(&failed)?;
     let mut rows = statement.query([]).map_err(&failed)?;
     while let Some(row) = rows.next().map_err(&failed)? {
-        report.accept(context::coverage_of(row))?;
+        if let Some(interval) = report.accept(context::coverage_of(row))?
+            && row.get::<_, i64>(6).map_err(&failed)? != context::scale_of(interval.span)
+        {
+            let what = format!("coverage of {} from {}", interval.camera, interval.span.first());
+            report.found(what, "its length is said to be another");
+        }
     }
     let mut statement = connection.prepare(corrections).map_err(&failed)?;
     let mut rows = statement.query([]).map_err(&failed)?;
@@ -141,7 +208,7 @@ fn check_context(shared: &Shared, report: &mut CheckReport) -> Result<(), StoreE
 }
 
 impl CheckReport {
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.partitions += other.partitions;
         self.sightings += other.sightings;
         self.alerts += other.alerts;
@@ -165,7 +232,7 @@ fn check_partition(
     check_pictures(shared, connection, day, report)
 }
 
-fn check_structure(
+pub(crate) fn check_structure(
     connection: &Connection,
     file: &str,
     report: &mut CheckReport,
@@ -314,6 +381,11 @@ fn check_pictures(
 ) -> Result<(), StoreError> {
     let failed = sql(DOING);
     let folder = shared.evidence_folder();
+    let kinds: BTreeMap<i64, i64> = connection
+        .prepare("SELECT number, kind FROM pack")
+        .and_then(|mut all| all.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+        .map_err(&failed)?;
+    let mut open: Option<PackCheck> = None;
     // In the order of the disk.
     let mut statement = connection
         .prepare("SELECT digest, kind, pack, start, length FROM picture ORDER BY pack, start")
@@ -322,13 +394,24 @@ fn check_pictures(
     while let Some(row) = rows.next().map_err(&failed)? {
         let digest = Digest(row.get(0).map_err(&failed)?);
         let number = |column| row.get::<_, i64>(column).map_err(&failed);
-        let Some(place) = place(day, number(1)?, number(2)?, number(3)?, number(4)?) else {
+        let (kind, pack) = (number(1)?, number(2)?);
+        let Some(place) = place(day, kind, pack, number(3)?, number(4)?) else {
             report.found(format!("picture {digest}"), "its place is impossible");
             continue;
         };
-        match report.accept(read_picture(&folder, place, &digest))? {
-            Some(Some(_)) => report.pictures += 1,
-            Some(None) => report.pictures_deleted += 1,
+        // Pack 0 stands for one that was gone before; any other was entered, and a pack that is gone stays so.
+        if pack != 0 && kinds.get(&pack) != Some(&kind) {
+            report.found(format!("picture {digest}"), "it is said to lie in a pack that never was");
+            continue;
+        }
+        if open.as_ref().is_none_or(|open| open.name() != place.pack) {
+            let opened = PackCheck::open(&folder, place.pack);
+            open = report.accept(opened)?;
+        }
+        let Some(open) = &open else { continue };
+        match report.accept(open.prove(place, &digest))? {
+            Some(true) => report.pictures += 1,
+            Some(false) => report.pictures_deleted += 1,
             None => {}
         }
     }

@@ -1,6 +1,10 @@
 //! `context.db`: what sightings are judged by: what the cameras could see, the roads, and what people corrected.
 //!
 //! Each record carries a CRC-32 of everything that it says.
+//!
+//! Intervals of coverage may overlap in any way. So that those of a time are found without walking all earlier ones,
+//! they are indexed by classes of length, each up to four times as long as the one before: those of a class that reach
+//! into a time began at most that long before it.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +14,7 @@ use guiji_domain::{
     StoreError, TimeSpan, Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use tracing::warn;
 
 use crate::codes::Coded;
 use crate::errors::{damaged, sql};
@@ -64,12 +69,21 @@ impl Context {
             if kept.last() != Some(&Kept::Present) {
                 transaction
                     .prepare_cached(
-                        "INSERT OR REPLACE INTO coverage (camera, first, state, last, cause, checksum)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                        "INSERT OR REPLACE INTO coverage (camera, first, state, last, cause, checksum, scale)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                     )
                     .and_then(|mut insert| {
-                        let checksum = coverage_checksum(interval);
-                        insert.execute(params![camera, first, state, last, interval.cause, checksum])
+                        let (checksum, scale) =
+                            (coverage_checksum(interval), scale_of(interval.span));
+                        insert.execute(params![
+                            camera,
+                            first,
+                            state,
+                            last,
+                            interval.cause,
+                            checksum,
+                            scale
+                        ])
                     })
                     .map_err(&failed)?;
             }
@@ -88,21 +102,72 @@ impl Context {
         cameras.sort_unstable();
         cameras.dedup();
         let connection = self.connection();
-        let mut statement = connection
-            .prepare_cached(
-                "SELECT camera, first, state, last, cause, checksum FROM coverage
-                 WHERE camera = ?1 AND first <= ?2 AND last >= ?3 ORDER BY first, state",
-            )
+        let mut next_scale = connection
+            .prepare_cached("SELECT min(scale) FROM coverage WHERE camera = ?1 AND scale > ?2")
             .map_err(&failed)?;
+        let mut of_scale = connection.prepare_cached(OF_SCALE).map_err(&failed)?;
         let mut found = Vec::new();
         for camera in cameras {
-            let bounds = params![camera.as_str(), span.last().as_nanos(), span.first().as_nanos()];
-            let mut rows = statement.query(bounds).map_err(&failed)?;
-            while let Some(row) = rows.next().map_err(&failed)? {
-                found.push(coverage_of(row)?);
+            let begin = found.len();
+            let mut scale = -1;
+            while let Some(next) = next_scale
+                .query_row(params![camera.as_str(), scale], |row| row.get::<_, Option<i64>>(0))
+                .map_err(&failed)?
+            {
+                scale = next;
+                let (first, last) = (span.first().as_nanos(), span.last().as_nanos());
+                let bounds = params![camera.as_str(), scale, earliest(first, scale), last, first];
+                let mut rows = of_scale.query(bounds).map_err(&failed)?;
+                while let Some(row) = rows.next().map_err(&failed)? {
+                    found.push(coverage_of(row)?);
+                }
+            }
+            if let Some(found) = found.get_mut(begin..) {
+                found.sort_by_key(|interval: &Coverage| (interval.span.first(), interval.state));
             }
         }
         Ok(found)
+    }
+
+    /// Intervals that end before a time and share an instant with a span, of some cameras or, when none is named, of
+    /// all; damaged ones are left out.
+    pub(crate) fn coverage_ended_before(
+        &self,
+        time: Timestamp,
+        span: TimeSpan,
+        cameras: &[CameraId],
+    ) -> Result<Vec<Coverage>, StoreError> {
+        let failed = sql("read coverage");
+        let connection = self.connection();
+        let mut statement = connection
+            .prepare_cached(
+                "SELECT camera, first, state, last, cause, checksum FROM coverage
+                 WHERE last < ?1 AND last >= ?2 AND first <= ?3",
+            )
+            .map_err(&failed)?;
+        let (first, last) = (span.first().as_nanos(), span.last().as_nanos());
+        let mut rows = statement.query(params![time.as_nanos(), first, last]).map_err(&failed)?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next().map_err(&failed)? {
+            match coverage_of(row) {
+                Ok(interval) if cameras.is_empty() || cameras.contains(&interval.camera) => {
+                    found.push(interval);
+                }
+                Ok(_) => {}
+                // Else nothing could ever be deleted any more.
+                Err(error) => warn!(%error, "coverage is not held"),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Corrections of sightings that began before a time.
+    pub(crate) fn corrections_before(
+        &self,
+        time: Timestamp,
+    ) -> Result<Vec<Correction>, StoreError> {
+        let (first, _) = ids_of(TimeSpan::at(time));
+        corrections(&self.connection(), "sighting < ?1", &[&first])
     }
 
     pub(crate) fn put_road_graph(&self, graph: RoadGraph) -> Result<(), StoreError> {
@@ -180,25 +245,59 @@ impl Context {
 
     /// Deletes coverage that ended, and corrections of sightings that began, before the midnight.
     pub(crate) fn forget_before(&self, midnight: Timestamp) -> Result<usize, StoreError> {
-        let failed = sql("delete what is kept no longer");
-        let mut connection = self.connection();
-        let transaction = connection.transaction().map_err(&failed)?;
-        let mut gone = transaction
-            .execute("DELETE FROM coverage WHERE last < ?1", [midnight.as_nanos()])
-            .map_err(&failed)?;
-        let (first, _) = ids_of(TimeSpan::at(midnight));
-        gone += transaction
-            .execute("DELETE FROM correction WHERE sighting < ?1", [first])
-            .map_err(&failed)?;
-        transaction.commit().map_err(&failed)?;
+        let connection = self.connection();
+        let gone = forget_before(&connection, midnight)?;
         if gone > 0 {
             // The log holds what the deleted pages were.
             connection
                 .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-                .map_err(&failed)?;
+                .map_err(sql("delete what is kept no longer"))?;
         }
         Ok(gone)
     }
+}
+
+/// Deletes coverage that ended, and corrections of sightings that began, before a time; how many rows that were.
+pub(crate) fn forget_before(connection: &Connection, time: Timestamp) -> Result<usize, StoreError> {
+    let failed = sql("delete what is kept no longer");
+    // Unchecked, since whoever has the connection is alone.
+    let transaction = connection.unchecked_transaction().map_err(&failed)?;
+    let mut gone = transaction
+        .execute("DELETE FROM coverage WHERE last < ?1", [time.as_nanos()])
+        .map_err(&failed)?;
+    let (first, _) = ids_of(TimeSpan::at(time));
+    gone += transaction
+        .execute("DELETE FROM correction WHERE sighting < ?1", [first])
+        .map_err(&failed)?;
+    transaction.commit().map_err(&failed)?;
+    Ok(gone)
+}
+
+/// What of a class of length reaches into a span.
+const OF_SCALE: &str =
+    "SELECT camera, first, state, last, cause, checksum FROM coverage INDEXED BY coverage_by_scale
+     WHERE camera = ?1 AND scale = ?2 AND first >= ?3 AND first <= ?4 AND last >= ?5";
+
+/// The class of a length: the least `k` for which it is shorter than `4^k` nanoseconds.
+pub(crate) fn scale_of(span: TimeSpan) -> i64 {
+    let length = span.last().as_nanos().wrapping_sub(span.first().as_nanos()) as u64;
+    i64::from((u64::BITS - length.leading_zeros()).div_ceil(2))
+}
+
+/// When an interval of a class may have begun that reaches a time.
+fn earliest(time: i64, scale: i64) -> i64 {
+    let longest = u32::try_from(scale).ok().and_then(|scale| 4_i64.checked_pow(scale));
+    longest.map_or(i64::MIN, |longest| time.saturating_sub(longest))
+}
+
+/// Gives intervals their classes: when they get the column.
+pub(crate) fn fill_scales(connection: &Connection) -> Result<(), StoreError> {
+    let cases: String = (0..=31)
+        .map(|scale| format!("WHEN last - first < {} THEN {scale} ", 4_i64.pow(scale)))
+        .collect();
+    connection
+        .execute_batch(&format!("UPDATE coverage SET scale = CASE {cases} ELSE 32 END"))
+        .map_err(sql("give coverage its classes of length"))
 }
 
 /// The least and the greatest id of sightings that began within a span, as they are stored.
@@ -313,4 +412,96 @@ fn correction_checksum(correction: &Correction) -> u32 {
         hasher.update(&[0]);
     }
     hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use guiji_domain::CoverageState;
+    use proptest::prelude::*;
+    use rusqlite::StatementStatus;
+
+    fn interval(first: i64, length: i64) -> Coverage {
+        let at = Timestamp::from_nanos;
+        Coverage {
+            camera: CameraId::new("k1").unwrap(),
+            span: TimeSpan::new(at(first), at(first + length)).unwrap(),
+            state: CoverageState::Seeing,
+            cause: String::new(),
+        }
+    }
+
+    fn context(folder: &Path) -> Context {
+        Context::open(folder, Durability::Full).unwrap()
+    }
+
+    #[test]
+    fn classes_hold_what_they_say() {
+        for length in [0, 1, 3, 4, 15, 16, 1 << 40, (1 << 62) - 1, 1 << 62, i64::MAX] {
+            let span = TimeSpan::new(Timestamp::EPOCH, Timestamp::from_nanos(length)).unwrap();
+            let scale = scale_of(span);
+            assert!(earliest(length, scale) <= 0, "{length}");
+            assert!(scale == 0 || earliest(length, scale - 1) >= 0, "{length}");
+        }
+        assert_eq!(scale_of(TimeSpan::ALL), 32);
+        assert_eq!(earliest(7, 32), i64::MIN);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn what_reaches_into_a_span_is_found(
+            kept in prop::collection::vec((-500..500_i64, prop_oneof![0..4_i64, 0..900_i64]), 0..40),
+            first in -500..500_i64, length in 0..200_i64,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let context = context(folder.path());
+            let kept: Vec<_> = kept.into_iter().map(|(first, length)| interval(first, length)).collect();
+            context.keep_coverage(&kept).unwrap();
+            let span = interval(first, length).span;
+            let found = context.coverage(&[kept.first().map_or(interval(0, 0), Clone::clone).camera], span).unwrap();
+            // Of the same beginning, the longest is there.
+            let longest = |one: &Coverage| {
+                kept.iter().filter(|k| k.span.first() == one.span.first()).map(|k| k.span.last()).max()
+            };
+            let mut expected: Vec<_> = kept.iter()
+                .filter(|one| longest(one) == Some(one.span.last()) && one.span.overlaps(span))
+                .cloned().collect();
+            expected.sort_by_key(|one| one.span.first());
+            expected.dedup();
+            prop_assert_eq!(found, expected);
+            // As the migration gives them.
+            let scales = || -> Vec<i64> {
+                let connection = context.connection();
+                let mut all = connection.prepare("SELECT scale FROM coverage ORDER BY first").unwrap();
+                all.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+            };
+            let before = scales();
+            fill_scales(&context.connection()).unwrap();
+            prop_assert_eq!(scales(), before);
+        }
+    }
+
+    /// In steps of SQLite's machine, which do not depend on how busy this one is.
+    #[test]
+    fn a_question_costs_the_same_however_much_came_before() {
+        const HOUR: i64 = 3_600_000_000_000;
+        let folder = tempfile::tempdir().unwrap();
+        let context = context(folder.path());
+        let mut kept = 0;
+        let mut steps = |hours: i64| {
+            let more: Vec<_> = (kept..hours).map(|n| interval(n * HOUR, HOUR - 1)).collect();
+            context.keep_coverage(&more).unwrap();
+            kept = hours;
+            let connection = context.connection();
+            let mut statement = connection.prepare(OF_SCALE).unwrap();
+            let (first, last) = ((hours - 2) * HOUR, (hours - 1) * HOUR - 2);
+            let scale = scale_of(interval(0, HOUR - 1).span);
+            let bounds = params!["k1", scale, earliest(first, scale), last, first];
+            assert_eq!(statement.query(bounds).unwrap().mapped(|_| Ok(())).count(), 1);
+            statement.get_status(StatementStatus::VmStep)
+        };
+        let (few, many) = (steps(20), steps(4000));
+        assert!(many <= few * 2, "{few} steps among 20 intervals, {many} among 4000");
+    }
 }

@@ -12,6 +12,13 @@ impl Day {
         Self(instant.utc_day())
     }
 
+    /// Its first and its last nanosecond.
+    pub(crate) fn bounds(self) -> (Timestamp, Timestamp) {
+        let midnight = |day: i64| Timestamp::from_secs(day.saturating_mul(86_400));
+        let next = midnight(i64::from(self.0) + 1);
+        (midnight(i64::from(self.0)), Timestamp::from_nanos(next.as_nanos().saturating_sub(1)))
+    }
+
     /// Whether the day is more than `days` days before `now`.
     pub(crate) fn is_past(self, days: u32, now: Timestamp) -> bool {
         i64::from(now.utc_day()) - i64::from(self.0) > i64::from(days)

@@ -4,16 +4,19 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use guiji_domain::{
-    AlertId, AlertStage, Delivery, DeliveryLedger, Digest, InvalidValue, ReceiverId, Standing,
-    StoreError, Timestamp,
+    AlertId, AlertStage, Delivery, DeliveryLedger, Digest, InvalidValue, ReceiverId, SightingId,
+    Standing, StoreError, Timestamp, WatchEntryId,
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use crate::check::{CheckReport, check_structure};
 use crate::codes::Coded as _;
-use crate::errors::{damaged, sql};
+use crate::errors::{damaged, sql, sql_at};
 use crate::partition::sql_number;
+use crate::rows;
 use crate::schema::{self, FileKind};
 use crate::settings::Durability;
+use crate::wal;
 
 /// The proofs of delivery, in a file of their own: they are written by other threads than the sightings, and one
 /// never waits for the other.
@@ -26,6 +29,8 @@ impl Deliveries {
     /// When the file cannot be opened or is not what it should be.
     pub fn open(folder: &Path, durability: Durability) -> Result<Self, StoreError> {
         let path = folder.join("deliveries.db");
+        // What is lost is a proof at worst, or something is delivered twice; the check tells.
+        wal::examine(&path)?;
         schema::open_writer(&path, FileKind::Deliveries, durability).map(Mutex::new).map(Self)
     }
 
@@ -34,9 +39,7 @@ impl Deliveries {
     /// # Errors
     /// When the medium fails.
     pub fn expire(&self, before: Timestamp) -> Result<usize, StoreError> {
-        self.connection()
-            .execute("DELETE FROM delivery WHERE delivered < ?1", [before.as_nanos()])
-            .map_err(sql("delete old proofs of delivery"))
+        expire_rows(&self.connection(), before)
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -44,19 +47,35 @@ impl Deliveries {
     }
 }
 
+/// Deletes the proofs from before a time; how many there were.
+pub(crate) fn expire_rows(connection: &Connection, before: Timestamp) -> Result<usize, StoreError> {
+    connection
+        .execute("DELETE FROM delivery WHERE delivered < ?1", [before.as_nanos()])
+        .map_err(sql("delete old proofs of delivery"))
+}
+
 impl DeliveryLedger for Deliveries {
     fn standing(&self, receiver: &ReceiverId) -> Result<Option<Standing>, StoreError> {
         let failed = sql("read a receiver's standing");
+        let wrong = |reason| damaged(format!("receiver {receiver}"), reason);
         let connection = self.connection();
-        let reached: Option<i64> = connection
-            .prepare_cached("SELECT reached FROM receiver WHERE id = ?1")
-            .and_then(|mut one| one.query_row([receiver.as_str()], |row| row.get(0)).optional())
+        let known: Option<(i64, Option<u32>, Option<&str>)> = connection
+            .prepare_cached("SELECT reached, aside_sum, * FROM receiver WHERE id = ?1")
+            .and_then(|mut one| {
+                one.query_row([receiver.as_str()], |row| {
+                    Ok((row.get(0)?, row.get(1)?, rows::fault(row, 2)?))
+                })
+                .optional()
+            })
             .map_err(&failed)?;
-        let Some(reached) = reached else { return Ok(None) };
-        let aside: Vec<i64> = connection
-            .prepare_cached("SELECT cursor FROM aside WHERE receiver = ?1 ORDER BY cursor")
-            .and_then(|mut all| all.query_map([receiver.as_str()], |row| row.get(0))?.collect())
-            .map_err(&failed)?;
+        let Some((reached, aside_sum, fault)) = known else { return Ok(None) };
+        if let Some(reason) = fault {
+            return Err(wrong(reason));
+        }
+        let aside = aside_of(&connection, receiver.as_str()).map_err(&failed)?;
+        if aside_sum != Some(sum_of(&aside)) {
+            return Err(wrong("what lies aside is not what was written"));
+        }
         let cursor = |number: i64| {
             u64::try_from(number)
                 .map_err(|_| damaged(format!("receiver {receiver}"), "a cursor is negative"))
@@ -80,16 +99,17 @@ impl DeliveryLedger for Deliveries {
         let write = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
             transaction.prepare_cached(sql).and_then(|mut one| one.execute(values)).map_err(&failed)
         };
+        let mut aside: Vec<i64> = standing.aside.iter().copied().map(sql_number).collect();
+        aside.sort_unstable();
+        aside.dedup();
         write(
-            "INSERT OR REPLACE INTO receiver (id, reached) VALUES (?1, ?2)",
-            params![id, sql_number(standing.reached)],
+            "INSERT OR REPLACE INTO receiver (id, reached, aside_sum) VALUES (?1, ?2, ?3)",
+            params![id, sql_number(standing.reached), sum_of(&aside)],
         )?;
+        rows::seal(&transaction, "receiver", &id)?;
         write("DELETE FROM aside WHERE receiver = ?1", params![id])?;
-        for cursor in &standing.aside {
-            write(
-                "INSERT INTO aside (receiver, cursor) VALUES (?1, ?2)",
-                params![id, sql_number(*cursor)],
-            )?;
+        for cursor in &aside {
+            write("INSERT INTO aside (receiver, cursor) VALUES (?1, ?2)", params![id, cursor])?;
         }
         for proof in proofs {
             write(
@@ -128,6 +148,88 @@ impl DeliveryLedger for Deliveries {
             proofs.push(proof_of(alert, row).map_err(&failed)??);
         }
         Ok(proofs)
+    }
+}
+
+/// The cursors that lie aside of a receiver, rising.
+fn aside_of(connection: &Connection, receiver: &str) -> rusqlite::Result<Vec<i64>> {
+    connection
+        .prepare_cached("SELECT cursor FROM aside WHERE receiver = ?1 ORDER BY cursor")?
+        .query_map([receiver], |row| row.get(0))?
+        .collect()
+}
+
+/// CRC-32 of the cursors that lie aside.
+fn sum_of(aside: &[i64]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    aside.iter().for_each(|cursor| crc.update(&cursor.to_le_bytes()));
+    crc.finalize()
+}
+
+/// Gives the standings of version 1 their checksums.
+pub(crate) fn seal_standings(connection: &Connection) -> Result<(), StoreError> {
+    let receivers = || -> rusqlite::Result<()> {
+        let mut all = connection.prepare("SELECT id FROM receiver")?;
+        let all: Vec<String> =
+            all.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        for id in all {
+            let sum = sum_of(&aside_of(connection, &id)?);
+            let change = "UPDATE receiver SET aside_sum = ?2 WHERE id = ?1";
+            connection.execute(change, params![id, sum])?;
+        }
+        Ok(())
+    };
+    receivers().map_err(sql("give standings their checksums"))?;
+    rows::seal_all(connection, "receiver")
+}
+
+/// Reads everything in a folder's `deliveries.db`, if there is one.
+pub(crate) fn check(folder: &Path, report: &mut CheckReport) -> Result<(), StoreError> {
+    let path = folder.join("deliveries.db");
+    if !path.is_file() {
+        return Ok(());
+    }
+    // For writing, so that a file of an earlier version has its checksums.
+    let opened = Deliveries::open(folder, Durability::Full);
+    if let Some((path, reason)) = wal::damage_aside(&path) {
+        report.found(path.display(), reason);
+    }
+    let Some(ledger) = report.accept(opened)? else { return Ok(()) };
+    let checked = ledger.check(&path, report);
+    report.accept(checked).map(drop)
+}
+
+impl Deliveries {
+    fn check(&self, path: &Path, report: &mut CheckReport) -> Result<(), StoreError> {
+        let failed = sql_at("check deliveries", path);
+        let (receivers, alerts) = {
+            let connection = self.connection();
+            check_structure(&connection, "deliveries.db", report)?;
+            let receivers: rusqlite::Result<Vec<String>> = connection
+                .prepare("SELECT id FROM receiver UNION SELECT receiver FROM aside")
+                .and_then(|mut all| all.query_map([], |row| row.get(0))?.collect());
+            let alerts: rusqlite::Result<Vec<([u8; 16], String)>> =
+                connection.prepare("SELECT DISTINCT sighting, entry FROM delivery").and_then(
+                    |mut all| all.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect(),
+                );
+            (receivers.map_err(&failed)?, alerts.map_err(&failed)?)
+        };
+        let invalid = |error: InvalidValue| damaged(path.display(), error);
+        for receiver in receivers {
+            let standing =
+                ReceiverId::new(&receiver).map_err(invalid).and_then(|id| self.standing(&id));
+            if report.accept(standing)? == Some(None) {
+                report.found(format!("receiver {receiver}"), "its standing is missing");
+            }
+        }
+        for (sighting, entry) in alerts {
+            let sighting = SightingId::from_u128(u128::from_be_bytes(sighting));
+            let proofs = WatchEntryId::new(&entry)
+                .map_err(invalid)
+                .and_then(|entry| self.deliveries(&AlertId { sighting, entry }));
+            report.accept(proofs)?;
+        }
+        Ok(())
     }
 }
 
@@ -179,8 +281,6 @@ fn proof_of(alert: &AlertId, row: &Row<'_>) -> rusqlite::Result<Result<Delivery,
 
 #[cfg(test)]
 mod tests {
-    use guiji_domain::{SightingId, WatchEntryId};
-
     use super::*;
 
     fn proof(cursor: u64, stage: AlertStage, receiver: &str) -> Delivery {

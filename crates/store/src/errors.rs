@@ -9,12 +9,29 @@ use rusqlite::ErrorCode;
 /// For `map_err`: what SQLite said while `doing`.
 pub(crate) fn sql(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |error| match error.sqlite_error_code() {
+        // What stands there is not of the kind that was written.
+        None if is_another_kind(&error) => {
+            StoreError::Damaged { what: doing.to_owned(), reason: error.to_string() }
+        }
         Some(ErrorCode::DiskFull) => StoreError::Full { doing },
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             StoreError::Damaged { what: doing.to_owned(), reason: error.to_string() }
         }
         _ => StoreError::Medium { doing, reason: error.to_string() },
     }
+}
+
+fn is_another_kind(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{
+        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error,
+    };
+    matches!(
+        error,
+        FromSqlConversionFailure(..)
+            | IntegralValueOutOfRange(..)
+            | InvalidColumnType(..)
+            | Utf8Error(..)
+    )
 }
 
 /// For `map_err`: what SQLite said of a file while `doing`; damage names the file.

@@ -6,11 +6,13 @@
 //! held/0001/lifted      it is to go
 //! ```
 //! Before retention deletes a day or a pack, the sightings that a hold wants are copied with the pictures that are
-//! still there into the hold's store, and searches look there too. A hold that was lifted goes as a whole: nothing of
+//! still there and their alerts into the hold's store; before it deletes coverage and corrections, those of the held
+//! cameras and times, and of held sightings, are. Questions look there too. Alerts keep their order, but get cursors
+//! of the hold's own. A hold that was lifted goes as a whole: nothing of
 //! another hold is in its folder. Holds are placed and lifted by files, so that a command may do it beside a running
 //! server, which sees them the next time that it deletes anything.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -18,17 +20,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use guiji_domain::{
-    CameraId, Digest, InvalidValue, Likely, LikelyQuery, PlatePattern, Recorded, Sighting,
-    SightingId, SightingPage, SightingQuery, SightingStage, SightingStore as _, SortOrder,
-    StoreError, TimeSpan, Timestamp,
+    Alert, CameraId, CorrectionStore as _, Coverage, CoverageStore as _, Digest, InvalidValue,
+    Likely, LikelyQuery, PlatePattern, Recorded, Sighting, SightingId, SightingPage, SightingQuery,
+    SightingStage, SightingStore as _, SortOrder, StoreError, TimeSpan, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use crate::context::Context;
 use crate::day::Day;
 use crate::errors::{damaged, io_at};
+use crate::gaps::StoreGap;
 use crate::pack;
-use crate::partition::Partition;
+use crate::partition::{Partition, alerts_of_sighting};
 use crate::schema::sync_folder_of;
 use crate::search::Search;
 use crate::settings::{EvidenceLimits, KeepLimit, StoreSettings};
@@ -162,7 +166,7 @@ fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
 }
 
 /// Places a hold in a store's folder; its number. In force once it returns: a server that has the store open sees it
-/// before it deletes anything. The caller audits it.
+/// before it deletes anything. The caller audits it before and after.
 ///
 /// # Errors
 /// When the case number is empty, or the medium fails.
@@ -364,6 +368,51 @@ impl Holds {
         Ok(())
     }
 
+    /// Copies out coverage and corrections that are about to go, and what gaps say of the held times.
+    pub(crate) fn keep_context(
+        &self,
+        context: &Context,
+        gaps: &[StoreGap],
+        before: Timestamp,
+    ) -> Result<(), StoreError> {
+        let all = self.all();
+        if all.is_empty() {
+            return Ok(());
+        }
+        let corrections = context.corrections_before(before)?;
+        for held in all {
+            let LegalHold { cameras, span, .. } = &held.hold;
+            let mut intervals = context.coverage_ended_before(before, *span, cameras)?;
+            let ended = gaps.iter().filter(|gap| gap.to < before);
+            intervals.extend(ended.flat_map(|gap| gap_of(gap, cameras)));
+            intervals.retain(|interval| interval.span.overlaps(*span));
+            if !intervals.is_empty() {
+                held.store_or_new()?.keep_coverage(&intervals)?;
+            }
+            let Some(store) = held.store() else { continue };
+            for correction in &corrections {
+                if store.get(correction.sighting)?.is_some()
+                    && !store.corrections_of(&[correction.sighting])?.contains(correction)
+                {
+                    store.correct(correction)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What all stores say of something.
+    pub(crate) fn gather<T>(
+        &self,
+        ask: impl Fn(&Store) -> Result<Vec<T>, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut all = Vec::new();
+        for store in self.stores() {
+            all.extend(ask(&store)?);
+        }
+        Ok(all)
+    }
+
     /// An answer with what is held.
     pub(crate) fn search(
         &self,
@@ -435,11 +484,27 @@ impl Holds {
             let folder = hold_folder(&self.dir, number);
             let open =
                 self.held.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned();
-            let read = read(&folder).map(|_| open.and_then(|held| held.store()));
-            each(&folder, read)?;
+            let there = store_folder(&folder).is_dir() && !folder.join("lifted").exists();
+            let store = read(&folder).and_then(|_| match open {
+                Some(held) => Ok(held.store()),
+                // Opening it failed, or nobody has tried yet.
+                None if there => self::open(&folder).map(|store| Some(Arc::new(store))),
+                None => Ok(None),
+            });
+            each(&folder, store)?;
         }
         Ok(())
     }
+}
+
+/// What a gap says of the cameras of a hold; of its own one, when the hold names none.
+fn gap_of(gap: &StoreGap, cameras: &[CameraId]) -> Vec<Coverage> {
+    let whose: Vec<_> = match &gap.camera {
+        None => cameras.iter().collect(),
+        Some(camera) if cameras.is_empty() || cameras.contains(camera) => vec![camera],
+        Some(_) => Vec::new(),
+    };
+    whose.into_iter().filter_map(|camera| gap.unknown(camera)).collect()
 }
 
 /// Of an id that comes twice, the first stays.
@@ -488,10 +553,20 @@ fn copy(
     sightings: Vec<Sighting>,
 ) -> Result<(), StoreError> {
     let store = held.store_or_new()?;
+    let mut alerts: HashMap<SightingId, Vec<Alert>> = HashMap::new();
+    if partition.summary().last_cursor > 0
+        && let Some(connection) = shared.reader(partition)?
+    {
+        for sighting in &sightings {
+            alerts.insert(sighting.id, alerts_of_sighting(&connection, sighting.id)?);
+        }
+    }
     let mut batch = Vec::new();
     for sighting in sightings {
+        let alerts = alerts.remove(&sighting.id).unwrap_or_default();
         let there = store.get(sighting.id)?;
-        if there.is_some_and(|there| there.stage == SightingStage::Final) {
+        // Of one that is there already, only later stages of its alerts are new.
+        if there.is_some_and(|there| there.stage == SightingStage::Final) && alerts.is_empty() {
             continue;
         }
         let pictures = sighting
@@ -499,7 +574,7 @@ fn copy(
             .iter()
             .map(|evidence| picture(shared, partition.day, &evidence.digest).map(Arc::from))
             .collect::<Result<_, _>>()?;
-        batch.push(Recorded { sighting: Arc::new(sighting), pictures, alerts: Vec::new() });
+        batch.push(Recorded { sighting: Arc::new(sighting), pictures, alerts });
     }
     if !batch.is_empty() {
         store.record_held(&batch)?;

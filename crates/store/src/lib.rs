@@ -21,7 +21,9 @@
 //! deliveries.db                           how far receivers outside have come, and proofs of what they took
 //! evidence/2026-11-24.frame.0001.pack     pictures of one kind of one day, appended
 //! held/0001/                              what a legal hold keeps (see `holds.rs`)
-//! gaps                                    times in which the disk was full (see `gaps.rs`)
+//! gaps.slots                              times of which something was not kept (see `gaps.rs`)
+//! *.db-acked                              how far the log of a database was acknowledged (see `wal.rs`)
+//! *.db-wal.damaged                        the log of one that was damaged, until somebody deletes it
 //! ```
 //!
 //! # Invariants
@@ -74,6 +76,7 @@ mod registry;
 mod releases;
 mod retention;
 mod road_record;
+mod rows;
 mod schema;
 mod seal;
 mod search;
@@ -83,6 +86,7 @@ mod settings;
 mod store;
 mod undo;
 mod validate;
+mod wal;
 mod writer;
 
 pub use audit::{
@@ -93,7 +97,7 @@ pub use backup::{BackupReport, back_up, check_backup, expire_backup, restore};
 pub use bulk::{Bulk, BulkReport};
 pub use check::{CheckReport, Damage};
 pub use deliveries::Deliveries;
-pub use gaps::StoreGap;
+pub use gaps::{GapCause, StoreGap};
 pub use holds::{LegalHold, holds, lift_hold, place_hold};
 pub use memory::MemoryStore;
 pub use releases::ReleaseFile;

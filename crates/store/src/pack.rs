@@ -82,6 +82,76 @@ pub(crate) fn read_picture(
     }
 }
 
+/// A pack being read from end to end, headers included.
+pub(crate) struct PackCheck {
+    name: PackName,
+    path: PathBuf,
+    /// `None` when the pack was deleted.
+    file: Option<File>,
+}
+
+impl PackCheck {
+    pub(crate) fn open(folder: &Path, name: PackName) -> Result<Self, StoreError> {
+        let path = name.path_in(folder);
+        let failed = |error| io_at("read a pack", &path)(error);
+        let file = match File::open(&path) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        if let Some(file) = &file {
+            let mut magic = [0; MAGIC.len()];
+            let read = match file.read_exact_at(&mut magic, 0) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
+                read => read.map_err(failed).map(|()| magic == *MAGIC)?,
+            };
+            if !read {
+                return Err(damaged(path.display(), "it does not begin as a pack"));
+            }
+        }
+        Ok(Self { name, path, file })
+    }
+
+    pub(crate) fn name(&self) -> PackName {
+        self.name
+    }
+
+    /// Whether a picture is there and its bytes and header are what was written; false when its pack was deleted.
+    pub(crate) fn prove(&self, place: Place, digest: &Digest) -> Result<bool, StoreError> {
+        let Some(file) = &self.file else { return Ok(false) };
+        let what = || format!("picture {digest} in {}", self.path.display());
+        let Some(header_at) = place.start.checked_sub(HEADER as u64) else {
+            return Err(damaged(what(), "its place is impossible"));
+        };
+        let mut record = vec![0; HEADER + place.length as usize];
+        match file.read_exact_at(&mut record, header_at) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(damaged(what(), "its pack ends before it"));
+            }
+            Err(error) => return Err(io_at("read a picture", &self.path)(error)),
+        }
+        let (header, picture) = record.split_at(HEADER);
+        if sha256(picture) != digest.0 {
+            Err(damaged(what(), "its SHA-256 does not match"))
+        } else if header != header_of(place.length, digest) {
+            Err(damaged(what(), "its header is not what was written"))
+        } else {
+            Ok(true)
+        }
+    }
+}
+
+/// Bytes before each picture.
+const HEADER: usize = 36;
+
+fn header_of(length: u32, digest: &Digest) -> [u8; HEADER] {
+    let mut header = [0; HEADER];
+    header[..4].copy_from_slice(&length.to_le_bytes());
+    header[4..].copy_from_slice(&digest.0);
+    header
+}
+
 /// The rows of a digest: the same bytes may be evidence of several kinds.
 pub(crate) fn places(
     connection: &Connection,
@@ -176,12 +246,11 @@ impl PackWriter {
             guiji_domain::InvalidValue::new("picture", digest, "is larger than 4 GB")
         })?;
         let pack = self.pack_for(connection, kind)?;
-        let mut record = Vec::with_capacity(36 + picture.len());
-        record.extend_from_slice(&length.to_le_bytes());
-        record.extend_from_slice(&digest.0);
+        let mut record = Vec::with_capacity(HEADER + picture.len());
+        record.extend_from_slice(&header_of(length, digest));
         record.extend_from_slice(picture);
         pack.file.write_all_at(&record, pack.end).map_err(io_at(APPENDING, &pack.path))?;
-        let start = pack.end + 36;
+        let start = pack.end + HEADER as u64;
         pack.end += record.len() as u64;
         connection
             .prepare_cached(

@@ -235,6 +235,18 @@ pub(crate) fn latest_alerts(
     Ok(alerts)
 }
 
+/// All stages of all alerts that a sighting rang, in log order.
+pub(crate) fn alerts_of_sighting(
+    connection: &Connection,
+    sighting: SightingId,
+) -> Result<Vec<Alert>, StoreError> {
+    read_alerts(
+        connection,
+        "SELECT cursor, checksum, record FROM alert WHERE sighting = ?1 ORDER BY cursor",
+        params![id_key(sighting)],
+    )
+}
+
 /// All stages of an alert, up to a cursor, in log order.
 pub(crate) fn alert_stages(
     connection: &Connection,

@@ -41,7 +41,7 @@ impl Registry {
             .map_err(sql("remove a patrol unit"))
     }
 
-    fn units(&self) -> Result<Vec<PatrolUnit>, StoreError> {
+    pub(crate) fn units(&self) -> Result<Vec<PatrolUnit>, StoreError> {
         let failed = sql("read the patrol units");
         let rows: Vec<(String, Vec<u8>, i64)> = self
             .connection

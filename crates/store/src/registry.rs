@@ -5,11 +5,12 @@ use guiji_domain::{
     PlateText, SiteId, StoreError, StreamAddress, Timestamp, VehicleDescription, WatchEntry,
     WatchEntryId, WatchTarget,
 };
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 
 use crate::codes::{Coded, NONE, code_or_none};
 use crate::errors::{damaged, sql};
 use crate::partition::sql_number;
+use crate::rows;
 use crate::schema::{self, FileKind};
 use crate::secrets::SealKey;
 use crate::settings::Durability;
@@ -51,6 +52,7 @@ impl Registry {
             let sealed = self.key.seal(&id, &password)?;
             let change = "UPDATE camera SET password = NULL, sealed = ?2 WHERE id = ?1";
             transaction.execute(change, params![id, sealed]).map_err(&failed)?;
+            rows::seal(&transaction, "camera", &id)?;
         }
         transaction.commit().map_err(&failed)?;
         self.connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)").map_err(&failed)
@@ -95,7 +97,7 @@ impl Registry {
                 ],
             )
             .map_err(sql("register a camera"))?;
-        Ok(())
+        rows::seal(&self.connection, "camera", &camera.id.as_str())
     }
 
     pub(crate) fn remove_camera(&self, id: &CameraId) -> Result<bool, StoreError> {
@@ -107,8 +109,9 @@ impl Registry {
 
     pub(crate) fn cameras(&self) -> Result<Vec<Camera>, StoreError> {
         self.all(
-            "SELECT id, site, name, lat_deg, lon_deg, bearing_deg, address, username, sealed,
-             transport, pace, policy, analysed_fps_max, recorded_at, enabled, lanes, substream FROM camera ORDER BY id",
+            "id, site, name, lat_deg, lon_deg, bearing_deg, address, username, sealed,
+             transport, pace, policy, analysed_fps_max, recorded_at, enabled, lanes, substream",
+            "camera",
             "camera",
             |row| camera_of(row, &self.key),
         )
@@ -158,7 +161,7 @@ impl Registry {
                 ])
             })
             .map_err(sql("enter a watch-list entry"))?;
-        Ok(())
+        rows::seal(&self.connection, "watch_entry", &entry.id.as_str())
     }
 
     pub(crate) fn remove_entry(&self, id: &WatchEntryId) -> Result<bool, StoreError> {
@@ -170,8 +173,9 @@ impl Registry {
 
     pub(crate) fn entries(&self) -> Result<Vec<WatchEntry>, StoreError> {
         self.all(
-            "SELECT id, kind, target, case_number, reason, owner, created, expires, threshold, cameras, class, colour,
-             heading, hours_from, hours_until, approved_by, approved FROM watch_entry ORDER BY id",
+            "id, kind, target, case_number, reason, owner, created, expires, threshold, cameras, class, colour,
+             heading, hours_from, hours_until, approved_by, approved",
+            "watch_entry",
             "watch-list entry",
             entry_of,
         )
@@ -179,34 +183,50 @@ impl Registry {
 
     /// No alert has a cursor above this.
     pub(crate) fn reserved_cursor(&self) -> Result<u64, StoreError> {
-        let reserved: i64 = self
-            .connection
-            .query_row("SELECT reserved FROM alert_cursor", [], |row| row.get(0))
-            .map_err(sql("read the alert cursor"))?;
-        u64::try_from(reserved).map_err(|_| damaged("the alert cursor", "it is negative"))
+        const WHAT: &str = "the alert cursor";
+        let query = ("reserved", "alert_cursor");
+        let reserved: Option<i64> = rows::only(&self.connection, query, WHAT, |row| row.get(0))?;
+        let reserved = reserved.ok_or_else(|| damaged(WHAT, "it is missing"))?;
+        u64::try_from(reserved).map_err(|_| damaged(WHAT, "it is negative"))
     }
 
     /// Durably raises the bound of cursors.
     pub(crate) fn reserve_cursors(&self, until: u64) -> Result<(), StoreError> {
-        self.connection
-            .execute("UPDATE alert_cursor SET reserved = ?1", [sql_number(until)])
-            .map_err(sql("reserve alert cursors"))?;
-        Ok(())
+        self.write_sealed(
+            "UPDATE alert_cursor SET reserved = ?1",
+            params![sql_number(until)],
+            "alert_cursor",
+            sql("reserve alert cursors"),
+        )
+    }
+
+    /// Writes the single row of a table, in one commit with its checksum.
+    fn write_sealed(
+        &self,
+        query: &str,
+        values: &[&dyn rusqlite::ToSql],
+        table: &str,
+        failed: impl Fn(rusqlite::Error) -> StoreError,
+    ) -> Result<(), StoreError> {
+        let transaction = self.connection.unchecked_transaction().map_err(&failed)?;
+        transaction.execute(query, values).map_err(&failed)?;
+        rows::seal(&transaction, table, &1)?;
+        transaction.commit().map_err(&failed)
     }
 
     /// The note of a batch that is being committed, or was when the store stopped.
     pub(crate) fn unfinished(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        self.connection
-            .query_row("SELECT undo FROM unfinished", [], |row| row.get(0))
-            .optional()
-            .map_err(sql("read the note of an unfinished batch"))
+        let what = "the note of an unfinished batch";
+        rows::only(&self.connection, ("undo", "unfinished"), what, |row| row.get(0))
     }
 
     pub(crate) fn note_unfinished(&self, undo: &[u8]) -> Result<(), StoreError> {
-        self.connection
-            .execute("INSERT INTO unfinished (one, undo) VALUES (1, ?1)", [undo])
-            .map_err(sql("note an unfinished batch"))?;
-        Ok(())
+        self.write_sealed(
+            "INSERT INTO unfinished (one, undo) VALUES (1, ?1)",
+            params![undo],
+            "unfinished",
+            sql("note an unfinished batch"),
+        )
     }
 
     pub(crate) fn clear_unfinished(&self) -> Result<(), StoreError> {
@@ -216,18 +236,26 @@ impl Registry {
         Ok(())
     }
 
+    /// All rows of a table, each proved: their first columns by `make`.
     fn all<T>(
         &self,
-        query: &str,
+        columns: &str,
+        table: &str,
         what: &'static str,
         make: impl Fn(&Row<'_>) -> rusqlite::Result<Result<T, InvalidValue>>,
     ) -> Result<Vec<T>, StoreError> {
         let failed = sql("read the registry");
-        let mut statement = self.connection.prepare_cached(query).map_err(&failed)?;
+        let query = format!("SELECT {columns}, * FROM {table} ORDER BY id");
+        let count = columns.split(',').count();
+        let mut statement = self.connection.prepare_cached(&query).map_err(&failed)?;
         let mut rows = statement.query([]).map_err(&failed)?;
         let mut all = Vec::new();
         while let Some(row) = rows.next().map_err(&failed)? {
-            let id: String = row.get(0).map_err(&failed)?;
+            let id = row.get_ref(0).map_err(&failed)?;
+            let id = String::from_utf8_lossy(id.as_bytes().unwrap_or_default()).into_owned();
+            if let Some(reason) = rows::fault(row, count).map_err(&failed)? {
+                return Err(damaged(format!("{what} {id}"), reason));
+            }
             let value = make(row).map_err(&failed)?;
             all.push(value.map_err(|reason| damaged(format!("{what} {id}"), reason))?);
         }

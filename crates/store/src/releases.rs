@@ -1,8 +1,9 @@
 //! Releases of old data and of tactics: a journal of what was given and taken back, read whole at the start.
 //!
-//! One JSON object a line, appended and synced: `{"granted":{…}}` or `{"revoked":7}`. Nothing is ever taken out, so
-//! that the file itself says who let whom look; a line that a crash left unfinished was never acknowledged and is cut
-//! off.
+//! One JSON object a line, appended and synced: `{"granted":{…}}` or `{"revoked":7}`, then a tab and the CRC-32 of the
+//! object's text, eight hexadecimal digits. Nothing is ever taken out, so that the file itself says who let whom look;
+//! a line that a crash left unfinished was never acknowledged and is cut off. Files of earlier versions have no
+//! checksums; they are written anew with them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -13,7 +14,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use guiji_domain::{InvalidValue, PlateText, Release, ReleaseBook, StoreError, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::audit::ends_changed;
 use crate::errors::{damaged, io_at};
+use crate::schema::sync_folder_of;
 
 /// Releases that have not ended, at most: a supervisor looks through them.
 const OPEN_MAX: usize = 1000;
@@ -75,9 +78,21 @@ impl ReleaseFile {
             .map_err(&doing)?;
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(&doing)?;
-        let length = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        if ends_changed(&text, |line| proved(line.as_bytes()).is_some()) {
+            return Err(damaged(path.display(), "the end of its last line was changed"));
+        }
+        let mut length = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let is_old = text[..length].starts_with(b"{") && !text[..length].contains(&b'\t');
+        if is_old {
+            (file, text) = with_checksums(path, &text[..length])?;
+            length = text.len();
+        }
         let (mut next, mut given) = (1, Vec::new());
-        for line in text[..length].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let lines = text[..length].strip_suffix(b"\n").unwrap_or_default();
+        for line in lines.split(|byte| *byte == b'\n').filter(|_| length > 0) {
+            let line = proved(line).ok_or_else(|| {
+                damaged(path.display(), "no release: its checksum does not match")
+            })?;
             let line = serde_json::from_slice(line)
                 .map_err(|error| damaged(path.display(), format!("no release: {error}")))?;
             match line {
@@ -100,9 +115,8 @@ impl ReleaseFile {
     }
 
     fn append(&self, state: &mut State, line: &Line) -> Result<(), StoreError> {
-        let mut text =
-            serde_json::to_vec(line).map_err(|error| damaged(self.path.display(), error))?;
-        text.push(b'\n');
+        let text = serde_json::to_vec(line).map_err(|error| damaged(self.path.display(), error))?;
+        let text = with_checksum(&text);
         let written = state
             .file
             .seek(SeekFrom::Start(state.length))
@@ -120,6 +134,33 @@ impl ReleaseFile {
             }
         }
     }
+}
+
+/// A line's text, its checksum and its end.
+fn with_checksum(text: &[u8]) -> Vec<u8> {
+    let sum = crc32fast::hash(text);
+    [text, format!("\t{sum:08x}\n").as_bytes()].concat()
+}
+
+/// The text of a line without its end, if it is what was written.
+fn proved(line: &[u8]) -> Option<&[u8]> {
+    let (text, sum) = line.split_at_checked(line.len().checked_sub(9)?)?;
+    (sum == format!("\t{:08x}", crc32fast::hash(text)).as_bytes()).then_some(text)
+}
+
+/// Writes a file of an earlier version anew, durably and whole.
+fn with_checksums(path: &Path, lines: &[u8]) -> Result<(File, Vec<u8>), StoreError> {
+    let unfinished = path.with_extension("new");
+    let doing = io_at(DOING, &unfinished);
+    let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let text: Vec<u8> = lines.flat_map(with_checksum).collect();
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&unfinished).map_err(&doing)?;
+    file.write_all(&text).and_then(|()| file.sync_all()).map_err(&doing)?;
+    std::fs::rename(&unfinished, path).map_err(&doing)?;
+    sync_folder_of(path)?;
+    Ok((file, text))
 }
 
 impl ReleaseBook for ReleaseFile {
@@ -240,6 +281,41 @@ mod tests {
         {
             assert!(!expected.covers(officer, case_number, Timestamp::from_secs(now)));
         }
+    }
+
+    #[test]
+    fn any_flipped_bit_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("releases.jsonl");
+        let book = ReleaseFile::open(&path).unwrap();
+        book.grant(release("wang", 200)).unwrap();
+        book.grant(release("zhao", 300)).unwrap();
+        drop(book);
+        let whole = std::fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            std::fs::write(&path, &bytes).unwrap();
+            assert!(ReleaseFile::open(&path).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_checksums_gets_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("releases.jsonl");
+        let book = ReleaseFile::open(&path).unwrap();
+        book.grant(release("wang", 200)).unwrap();
+        book.grant(release("zhao", 300)).unwrap();
+        book.revoke(1).unwrap();
+        drop(book);
+        let whole = std::fs::read_to_string(&path).unwrap();
+        let old: String =
+            whole.lines().map(|line| format!("{}\n", line.split('\t').next().unwrap())).collect();
+        std::fs::write(&path, format!("{old}{{\"gran")).unwrap();
+        let left = ReleaseFile::open(&path).unwrap().releases(Timestamp::from_secs(150));
+        assert_eq!(left.len(), 1);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
     }
 
     #[test]

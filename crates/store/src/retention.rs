@@ -12,7 +12,9 @@ use crate::pack::PackName;
 use crate::partition::Partition;
 use crate::schema::sync_folder_of;
 use crate::seal::segment_files;
+use crate::settings::StoreSettings;
 use crate::store::{Shared, files_in};
+use crate::wal;
 use crate::writer::Writer;
 
 const DOING: &str = "delete what is kept no longer";
@@ -85,10 +87,14 @@ pub(crate) fn enforce(
     for kind in EvidenceKind::ALL {
         delete_packs(shared, writer, *kind, now, &mut report)?;
     }
-    let kept_days = i64::from(now.utc_day()) - i64::from(shared.settings.sightings_days);
-    let midnight = Timestamp::from_secs(kept_days.saturating_mul(86_400));
-    report.context_rows = shared.context.forget_before(midnight)?;
+    report.context_rows = shared.context.forget_before(first_kept(&shared.settings, now))?;
     Ok(report)
+}
+
+/// The midnight from which on sightings are kept.
+pub(crate) fn first_kept(settings: &StoreSettings, now: Timestamp) -> Timestamp {
+    let kept_days = i64::from(now.utc_day()) - i64::from(settings.sightings_days);
+    Timestamp::from_secs(kept_days.saturating_mul(86_400))
 }
 
 /// The log goes before the file: a log without its file would be played into a later file of the same name. Segments
@@ -96,11 +102,10 @@ pub(crate) fn enforce(
 fn delete_partition(shared: &Shared, partition: &Partition) -> Result<u64, StoreError> {
     let path = &partition.path;
     let mut bytes = 0;
-    for suffix in ["-wal", "-shm", ""] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        bytes += delete(Path::new(&name))?;
+    for companion in wal::companions(path) {
+        bytes += delete(&companion)?;
     }
+    bytes += delete(path)?;
     sync_folder_of(path)?;
     let segments = segment_files(&shared.sightings_folder())?;
     for (_, path) in segments.iter().filter(|(day, _)| *day == partition.day) {

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::errors::{damaged, io_at, sql_at};
 use crate::settings::Durability;
+use crate::{context, deliveries, rows, wal};
 
 /// What a file is for. Its `application_id` says so on disk, so that a stray file is never taken for ours.
 #[derive(Debug, Clone, Copy)]
@@ -34,11 +35,25 @@ impl FileKind {
     /// that was ever released lie in `testdata/` and must open.
     fn migrations(self) -> &'static [&'static str] {
         match self {
-            Self::Registry => &[REGISTRY_V1, REGISTRY_V2, REGISTRY_V3, REGISTRY_V4, REGISTRY_V5],
+            Self::Registry => {
+                &[REGISTRY_V1, REGISTRY_V2, REGISTRY_V3, REGISTRY_V4, REGISTRY_V5, REGISTRY_SUMS]
+            }
             Self::Partition => &[PARTITION_V1, PARTITION_V2],
-            Self::Context => &[CONTEXT_V1],
-            Self::Deliveries => &[DELIVERIES_V1],
+            Self::Context => &[CONTEXT_V1, CONTEXT_V2],
+            Self::Deliveries => &[DELIVERIES_V1, DELIVERIES_V2],
         }
+    }
+}
+
+/// What of a step SQL cannot say, after it.
+fn finish_step(connection: &Connection, step: &str) -> Result<(), StoreError> {
+    match step {
+        REGISTRY_SUMS => ["camera", "watch_entry", "alert_cursor", "unfinished"]
+            .iter()
+            .try_for_each(|table| rows::seal_all(connection, table)),
+        CONTEXT_V2 => context::fill_scales(connection),
+        DELIVERIES_V2 => deliveries::seal_standings(connection),
+        _ => Ok(()),
     }
 }
 
@@ -90,6 +105,14 @@ ALTER TABLE camera ADD COLUMN lanes INTEGER;
 ALTER TABLE camera ADD COLUMN substream TEXT;
 ";
 
+// checksum: of the whole row (see `rows.rs`).
+const REGISTRY_SUMS: &str = "
+ALTER TABLE camera ADD COLUMN checksum INTEGER;
+ALTER TABLE watch_entry ADD COLUMN checksum INTEGER;
+ALTER TABLE alert_cursor ADD COLUMN checksum INTEGER;
+ALTER TABLE unfinished ADD COLUMN checksum INTEGER;
+";
+
 const DELIVERIES_V1: &str = "
 -- reached: everything in the alert log up to it is dealt with, what lies aside excepted.
 CREATE TABLE receiver (id TEXT PRIMARY KEY, reached INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -101,6 +124,12 @@ CREATE TABLE delivery (
     checksum INTEGER NOT NULL, PRIMARY KEY (sighting, entry, stage, receiver)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX delivery_by_time ON delivery (delivered);
+";
+
+// aside_sum: CRC-32 of the cursors that lie aside (`deliveries.rs`). checksum: of the whole row (see `rows.rs`).
+const DELIVERIES_V2: &str = "
+ALTER TABLE receiver ADD COLUMN aside_sum INTEGER;
+ALTER TABLE receiver ADD COLUMN checksum INTEGER;
 ";
 
 const PARTITION_V1: &str = "
@@ -156,6 +185,13 @@ CREATE TABLE correction (
 CREATE INDEX correction_by_sighting ON correction (sighting, number);
 ";
 
+// scale: the class of the interval's length (see `context.rs`), so that those of a time are found without walking all
+// earlier ones.
+const CONTEXT_V2: &str = "
+ALTER TABLE coverage ADD COLUMN scale INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX coverage_by_scale ON coverage (camera, scale, first);
+";
+
 /// How long a connection waits for a lock: only recovery and checkpoints of another connection hold one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -182,6 +218,7 @@ pub(crate) fn open_writer(
         ))
         .map_err(&failed)?;
     migrate(&mut connection, kind, path)?;
+    wal::note_commits(&mut connection, path)?;
     Ok(connection)
 }
 
@@ -241,6 +278,7 @@ fn migrate(connection: &mut Connection, kind: FileKind, path: &Path) -> Result<(
     let transaction = connection.transaction().map_err(&failed)?;
     for step in pending {
         transaction.execute_batch(step).map_err(&failed)?;
+        finish_step(&transaction, step)?;
     }
     transaction
         .execute_batch(&format!(

@@ -460,6 +460,12 @@ pub(crate) fn with_segment(
     sealed: Option<u32>,
 ) -> Result<Partition, StoreError> {
     let named = sealed.map(|number| partition.segment_path(number));
+    // Before anything is removed: a damaged number must not cost the day its segment.
+    if let Some(path) = &named
+        && !path.is_file()
+    {
+        return Err(damaged(path.display(), "the segment of a sealed day is missing"));
+    }
     let mut any = false;
     for (day, path) in segment_files(&shared.sightings_folder())? {
         if day == partition.day && Some(&path) != named.as_ref() {
@@ -471,9 +477,6 @@ pub(crate) fn with_segment(
         sync_folder_of(&partition.path)?;
     }
     let Some(path) = named else { return Ok(partition) };
-    if !path.is_file() {
-        return Err(damaged(path.display(), "the segment of a sealed day is missing"));
-    }
     let segment = Arc::new(Segment::open(&path, &shared.blocks)?);
     let summary = partition.summary();
     Ok(Partition::new(partition.day, partition.path, summary, Some(segment)))

@@ -7,10 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use guiji_domain::{
     Alert, AlertId, AlertLog, Camera, CameraId, CameraRegistry, Correction, CorrectionStore,
-    Coverage, CoverageState, CoverageStore, Digest, Kept, Likely, LikelyQuery, LikelySearch,
-    Receipt, Recorded, RoadGraph, RoadGraphStore, Sighting, SightingId, SightingPage,
-    SightingQuery, SightingStore, SortOrder, StoreError, TimeSpan, Timestamp, WatchEntry,
-    WatchEntryId, Watchlist,
+    Coverage, CoverageStore, Digest, Kept, Likely, LikelyQuery, LikelySearch, Receipt, Recorded,
+    RoadGraph, RoadGraphStore, Sighting, SightingId, SightingPage, SightingQuery, SightingStore,
+    SortOrder, StoreError, TimeSpan, Timestamp, WatchEntry, WatchEntryId, Watchlist,
 };
 use tracing::warn;
 
@@ -19,7 +18,7 @@ use crate::check::{self, CheckReport};
 use crate::context::Context;
 use crate::day::Day;
 use crate::errors::io_at;
-use crate::gaps::{Gaps, StoreGap};
+use crate::gaps::{GapCause, Gaps, StoreGap};
 use crate::holds::Holds;
 use crate::likely::Likeliest;
 use crate::pack;
@@ -36,6 +35,7 @@ use crate::search::Search;
 use crate::segment::BlockCache;
 use crate::settings::StoreSettings;
 use crate::validate;
+use crate::wal::{self, LostCommits};
 use crate::writer::Writer;
 
 /// The store in a folder. Shared by reference; every method may be called from any thread.
@@ -81,6 +81,11 @@ impl Store {
         let lock = lock(&settings.dir)?;
         let key = settings.key_file.clone().unwrap_or_else(|| settings.dir.join("registry.key"));
         let registry = settings.dir.join("registry.db");
+        // Before anything is opened: SQLite folds logs in, damaged ones as far as they go.
+        for path in [&registry, &settings.dir.join("context.db")] {
+            wal::examine(path)?;
+        }
+        let mut gaps = Gaps::open(&settings.dir)?;
         let registry = Registry::open(&registry, &key, settings.durability)?;
         let reserved_cursor = registry.reserved_cursor()?;
         let context = Context::open(&settings.dir, settings.durability)?;
@@ -95,11 +100,15 @@ impl Store {
             settings,
         };
         for (day, path) in shared.partition_files()? {
+            let lost = wal::examine(&path)?;
             // For writing, so that an old format is migrated and a log left by a crash is folded in.
             let connection =
                 schema::open_writer(&path, FileKind::Partition, shared.settings.durability)?;
             let summary = read_summary(&connection, &path)?;
             let sealed = sealed_number(&connection)?;
+            if let Some(lost) = lost {
+                gaps.add([lost_span(day, summary, &lost)]);
+            }
             seal::give_space_back(&connection, &path);
             let partition = Partition::new(day, path, summary, None);
             let partition = seal::with_segment(&shared, partition, sealed)?;
@@ -115,7 +124,7 @@ impl Store {
         if let Err(error) = holds.refresh() {
             warn!(%error, "a hold cannot be read: nothing is deleted until it is mended");
         }
-        let gaps = Mutex::new(Gaps::open(&shared.settings.dir)?);
+        let gaps = Mutex::new(gaps);
         Ok(Self { shared, writer: Mutex::new(writer), holds, gaps, _lock: lock })
     }
 
@@ -133,7 +142,11 @@ impl Store {
         self.keep_held(now)?;
         let mut writer = self.writer();
         self.keep_held(now)?; // what came meanwhile
-        retention::enforce(&self.shared, &mut writer, now)
+        let first_kept = retention::first_kept(self.settings(), now);
+        self.holds.keep_context(&self.shared.context, &self.gaps(), first_kept)?;
+        let mut report = retention::enforce(&self.shared, &mut writer, now)?;
+        report.context_rows += self.own_gaps().forget_before(first_kept);
+        Ok(report)
     }
 
     fn keep_held(&self, now: Timestamp) -> Result<(), StoreError> {
@@ -150,9 +163,14 @@ impl Store {
         self.writer().record(&self.shared, batch)
     }
 
-    /// Times in which sightings could not be kept since the disk was full, the oldest first, of earlier runs too.
+    /// Times of which sightings could not be kept, the oldest first, of earlier runs too.
     pub fn gaps(&self) -> Vec<StoreGap> {
-        self.gaps.lock().unwrap_or_else(PoisonError::into_inner).all()
+        self.own_gaps().all()
+    }
+
+    fn own_gaps(&self) -> MutexGuard<'_, Gaps> {
+        // A panic in there leaves a change unwritten at worst, which the next one writes.
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Moves what is final of the days that [`StoreSettings::seal_days`] says into segments, a tenth of the size and
@@ -178,7 +196,11 @@ impl Store {
     /// # Errors
     /// When the medium fails. Damage is in the report, not an error.
     pub fn check(&self) -> Result<CheckReport, StoreError> {
-        check::run(&self.shared, &self.holds)
+        let mut report = check::run(&self.shared, &self.holds)?;
+        if let Some((path, reason)) = self.own_gaps().damage() {
+            report.found(path.display(), reason);
+        }
+        Ok(report)
     }
 
     /// The space that the store takes.
@@ -228,10 +250,9 @@ impl SightingStore for Store {
         validate::recorded(batch)?;
         let recorded = self.writer().record(&self.shared, batch);
         let recorded = recorded.map_err(|error| self.shared.recognise_full(error));
-        let mut gaps = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
         match &recorded {
-            Ok(_) => gaps.kept(),
-            Err(StoreError::Full { .. }) => gaps.refused(batch),
+            Ok(_) => self.own_gaps().kept(),
+            Err(StoreError::Full { .. }) => self.own_gaps().refused(batch),
             Err(_) => {}
         }
         recorded
@@ -258,6 +279,16 @@ impl SightingStore for Store {
 
 /// Answers without what is held.
 impl Store {
+    fn alert_history_own(&self, id: &AlertId) -> Result<Vec<Alert>, StoreError> {
+        let published = self.last_cursor()?;
+        let day = Day::of(id.sighting.started());
+        let Some(partition) = self.shared.find_partition(day) else { return Ok(Vec::new()) };
+        match self.shared.reader(&partition)? {
+            Some(connection) => alert_stages(&connection, id, published),
+            None => Ok(Vec::new()),
+        }
+    }
+
     fn get_own(&self, id: SightingId) -> Result<Option<Sighting>, StoreError> {
         let Some(partition) = self.shared.find_partition(Day::of(id.started())) else {
             return Ok(None);
@@ -375,7 +406,10 @@ impl AlertLog for Store {
         }
         let mut alerts = Vec::new();
         for (day, sightings) in by_day {
-            let Some(partition) = self.shared.find_partition(day) else { continue };
+            let Some(partition) = self.shared.find_partition(day) else {
+                alerts.extend(self.holds.gather(|store| store.alerts_of(&sightings))?);
+                continue;
+            };
             // Most days have no alert, and most batches are of such a day.
             if partition.summary().last_cursor > 0
                 && let Some(connection) = self.shared.reader(&partition)?
@@ -387,19 +421,22 @@ impl AlertLog for Store {
     }
 
     fn alert_history(&self, id: &AlertId) -> Result<Vec<Alert>, StoreError> {
-        let published = self.last_cursor()?;
-        let day = Day::of(id.sighting.started());
-        let Some(partition) = self.shared.find_partition(day) else { return Ok(Vec::new()) };
-        match self.shared.reader(&partition)? {
-            Some(connection) => alert_stages(&connection, id, published),
-            None => Ok(Vec::new()),
+        let own = self.alert_history_own(id)?;
+        if !own.is_empty() {
+            return Ok(own);
         }
+        let held = self.holds.first(|store| {
+            let stages = store.alert_history(id)?;
+            Ok((!stages.is_empty()).then_some(stages))
+        })?;
+        Ok(held.unwrap_or_default())
     }
 
     fn append(&self, alert: &Alert) -> Result<Option<Alert>, StoreError> {
         // Held over both, so that retention does not take the day in between.
         let mut writer = self.writer();
-        if self.alert_history(&alert.id)?.is_empty() {
+        // What is held does not change any more.
+        if self.alert_history_own(&alert.id)?.is_empty() {
             return Ok(None);
         }
         let logged = writer.append(&self.shared, alert);
@@ -450,22 +487,17 @@ impl CoverageStore for Store {
 
     fn coverage(&self, cameras: &[CameraId], span: TimeSpan) -> Result<Vec<Coverage>, StoreError> {
         let mut intervals = self.shared.context.coverage(cameras, span)?;
-        // What was refused while the disk was full may be of any camera: nobody can say that it saw nothing.
+        intervals.extend(self.holds.gather(|store| store.coverage(cameras, span))?);
+        // What was refused may be of any time in between: nobody can say that nothing was seen.
         for gap in self.gaps() {
-            let gap = TimeSpan::new(gap.from, gap.to)?;
-            if gap.overlaps(span) {
-                intervals.extend(cameras.iter().map(|camera| Coverage {
-                    camera: camera.clone(),
-                    span: gap,
-                    state: CoverageState::Unknown,
-                    cause: "disk full".into(),
-                }));
-            }
+            let gaps = cameras.iter().filter_map(|camera| gap.unknown(camera));
+            intervals.extend(gaps.filter(|gap| gap.span.overlaps(span)));
         }
         intervals.sort_by(|a, b| {
             let key = |interval: &Coverage| (interval.span.first(), interval.state);
             a.camera.cmp(&b.camera).then_with(|| key(a).cmp(&key(b)))
         });
+        intervals.dedup(); // held, and not yet gone
         Ok(intervals)
     }
 }
@@ -489,12 +521,41 @@ impl CorrectionStore for Store {
     }
 
     fn corrections_of(&self, sightings: &[SightingId]) -> Result<Vec<Correction>, StoreError> {
-        self.shared.context.corrections_of(sightings)
+        let own = self.shared.context.corrections_of(sightings)?;
+        Ok(with_held(own, self.holds.gather(|store| store.corrections_of(sightings))?))
     }
 
     fn corrections_in(&self, began: TimeSpan) -> Result<Vec<Correction>, StoreError> {
-        self.shared.context.corrections_in(began)
+        let own = self.shared.context.corrections_in(began)?;
+        Ok(with_held(own, self.holds.gather(|store| store.corrections_in(began))?))
     }
+}
+
+/// Corrections with those that are held, each once: by sighting, and those of one in the order of their making.
+fn with_held(mut own: Vec<Correction>, held: Vec<Correction>) -> Vec<Correction> {
+    if held.is_empty() {
+        return own;
+    }
+    // What is held was made before what came since.
+    let mut all: Vec<Correction> = Vec::with_capacity(own.len() + held.len());
+    for correction in held.into_iter().chain(own.drain(..)) {
+        if !all.contains(&correction) {
+            all.push(correction);
+        }
+    }
+    all.sort_by_key(|correction| correction.sighting);
+    all
+}
+
+/// The time of which a damaged log may have lost sightings: from the last one that is there to the last time that
+/// the log was written to; the whole day when that cannot be said.
+fn lost_span(day: Day, kept: Summary, lost: &LostCommits) -> StoreGap {
+    let (first, last) = day.bounds();
+    let from = kept.captured.map(|(_, last)| Timestamp::from_nanos(last));
+    let to = lost.written_ns.map(Timestamp::from_nanos);
+    let span = from.zip(to).filter(|(from, to)| from < to && first <= *from && *to <= last);
+    let (from, to) = span.unwrap_or((first, last));
+    StoreGap { camera: None, cause: GapCause::DamagedLog, from, to, refused: 0 }
 }
 
 impl Shared {
@@ -629,7 +690,7 @@ fn make_folder(folder: &Path) -> Result<(), StoreError> {
 /// The lock on the store's folder. Released by hand: closing alone would leave it to a child process that is between
 /// fork and exec and so holds a copy of the descriptor.
 #[derive(Debug)]
-struct FolderLock(File);
+pub(crate) struct FolderLock(File);
 
 impl Drop for FolderLock {
     fn drop(&mut self) {
@@ -639,8 +700,20 @@ impl Drop for FolderLock {
     }
 }
 
+const OPENING: &str = "open the store";
+
 fn lock(dir: &Path) -> Result<FolderLock, StoreError> {
-    const DOING: &str = "open the store";
+    try_lock(dir)?.ok_or_else(|| StoreError::Medium {
+        doing: OPENING,
+        reason: format!(
+            "{} is in use by another process: stop it, or choose another folder",
+            dir.display()
+        ),
+    })
+}
+
+/// The lock on a store's folder; `None` while somebody has the store open.
+pub(crate) fn try_lock(dir: &Path) -> Result<Option<FolderLock>, StoreError> {
     let path = dir.join("store.lock");
     let file = OpenOptions::new()
         .write(true)
@@ -648,17 +721,11 @@ fn lock(dir: &Path) -> Result<FolderLock, StoreError> {
         .truncate(false)
         .mode(0o600)
         .open(&path)
-        .map_err(io_at(DOING, &path))?;
+        .map_err(io_at(OPENING, &path))?;
     match file.try_lock() {
-        Ok(()) => Ok(FolderLock(file)),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Medium {
-            doing: DOING,
-            reason: format!(
-                "{} is in use by another process: stop it, or choose another folder",
-                dir.display()
-            ),
-        }),
-        Err(TryLockError::Error(error)) => Err(io_at(DOING, &path)(error)),
+        Ok(()) => Ok(Some(FolderLock(file))),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(io_at(OPENING, &path)(error)),
     }
 }
 

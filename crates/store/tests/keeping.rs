@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use common::*;
 use guiji_domain::*;
 use guiji_store::{
-    LegalHold, Store, StoreGap, StoreSettings, back_up, check_backup, expire_backup, holds,
-    lift_hold, place_hold, restore,
+    Deliveries, Durability, GapCause, LegalHold, Store, StoreGap, StoreSettings, back_up,
+    check_backup, expire_backup, holds, lift_hold, place_hold, restore,
 };
 
 const DAY: i64 = 86_400;
@@ -131,6 +131,69 @@ fn what_a_hold_wants_outlives_retention_and_goes_when_it_is_lifted() {
 }
 
 #[test]
+fn alerts_corrections_and_coverage_of_what_is_held_stay_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = StoreSettings { sightings_days: 3, ..settings(folder.path()) };
+    let store = Store::open(settings.clone()).unwrap();
+    let mut items: Vec<_> = (0..8).map(|n| on_day(0, n)).collect();
+    for item in &mut items {
+        item.alerts = vec![alert(&item.sighting, "w1", AlertStage::Provisional)];
+    }
+    store.record(&items).unwrap();
+    let of = |plate: &str, camera: &str| {
+        let fits = |item: &&Recorded| {
+            item.sighting.plate_text().unwrap().as_str() == plate
+                && item.sighting.camera.as_str() == camera
+        };
+        items.iter().find(fits).unwrap().sighting.clone()
+    };
+    let (held, other) = (of("浙J12345", "k1"), of("苏E5K888", "k2"));
+    for sighting in [&held, &other] {
+        let confirmed = alert(sighting, "w1", AlertStage::Confirmed);
+        store.append(&confirmed).unwrap().unwrap();
+        store.correct(&correction(sighting.id, "浙J12346", 1)).unwrap();
+        store.correct(&correction(sighting.id, "浙J12345", 2)).unwrap();
+    }
+    let seen = |camera, first, last| covered(camera, first, last, CoverageState::Seeing);
+    let intervals = [seen("k1", 0, 90), seen("k1", DAY, DAY + 9), seen("k2", 0, 90)];
+    store.keep_coverage(&intervals).unwrap();
+    let stages = |sighting: &Sighting| -> Vec<_> {
+        let id = AlertId { sighting: sighting.id, entry: WatchEntryId::new("w1").unwrap() };
+        store.alert_history(&id).unwrap().into_iter().map(|alert| alert.stage).collect()
+    };
+    let both = [AlertStage::Provisional, AlertStage::Confirmed];
+    assert_eq!(stages(&held), both);
+    let span = TimeSpan::new(at(0), at(100)).unwrap();
+    place_hold(folder.path(), &hold(&["浙J*"], &["k1"], span)).unwrap();
+    // In the middle of the copying a second time, and after a restart: nothing is there twice.
+    for _ in 0..2 {
+        store.enforce_retention(at(20 * DAY)).unwrap();
+    }
+    let check = || {
+        assert_eq!(stages(&held), both);
+        assert_eq!(stages(&other), []);
+        let corrected = [correction(held.id, "浙J12346", 1), correction(held.id, "浙J12345", 2)];
+        assert_eq!(store.corrections_of(&[other.id, held.id]).unwrap(), corrected);
+        assert_eq!(store.corrections_in(TimeSpan::ALL).unwrap(), corrected);
+        let cameras = ["k1", "k2"].map(|id| CameraId::new(id).unwrap());
+        assert_eq!(store.coverage(&cameras, TimeSpan::ALL).unwrap(), intervals[..1]);
+        assert_eq!(store.alerts_of(&[held.id]).unwrap().len(), 1);
+    };
+    check();
+    // Corrected once more when its day is long gone: that stays too.
+    let late = correction(held.id, "浙J12347", 30);
+    assert!(store.correct(&late).unwrap());
+    store.enforce_retention(at(21 * DAY)).unwrap();
+    assert_eq!(store.corrections_of(&[held.id]).unwrap().last(), Some(&late));
+    // What is held does not change any more.
+    assert_eq!(store.append(&alert(&held, "w1", AlertStage::Withdrawn)).unwrap(), None);
+    assert!(store.check().unwrap().is_sound());
+    lift_hold(folder.path(), 1).unwrap();
+    store.enforce_retention(at(20 * DAY)).unwrap();
+    assert_eq!((stages(&held), store.corrections_in(TimeSpan::ALL).unwrap()), (vec![], vec![]));
+}
+
+#[test]
 fn a_hold_placed_late_keeps_what_is_left() {
     let folder = tempfile::tempdir().unwrap();
     let mut settings = StoreSettings { sightings_days: 3, ..settings(folder.path()) };
@@ -169,8 +232,7 @@ fn a_damaged_hold_stops_deletion_and_flipped_bits_of_what_is_held_are_found() {
     for below in ["evidence", "sightings"] {
         for path in files(&held.join(below)) {
             let length = std::fs::metadata(&path).unwrap().len();
-            // Beside the pictures a pack has their headers, which nobody reads: 36 bytes each.
-            let at = if below == "evidence" { 8 + 36 + 100 } else { length / 2 };
+            let at = if below == "evidence" { 8 + 20 } else { length / 2 };
             let before = std::fs::read(&path).unwrap();
             flip(&path, at, 16);
             let found = match Store::open(settings.clone()) {
@@ -307,6 +369,66 @@ fn back_ups_expire() {
     assert_eq!(expire_backup(&to, &old, now).unwrap().expired, 0);
 }
 
+#[test]
+fn rows_and_lifted_holds_expire_from_back_ups_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("store");
+    let settings = StoreSettings { sightings_days: 2, ..settings(&dir) };
+    let (store, items) = filled(settings.clone(), 1);
+    let (old, young) = (
+        covered("k1", 0, 90, CoverageState::Seeing),
+        covered("k1", 9 * DAY, 9 * DAY + 9, CoverageState::Seeing),
+    );
+    store.keep_coverage(&[old.clone(), young.clone()]).unwrap();
+    store.correct(&correction(items[0].sighting.id, "浙J12346", 1)).unwrap();
+    let ledger = Deliveries::open(&dir, Durability::Full).unwrap();
+    let told = delivered(&alert(&items[0].sighting, "w1", AlertStage::Confirmed));
+    ledger.settle(&told.receiver.clone(), &standing(), std::slice::from_ref(&told)).unwrap();
+    for camera in ["k1", "k2"] {
+        place_hold(&dir, &hold(&[], &[camera], TimeSpan::ALL)).unwrap();
+    }
+    let to = folder.path().join("backup");
+    back_up(&dir, &to).unwrap();
+    lift_hold(&dir, 1).unwrap(); // after the back-up
+
+    let now = at(9 * DAY);
+    let secret = "read from the frame"; // the correction's reason
+    let says = |secret: &str| {
+        let bytes = std::fs::read(to.join("context.db")).unwrap();
+        bytes.windows(secret.len()).any(|part| part == secret.as_bytes())
+    };
+    assert!(says(secret));
+    expire_backup(&to, &settings, now).unwrap();
+    assert!(!says(secret), "not merely unlinked");
+    assert!(check_backup(&to).unwrap().is_empty());
+    assert!(!to.join("held/0001").exists() && to.join("held/0002/hold.json").exists());
+    assert_eq!(expire_backup(&to, &settings, now).unwrap().expired, 0);
+    let again = StoreSettings { dir: folder.path().join("again"), ..settings.clone() };
+    restore(&to, &again, now).unwrap();
+    let restored = Store::open(again.clone()).unwrap();
+    let k1 = CameraId::new("k1").unwrap();
+    assert_eq!(restored.coverage(std::slice::from_ref(&k1), TimeSpan::ALL).unwrap(), [young]);
+    assert_eq!(restored.corrections_in(TimeSpan::ALL).unwrap(), []);
+    let ledger = Deliveries::open(&again.dir, Durability::Full).unwrap();
+    assert_eq!(ledger.deliveries(&told.alert).unwrap(), []);
+    assert_eq!(
+        ledger.standing(&told.receiver).unwrap(),
+        Some(standing()),
+        "what is to come goes on"
+    );
+
+    // Cut off between the list of files and the file: the next call goes on.
+    let bytes = std::fs::read(to.join("context.db")).unwrap();
+    std::fs::write(to.join("context.db.new"), &bytes).unwrap();
+    std::fs::write(to.join("context.db"), b"what was there before").unwrap();
+    expire_backup(&to, &settings, now).unwrap();
+    assert!(check_backup(&to).unwrap().is_empty());
+    // A damaged one is not made sound by writing it anew.
+    flip(&to.join("context.db"), 5000, 1);
+    assert!(expire_backup(&to, &settings, now).is_err());
+    assert!(!check_backup(&to).unwrap().is_empty());
+}
+
 /// A file system of a few megabytes; needs root, as a build machine's container has.
 struct SmallDisk(tempfile::TempDir);
 
@@ -356,12 +478,27 @@ fn a_disk_that_is_really_full_loses_nothing_acknowledged_and_leaves_a_gap() {
     let another: Vec<_> = (next..next + 20).map(|n| on_day(0, n)).collect();
     assert!(store.record(&another).is_err());
     refused.extend(another);
-    let gap = StoreGap {
-        from: refused[0].sighting.captured.at,
-        to: refused[39].sighting.captured.at,
-        refused: 40,
-    };
-    assert_eq!(store.gaps(), [gap]);
+    // Of each camera: from the first moment of what was refused to its last.
+    let gaps: Vec<_> = ["k1", "k2"]
+        .into_iter()
+        .map(|camera| {
+            let of = refused.iter().map(|item| &item.sighting);
+            let of: Vec<_> = of.filter(|sighting| sighting.camera.as_str() == camera).collect();
+            StoreGap {
+                camera: CameraId::new(camera).ok(),
+                cause: GapCause::DiskFull,
+                from: of[0].span.first(),
+                to: of[of.len() - 1].span.last(),
+                refused: of.len() as u64,
+            }
+        })
+        .collect();
+    assert_eq!(store.gaps(), gaps);
+    // What a process that is killed now leaves says so too: the file's space was taken before the disk was full.
+    let killed = tempfile::tempdir().unwrap();
+    std::fs::copy(disk.0.path().join("store/gaps.slots"), killed.path().join("gaps.slots"))
+        .unwrap();
+    assert_eq!(Store::open(StoreSettings::new(killed.path())).unwrap().gaps(), gaps);
     let whole = |store: &Store, items: &[Recorded]| {
         for item in items {
             assert_eq!(store.get(item.sighting.id).unwrap().as_ref(), Some(&*item.sighting));
@@ -377,17 +514,18 @@ fn a_disk_that_is_really_full_loses_nothing_acknowledged_and_leaves_a_gap() {
     assert!(larger.unwrap().success());
     store.record(&refused).unwrap();
     acknowledged.extend(refused);
-    assert_eq!(store.gaps(), [gap]);
+    assert_eq!(store.gaps(), gaps);
     drop(store);
     let store = Store::open(settings).unwrap();
     whole(&store, &acknowledged);
     let k1 = CameraId::new("k1").unwrap();
-    let span = TimeSpan::new(gap.from, gap.to).unwrap();
+    let span = TimeSpan::new(gaps[0].from, gaps[0].to).unwrap();
     let told = store.coverage(std::slice::from_ref(&k1), span).unwrap();
     let unknown =
         Coverage { camera: k1, span, state: CoverageState::Unknown, cause: "disk full".into() };
     assert_eq!(told, [unknown], "nobody can say what was not seen then");
-    assert_eq!(store.gaps(), [gap]);
+    assert_eq!(store.coverage(&[CameraId::new("k9").unwrap()], span).unwrap(), []);
+    assert_eq!(store.gaps(), gaps);
     let check = store.check().unwrap();
     assert!(check.is_sound(), "{check:?}");
 }

@@ -27,6 +27,7 @@
 //! from some place on, is whole in itself: an older checkpoint that was exported to another machine tells. So does one
 //! signed by another key.
 
+mod check;
 mod checkpoint;
 mod erase;
 mod format;
@@ -35,6 +36,7 @@ mod log;
 mod read;
 mod verify;
 
+pub(crate) use check::{check_key, cut_ends, ends_changed};
 pub use checkpoint::Checkpoint;
 pub use erase::{AuditErasure, erase_audit_days, erase_audit_records};
 pub use key::public_key_from_pem;

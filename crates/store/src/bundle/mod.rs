@@ -23,6 +23,7 @@ pub use manifest::{
     Original, SoftwareStatement,
 };
 pub use seal::BundleSealer;
+pub(crate) use seal::check_keys;
 pub(crate) use verify::verify_archive;
 pub use verify::{BundleFault, BundleReport, verify_bundle};
 

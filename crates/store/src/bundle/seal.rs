@@ -17,6 +17,7 @@ use super::manifest::{
 };
 use super::{MANIFEST, SIGNATURE, SIGNED};
 use crate::audit::{SigningKey, hex};
+use crate::errors::damaged;
 
 const DOING: &str = "seal evidence";
 
@@ -68,6 +69,21 @@ impl BundleSealer {
     /// The public key, PEM.
     pub fn public_key_pem(&self) -> String {
         self.0.key.public_pem()
+    }
+}
+
+/// Whether the key in a store's folder, if there is one, is a key, and its public half its own.
+pub(crate) fn check_keys(dir: &Path) -> Result<(), StoreError> {
+    let (key, public) = (dir.join("evidence.key"), dir.join("evidence.pub"));
+    if !key.is_file() {
+        return Ok(());
+    }
+    let signing = SigningKey::load_or_make(&key)?;
+    let stated = std::fs::read(&public).map_err(crate::errors::io_at("read a key", &public))?;
+    if stated == signing.public_pem().as_bytes() {
+        Ok(())
+    } else {
+        Err(damaged(public.display(), "it is not the public half of evidence.key"))
     }
 }
 

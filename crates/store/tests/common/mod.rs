@@ -211,7 +211,8 @@ pub(crate) fn covered(camera: &str, first: i64, last: i64, state: CoverageState)
 /// One road of two nodes.
 pub(crate) fn roads() -> RoadGraph {
     let node = |lat, lon| GeoPoint::new(lat, lon).unwrap();
-    let edge = RoadEdge { from: 0, to: 1, length_m: 14_750.5, limit_kmh: Some(70.0), one_way: true };
+    let edge =
+        RoadEdge { from: 0, to: 1, length_m: 14_750.5, limit_kmh: Some(70.0), one_way: true };
     RoadGraph::new(vec![node(29.1, 121.4), node(29.2, 121.5)], vec![edge]).unwrap()
 }
 
