@@ -98,9 +98,11 @@ impl MotionGate {
         self.seen = self.seen.saturating_add(1);
         // While learning, the average is that of all frames so far.
         let share = if learning { 1.0 / self.seen as f32 } else { QUIET_SHARE };
+        // What is known to be as usual is what is usual, be it darker than before.
+        let trusted = learning || known == View::Usual;
         let mut changed = false;
         for (cell, mean) in self.cells.iter_mut().zip(cell_means(picture)) {
-            changed |= cell.take(mean, share, learning, &self.settings);
+            changed |= cell.take(mean, share, trusted, &self.settings);
         }
         let (changed, every) = match known {
             View::Unknown | View::Changed => (learning || changed, self.settings.look_every),
@@ -121,13 +123,14 @@ impl MotionGate {
 }
 
 impl Cell {
-    fn take(&mut self, mean: f32, share: f32, learning: bool, settings: &MotionSettings) -> bool {
+    /// `trusted`: it is known to show what is usual.
+    fn take(&mut self, mean: f32, share: f32, trusted: bool, settings: &MotionSettings) -> bool {
         let difference = (mean - self.mean).abs();
         let usual = (self.deviation * settings.deviations)
             .clamp(settings.difference_min, settings.difference_max);
-        let changed = !learning && difference > usual;
+        let changed = !trusted && difference > usual;
         self.mean += (mean - self.mean) * if changed { CHANGED_SHARE } else { share };
-        if !learning {
+        if !trusted {
             // Clipped: one vehicle must not make a cell patient.
             self.deviation += (difference.min(usual) - self.deviation) * DEVIATION_SHARE;
         }
@@ -227,6 +230,18 @@ mod tests {
         let proofs = usual.iter().filter(|it| **it == Worth::Proof).count();
         assert!((9..=11).contains(&proofs), "{proofs} in ten minutes");
         assert_eq!(worth(View::Asked), [Worth::Changed; 300]);
+    }
+
+    #[test]
+    fn dawn_between_two_vehicles_is_no_change_for_the_second() {
+        let mut gate = taught();
+        let brighter = |i: i64, by: i64| picture(i as u32, Some((0, 0, 90 + by as u8)));
+        for i in 0..100 {
+            gate.look(at(10_000 + i * 2000), &brighter(i, i / 5), View::Usual);
+        }
+        // Awake, and the vehicle is not in view yet.
+        let worth = |i: i64| gate.look(at(210_000 + i * 100), &brighter(i, 20), View::Changed);
+        assert!((0..10).map(worth).all(|it| it != Worth::Changed));
     }
 
     #[test]

@@ -788,7 +788,7 @@ fn manual_frame(camera: &str, millis: u64, view: View) -> Frame {
         },
         pts,
         full: Arc::new(OwnedPicture::rgb(640, 360, vec![90; 640 * 360 * 3]).unwrap()),
-        small: Arc::new(small_picture(millis, millis % 3 == 0)), // clouds
+        small: Arc::new(small_picture(millis, millis.is_multiple_of(3))), // clouds
         view,
     }
 }
@@ -1229,5 +1229,41 @@ fn escalation_goes_on_after_a_panic() {
         assert!(escalation.run().is_err());
     }
     assert_eq!(escalation.run().unwrap(), 2);
+    engine.drain(Duration::from_secs(10));
+}
+
+#[test]
+fn a_stream_is_told_whether_its_frames_have_room() {
+    /// Looks for as long as it is held.
+    struct Slow(Arc<Mutex<()>>);
+    impl Detector for Slow {
+        fn input_size(&self) -> (u32, u32) {
+            (64, 36)
+        }
+        fn detect(&self, frames: &[&Frame]) -> Result<Vec<Vec<Detection>>, VisionError> {
+            drop(self.0.lock().unwrap());
+            Ok(vec![Vec::new(); frames.len()])
+        }
+        fn body_colour(&self, _: &dyn Picture, _: &BBox) -> Option<(VehicleColour, f32)> {
+            None
+        }
+    }
+    let Rig { mut parts, .. } = rig();
+    let (source, hold) = (Arc::new(ManualSource::default()), Arc::new(Mutex::new(())));
+    (parts.source, parts.detector) = (source.clone(), Arc::new(Slow(hold.clone())));
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    engine.cameras().register(Camera { pace: Pace::RealTime, ..camera("k1") }).unwrap();
+    let sink = source.opened.lock().unwrap()[0].clone();
+    assert!(sink.has_room());
+    let held = hold.lock().unwrap();
+    sink.frame(manual_frame("k1", 0, View::Changed));
+    wait_until("it is taken", || sink.has_room());
+    sink.frame(manual_frame("k1", 100, View::Changed));
+    assert!(!sink.has_room(), "one in work, one waits");
+    let heard = source.heard.room.load(SeqCst);
+    drop(held);
+    wait_until("there is room", || sink.has_room());
+    wait_until("word of it", || source.heard.room.load(SeqCst) > heard);
+    assert_eq!(engine.counts().perception().replaced, 0);
     engine.drain(Duration::from_secs(10));
 }

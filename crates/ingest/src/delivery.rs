@@ -75,7 +75,8 @@ impl Delivery {
         };
         // A keyframe that is not delivered is looked at all the same: it proves what was believed of its group.
         let watched = moment.purpose == Purpose::Watch;
-        if !in_time && !(watched && moment.key) {
+        let looked_at = in_time || (watched && moment.key);
+        if !looked_at {
             count(&self.line.tally.skipped);
             return Ok(());
         }
