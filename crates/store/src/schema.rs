@@ -35,17 +35,15 @@ impl FileKind {
     /// that was ever released lie in `testdata/` and must open.
     fn migrations(self) -> &'static [&'static str] {
         match self {
-            Self::Registry => {
-                &[
-                    REGISTRY_V1,
-                    REGISTRY_V2,
-                    REGISTRY_V3,
-                    REGISTRY_V4,
-                    REGISTRY_V5,
-                    REGISTRY_V6,
-                    REGISTRY_SUMS,
-                ]
-            }
+            Self::Registry => &[
+                REGISTRY_V1,
+                REGISTRY_V2,
+                REGISTRY_V3,
+                REGISTRY_V4,
+                REGISTRY_V5,
+                REGISTRY_V6,
+                REGISTRY_SUMS,
+            ],
             Self::Partition => &[PARTITION_V1, PARTITION_V2, PARTITION_V3],
             Self::Context => &[CONTEXT_V1, CONTEXT_V2],
             Self::Deliveries => &[DELIVERIES_V1, DELIVERIES_V2],

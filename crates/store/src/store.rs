@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use guiji_domain::{
     Alert, AlertId, AlertLog, Camera, CameraId, CameraRegistry, Correction, CorrectionStore,
-    Coverage, CoverageStore, Digest, Kept, Likely, LikelyQuery, LikelySearch,
-    PlatePattern, PlateText, Receipt, Recorded, RoadGraph, RoadGraphStore, Sighting, SightingId,
-    SightingPage, SightingQuery, SightingStore, SortOrder, StoreError, TimeSpan, Timestamp,
-    WatchEntry, WatchEntryId, Watchlist,
+    Coverage, CoverageStore, Digest, Kept, Likely, LikelyQuery, LikelySearch, PlatePattern,
+    PlateText, Receipt, Recorded, RoadGraph, RoadGraphStore, Sighting, SightingId, SightingPage,
+    SightingQuery, SightingStore, SortOrder, StoreError, TimeSpan, Timestamp, WatchEntry,
+    WatchEntryId, Watchlist,
 };
 use tracing::warn;
 
