@@ -229,12 +229,9 @@ pub(crate) fn open_writer(
         Durability::Full => "FULL",
         Durability::UnsafeNoSync => "OFF",
     };
-    // A batch touches a page of an index for nearly every row. What is written back to the file only once a log of 64 MB
-    // is full is written back once for many batches; 4 MB, which is usual, are less than one batch.
     connection
         .execute_batch(&format!(
-            "PRAGMA synchronous = {synchronous}; PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 16384; \
-             PRAGMA journal_size_limit = 67108864;"
+            "PRAGMA synchronous = {synchronous}; PRAGMA cache_size = -65536; PRAGMA journal_size_limit = 67108864;"
         ))
         .map_err(&failed)?;
     migrate(&mut connection, kind, path)?;

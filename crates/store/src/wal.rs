@@ -33,8 +33,10 @@ const MAGIC: [u8; 4] = *b"GJA1";
 /// Of a log's header and of each frame's.
 const HEAD: usize = 32;
 const FRAME_HEAD: usize = 24;
-/// Frames after which a log is folded in, as SQLite does by itself.
-const FOLD_IN_AT: c_int = 1000;
+/// Frames (pages of 4 kB) after which a log is folded in. A batch touches a page of an index for nearly every row: what
+/// is written back to the file only once a log of 64 MB is full is written back once for many batches. SQLite's own
+/// 1000 frames are less than one batch.
+const FOLD_IN_AT: c_int = 16_384;
 
 /// A file's name with something after it.
 fn beside(database: &Path, suffix: &str) -> PathBuf {
