@@ -333,25 +333,25 @@ fn links(index: &PassageIndex, positions: &HashMap<CameraId, GeoPoint>) -> Vec<L
     let mut spreads: Vec<_> = quick.iter().map(|(time, spread)| spread / time.max(1.0)).collect();
     let usual_spread = median(&mut spreads).unwrap_or(0.0);
     let mut roads = BTreeMap::new();
-    let link =
-        |(((from, to), times), (quick_s, spread)): (&((usize, usize), Vec<f64>), &(f64, f64))| {
-            let (a, b) = (sites[*from], sites[*to]);
-            let road = if main.get(&(a, b)) == Some(&approaches[*to]) {
-                (a.min(b), a.max(b), None)
-            } else {
-                (a, b, Some(approaches[*to]))
-            };
-            let next = roads.len();
-            let road = *roads.entry(road).or_insert(next);
-            let n = times.len() as f64;
-            // A few trips tell little of their own spread.
-            const FEW: f64 = 10.0;
-            let spread = (n * spread.powi(2) + FEW * (usual_spread * quick_s).powi(2)) / (n + FEW);
-            let variance =
-                QUICK_ERROR.powi(2) * spread / n + (ALIKE * quick_s).powi(2) + RIGHT_S.powi(2);
-            Link { from: *from, to: *to, road, quick_s: *quick_s, variance }
+    let quickest = trips.iter().zip(&quick);
+    let links = quickest.map(|(((from, to), times), (quick_s, spread))| {
+        let (a, b) = (sites[*from], sites[*to]);
+        let road = if main.get(&(a, b)) == Some(&approaches[*to]) {
+            (a.min(b), a.max(b), None)
+        } else {
+            (a, b, Some(approaches[*to]))
         };
-    trips.iter().zip(&quick).map(link).collect()
+        let next = roads.len();
+        let road = *roads.entry(road).or_insert(next);
+        let n = times.len() as f64;
+        // A few trips tell little of their own spread.
+        const FEW: f64 = 10.0;
+        let spread = (n * spread.powi(2) + FEW * (usual_spread * quick_s).powi(2)) / (n + FEW);
+        let variance =
+            QUICK_ERROR.powi(2) * spread / n + (ALIKE * quick_s).powi(2) + RIGHT_S.powi(2);
+        Link { from: *from, to: *to, road, quick_s: *quick_s, variance }
+    });
+    links.collect()
 }
 
 /// The quick quantile of some times, and their deviation below the median, as far from it as a normal's.
