@@ -15,7 +15,7 @@ use guiji_domain::{
 };
 use tracing::{info, warn};
 
-use crate::coverage::{CoverageKeeper, Load, is_live};
+use crate::coverage::{CameraLoad, CoverageKeeper, is_live};
 use crate::lane::Lane;
 use crate::load::{Load, LoadLevel, LoadWatch};
 use crate::perception::PerceptionCounters;
@@ -690,11 +690,11 @@ impl Cameras {
     }
 
     /// What became of the pictures of each open camera so far.
-    pub(crate) fn loads(&self) -> Vec<(CameraId, Load)> {
+    pub(crate) fn loads(&self) -> Vec<(CameraId, CameraLoad)> {
         let load = |cell: &Arc<CameraCell>| {
             let shed = cell.counters().shed;
             let health = lock(&cell.health);
-            Load { analysed: health.analysed, shed: health.dropped.saturating_add(shed) }
+            CameraLoad { analysed: health.analysed, shed: health.dropped.saturating_add(shed) }
         };
         self.cells.all().iter().map(|cell| (cell.camera.id.clone(), load(cell))).collect()
     }

@@ -68,7 +68,7 @@ struct Intervals {
 
 /// What came of a camera's pictures since the stream was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Load {
+pub(crate) struct CameraLoad {
     /// Pictures analysed.
     pub(crate) analysed: u64,
     /// Pictures lost before: not decoded, or replaced by a newer one, because the machine was too slow.
@@ -81,10 +81,10 @@ struct Window {
     since: Timestamp,
     /// The same, by a clock that nobody sets.
     running: Duration,
-    load: Load,
+    load: CameraLoad,
 }
 
-impl Load {
+impl CameraLoad {
     /// Whether so much was shed in this time that a vehicle may have passed unseen.
     fn is_too_much(self, time: Duration) -> bool {
         self.shed > self.analysed
@@ -183,7 +183,7 @@ impl CoverageKeeper {
     /// called about once a second.
     pub(crate) fn loaded(
         &self,
-        loads: impl IntoIterator<Item = (CameraId, Load)>,
+        loads: impl IntoIterator<Item = (CameraId, CameraLoad)>,
         running: Duration,
     ) {
         let now = self.clock.now();
@@ -199,7 +199,7 @@ impl CoverageKeeper {
                 .analysed
                 .checked_sub(window.load.analysed)
                 .zip(load.shed.checked_sub(window.load.shed))
-                .map(|(analysed, shed)| Load { analysed, shed });
+                .map(|(analysed, shed)| CameraLoad { analysed, shed });
             let Some(so_far) = so_far else {
                 kept.windows.insert(camera, fresh); // opened anew: it counts from nothing
                 continue;
@@ -492,13 +492,13 @@ mod tests {
         watched.after(0, CameraState::Live, None);
         let (mut analysed, mut shed) = (1000, 500);
         let mut running = Duration::from_secs(77);
-        watched.keeper.loaded([(camera().id, Load { analysed, shed })], running);
+        watched.keeper.loaded([(camera().id, CameraLoad { analysed, shed })], running);
         for step in steps {
             (analysed, shed) = (analysed + step.0, shed + step.1);
             for _ in 0..10 {
                 watched.clock.advance(Duration::from_secs(1));
                 running += Duration::from_secs(1);
-                watched.keeper.loaded([(camera().id, Load { analysed, shed })], running);
+                watched.keeper.loaded([(camera().id, CameraLoad { analysed, shed })], running);
             }
         }
         watched.keeper.closed(&camera().id);
@@ -523,7 +523,7 @@ mod tests {
         ) {
             let told = play(&steps);
             for (at, step) in (0..).zip(&steps) {
-                let heavy = Load { analysed: step.0, shed: step.1 }.is_too_much(LOAD_WINDOW);
+                let heavy = CameraLoad { analysed: step.0, shed: step.1 }.is_too_much(LOAD_WINDOW);
                 let (first, last) = (at * 10, at * 10 + 10);
                 let covered = told.iter().any(|(from, to)| *from <= first && last <= *to);
                 proptest::prop_assert_eq!(heavy, covered, "{:?} in {:?}", steps, told);
@@ -537,7 +537,7 @@ mod tests {
         let recording = Camera { recorded_at: Some(Timestamp::EPOCH), ..camera() };
         watched.keeper.noted(&recording, &status(CameraState::Live, None));
         watched.keeper.store_refused("disk full", Timestamp::EPOCH);
-        watched.keeper.loaded([(camera().id, Load { analysed: 0, shed: 9 })], Duration::ZERO);
+        watched.keeper.loaded([(camera().id, CameraLoad { analysed: 0, shed: 9 })], Duration::ZERO);
         watched.keeper.flush();
         assert_eq!(watched.written(), []);
     }

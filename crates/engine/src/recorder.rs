@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use guiji_domain::{
     BBox, Digest, Evidence, EvidenceKind, PictureEncoder, Recorded, Sighting, SightingStage,
+    StoreError,
 };
 use sha2::{Digest as _, Sha256};
 use tracing::{error, info, warn};

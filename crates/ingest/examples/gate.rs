@@ -72,7 +72,7 @@ fn main() -> Outcome<()> {
         let mut total = StreamCounters::default();
         let mut caught = Vec::new();
         for clip in &clips {
-            let (delivered, counters) = play(clip, policy, &settings)?;
+            let (delivered, counters) = play(clip, policy, settings)?;
             total.decoded += counters.decoded;
             total.woken_by_view += counters.woken_by_view;
             total.woken_by_size += counters.woken_by_size;
