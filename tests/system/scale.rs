@@ -150,6 +150,7 @@ impl County {
     fn a_clip_comes_from_elsewhere(&self) {
         let recorded = Timestamp::from_secs(1_795_000_000);
         let clip = rig::story().join("clips/b.mp4");
+        let config = self.dir.path().join("guiji.toml");
         let arguments = [
             "import",
             "clip",
@@ -163,7 +164,7 @@ impl County {
             "--clock-error",
             "20",
             "--config",
-            &self.dir.path().join("guiji.toml").to_string_lossy(),
+            &config.to_string_lossy(),
         ];
         let passages = rig::passages_of("b") as u64;
         let stored = |output: &Output, what: &str| -> u64 {

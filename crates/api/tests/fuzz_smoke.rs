@@ -25,6 +25,7 @@ fn requests() -> Vec<Vec<u8>> {
         classes: vec![1, 2],
         colours: vec![3],
         include_provisional: true,
+        hours: Some(pb::DailyHours { start_minute: 1350, end_minute: 300, weekdays: vec![6, 7] }),
     };
     let search = pb::SearchSightingsRequest {
         authority: authority.clone(),

@@ -11,7 +11,7 @@ use guiji_domain::{
     People, Registered, Sealing, Sighting, SightingIntake, Stop, StoreError, StreamCounters,
     Timestamp,
 };
-use guiji_store::{ReleaseFile, Store};
+use guiji_store::{Deliveries, Durability, ReleaseFile, Store};
 use tokio::sync::{broadcast, watch};
 
 use crate::clock::SystemClock;
@@ -23,12 +23,14 @@ pub(super) fn over(
     intake: Arc<dyn SightingIntake>,
 ) -> Result<Answers> {
     let releases = ReleaseFile::open(&store.dir().join("releases.jsonl"));
+    let deliveries = Deliveries::open(store.dir(), Durability::UnsafeNoSync);
     Ok(Answers::new(ApiParts {
         stop: Stop::default(),
         store: store.clone(),
         passages: store.clone(),
         intake,
         alerts: store.clone(),
+        deliveries: Arc::new(deliveries.context("open the proofs of delivery")?),
         audit: Arc::new(Absent),
         sealer: Arc::new(Absent),
         releases: Arc::new(releases.context("open the releases")?),
@@ -43,8 +45,8 @@ pub(super) fn over(
         clock: Arc::new(SystemClock),
         alert_wake: watch::channel(0).1,
         live: broadcast::Sender::new(1),
-        watchlist_changed: Arc::new(|| ()),
-        patrols_changed: Arc::new(|| ()),
+        watchlist_changed: Arc::new(|| Ok(())),
+        patrols_changed: Arc::new(|| Ok(())),
     }))
 }
 

@@ -111,7 +111,7 @@ async fn a_question_can_be_asked_again_from_its_record() {
     let filter = pb::SightingFilter {
         plate_pattern: "浙j?12*".into(),
         cameras: names.iter().map(|id| format!("cameras/{id}")).collect(),
-        hours: Some(pb::DailyHours { start_minute: 840, end_minute: 900 }),
+        hours: Some(pb::DailyHours { start_minute: 840, end_minute: 900, weekdays: Vec::new() }),
         ..Default::default()
     };
     let request = pb::SearchSightingsRequest { filter: Some(filter), ..Default::default() };

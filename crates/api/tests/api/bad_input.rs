@@ -232,7 +232,11 @@ fn cases() -> Vec<Case> {
             pb::SearchSightingsRequest {
                 authority: authority(),
                 filter: Some(pb::SightingFilter {
-                    hours: Some(pb::DailyHours { start_minute: 900, end_minute: 900 }),
+                    hours: Some(pb::DailyHours {
+                        start_minute: 900,
+                        end_minute: 900,
+                        weekdays: Vec::new(),
+                    }),
                     ..Default::default()
                 }),
                 ..Default::default()

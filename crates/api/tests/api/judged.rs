@@ -270,7 +270,11 @@ async fn what_a_witness_remembers_is_a_question() {
     assert_eq!(rig.stored().len(), 5);
     let filter = pb::SightingFilter {
         plate_pattern: "浙J*66".into(),
-        hours: Some(pb::DailyHours { start_minute: 14 * 60, end_minute: 15 * 60 }),
+        hours: Some(pb::DailyHours {
+            start_minute: 14 * 60,
+            end_minute: 15 * 60,
+            weekdays: Vec::new(),
+        }),
         ..Default::default()
     };
     let request = pb::SearchLikelyRequest {
