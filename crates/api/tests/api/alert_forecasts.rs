@@ -151,7 +151,7 @@ async fn an_alert_is_forecast_by_the_vehicles_own_habit() {
             Event::Alert(alert) => alert.forecast,
             _ => None,
         });
-        let drawn = alerts.filter(|f| f.state() == pb::AlertForecastState::Drawn).last();
+        let drawn = alerts.rfind(|f| f.state() == pb::AlertForecastState::Drawn);
         drawn.is_some_and(|forecast| forecast.next[0].camera == "cameras/k3")
     })
     .await;
