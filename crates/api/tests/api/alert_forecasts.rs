@@ -147,7 +147,7 @@ async fn an_alert_is_forecast_by_the_vehicles_own_habit() {
     eventually("the habit is learnt", async || {
         let mut opened = client.alerts(AlertsFrom::Beginning, BEAT).await.unwrap();
         let events = until_quiet(&mut opened, 2).await;
-        let alerts = events.into_iter().filter_map(|event| match event {
+        let mut alerts = events.into_iter().filter_map(|event| match event {
             Event::Alert(alert) => alert.forecast,
             _ => None,
         });
