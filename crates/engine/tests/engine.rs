@@ -716,7 +716,7 @@ fn manual_frame(camera: &str, millis: u64, view: View) -> Frame {
         },
         pts,
         full: Arc::new(OwnedPicture::rgb(640, 360, vec![90; 640 * 360 * 3]).unwrap()),
-        small: Arc::new(small_picture(millis, millis % 3 == 0)), // clouds
+        small: Arc::new(small_picture(millis, millis.is_multiple_of(3))), // clouds
         view,
     }
 }
