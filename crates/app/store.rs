@@ -240,7 +240,7 @@ fn write_audit(config: &Config, entry: AuditEntry) -> Result<()> {
             Err(_) => std::thread::sleep(Duration::from_millis(50)), // another command is writing
         }
     };
-    let (told, heard) = std::sync::mpsc::channel();
+    let (told, heard) = std::sync::mpsc::sync_channel(1);
     audit.submit(entry, Box::new(move |done| drop(told.send(done))));
     heard.recv().context("the audit ended without an answer")??;
     Ok(())

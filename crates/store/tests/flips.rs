@@ -48,7 +48,7 @@ fn item(n: u64, day: i64) -> Recorded {
 fn audited(dir: &Path) {
     let audit = Audit::open(AuditSettings::new(dir)).unwrap();
     for n in 0..3 {
-        let (told, heard) = mpsc::channel();
+        let (told, heard) = mpsc::sync_channel(1);
         let entry = AuditEntry { at: at(n), officer: "wang".into(), ..AuditEntry::default() };
         audit.submit(entry, Box::new(move |done| told.send(done).unwrap()));
         heard.recv().unwrap().unwrap();
