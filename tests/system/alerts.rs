@@ -509,7 +509,7 @@ fn nobody_loses_an_alert_while_server_broker_and_client_are_killed_at_random() {
     let mut server = Server::start(dir.path(), &config);
     let county = County::new(CountySettings {
         seed: 7,
-        sightings: 1000,
+        sightings: 5000,
         days: 1,
         error_rate: 0.0,
         start: SystemClock.now().minus(Duration::from_secs(86_400)),
@@ -557,7 +557,11 @@ fn nobody_loses_an_alert_while_server_broker_and_client_are_killed_at_random() {
     let due = importer.join().expect("the importer");
     assert!(due.len() > 10, "{}", due.len());
     for (who, told) in [("the follower", &followed), ("the broker", &outside)] {
-        wait_for(who, Duration::from_secs(60), || due.is_subset(&held(told)));
+        wait_for(who, Duration::from_secs(60), || {
+            let missing = due.difference(&held(told)).count();
+            println!("{who} lacks {missing} of {}", due.len());
+            missing == 0
+        });
         let told = held(told);
         assert!(told.is_subset(&due), "{who} was told of what nobody saw: {told:?}");
     }
