@@ -131,7 +131,7 @@ fn one_vehicle(api: &str, county: &County, ways: &HashMap<&PlateText, Vec<&Passa
         .filter(|(plate, _)| !cloned(plate))
         .max_by_key(|(plate, way)| (way.len(), *plate));
     let (plate, way) = busiest.expect("a vehicle");
-    let card = &ask(api, &["card", plate.as_str()])[0]["card"];
+    let card = &ask(api, &["card", plate.as_str()])[0];
     assert_eq!(card["passageCount"].as_u64(), Some(way.len() as u64), "{card:#}");
     assert_eq!(card["activeDayCount"].as_u64(), Some(u64::from(DAYS)), "{card:#}");
 

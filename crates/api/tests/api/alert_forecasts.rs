@@ -139,7 +139,7 @@ async fn an_alert_brings_where_the_vehicle_may_be_next_and_again_when_it_does_no
 async fn an_alert_is_forecast_by_the_vehicles_own_habit() {
     let (_served, client) = rig().await;
     for day in 1..=6 {
-        let at = now().minus(Duration::from_secs(86_400 * day));
+        let at = now().minus(Duration::from_secs(86_400 * day + 37));
         let there = passing("k3", "浙J12345", at.plus(Duration::from_secs(290)));
         take_in(&client, &[passing("k1", "浙J12345", at), there]).await;
     }

@@ -300,7 +300,7 @@ async fn a_section_speed_is_an_interval_or_a_refusal() {
     assert_eq!(error.violations[0].field, "to_sighting");
 }
 
-/// At one end two cameras hang side by side, of which c1 is ten seconds ahead; around it stand four others.
+/// In the middle three cameras hang side by side, of which c1 is ten seconds ahead; around them stand four others.
 #[tokio::test]
 async fn a_clock_that_others_show_to_be_wrong_is_set_right_before_a_speed_is_said() {
     use pb::measure_section_speed_response::Result as Answered;
@@ -314,14 +314,14 @@ async fn a_clock_that_others_show_to_be_wrong_is_set_right_before_a_speed_is_sai
     );
     let mut sightings = Vec::new();
     let mut vehicle = 0;
-    for (place, middle, trip) in (0..4)
-        .flat_map(|k| ["c1", "c2"].into_iter().flat_map(move |c| (0..12).map(move |t| (k, c, t))))
-    {
+    for (place, middle, trip) in (0..4).flat_map(|k| {
+        ["c1", "c2", "c3"].into_iter().flat_map(move |c| (0..12).map(move |t| (k, c, t)))
+    }) {
         let ahead = if middle == "c1" { 10 } else { 0 };
         let takes = 80 + 7 * trip % 11;
         for inwards in [true, false] {
             vehicle += 1;
-            let (plate, begins) = (format!("浙J{vehicle:05}"), 400 * vehicle);
+            let (plate, begins) = (format!("浙J{vehicle:05}"), 250 * vehicle);
             let outer = |at| sighting(&format!("k{place}"), &plate, at);
             let inner = |at: u64| sighting(middle, &plate, at + ahead);
             sightings.extend(match inwards {
