@@ -8,7 +8,7 @@
 //! | [`ViewFault::Covered`] | bright or dark, the cells hardly differ: something hangs before the lens, fog, glare |
 //! | [`ViewFault::Frozen`] | not one of some thousand pixels changed: a sensor has noise, a frozen picture has none |
 //! | [`ViewFault::Blurred`] | near pixels differ hardly more than a ramp between distant ones would make them |
-//! | [`ViewFault::Moved`] | the view learnt so far is found again at another place of the picture, and not at its own |
+//! | [`ViewFault::Moved`] | the view learnt so far is found again at another place of the picture, and better than at its own |
 //!
 //! A fault counts when it was there without a break for its time, and is over when it was absent for
 //! [`ViewSettings::clear_after`]. The measures err on the side of silence: night, rain and an empty road are no faults.
