@@ -75,6 +75,9 @@ const CELL: usize = 16;
 const STEP: usize = 2;
 /// Share of a new value in the average of a quiet cell: a memory of some twenty frames.
 const QUIET_SHARE: f32 = 0.05;
+/// The same where it is known to be usual: there is nothing in it that could become road, and keyframes are seconds apart,
+/// in which dawn goes on.
+const USUAL_SHARE: f32 = 0.2;
 /// The same while the cell differs: a vehicle must not become road before it has a track.
 const CHANGED_SHARE: f32 = 0.004;
 /// Share of a new difference in the usual deviation: a memory of some hundred frames.
@@ -97,7 +100,11 @@ impl MotionGate {
         let learning = self.seen < self.settings.learning_frames;
         self.seen = self.seen.saturating_add(1);
         // While learning, the average is that of all frames so far.
-        let share = if learning { 1.0 / self.seen as f32 } else { QUIET_SHARE };
+        let share = match known {
+            _ if learning => 1.0 / self.seen as f32,
+            View::Usual => USUAL_SHARE,
+            View::Unknown | View::Changed | View::Asked => QUIET_SHARE,
+        };
         // What is known to be as usual is what is usual, be it darker than before.
         let trusted = learning || known == View::Usual;
         let mut changed = false;

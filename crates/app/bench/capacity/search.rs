@@ -42,7 +42,7 @@ mod tests {
                     Ok(n <= limit)
                 });
                 assert_eq!(found.unwrap(), limit, "of {most}");
-                assert!(trials.len() <= 9, "{trials:?}");
+                assert!(trials.len() <= 10, "{trials:?}"); // of 100: four to pass 64, six to halve what is left
                 assert!(trials.iter().all(|n| (1..=most).contains(n)), "{trials:?}");
                 let mut once = trials.clone();
                 once.sort_unstable();
