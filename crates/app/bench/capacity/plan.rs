@@ -41,7 +41,7 @@ pub(super) fn planned(streams_per_core: usize, rss_mb_per_stream: f64) -> Planne
             let cores = (*cameras as f64 / (streams_per_core as f64 * USABLE)).ceil() as usize;
             Plan {
                 cameras: *cameras,
-                which: which,
+                which,
                 cores,
                 servers: cores.div_ceil(CORES_A_SERVER),
                 memory_gb: *cameras as f64 * rss_mb_per_stream / 1024.0,
