@@ -360,7 +360,7 @@ impl Forecaster {
 
     /// The cameras that a vehicle passes between `soonest` and `latest` after its last sighting, each with the
     /// probability that it does, likeliest first: where to wait for it. Follows every way of at least
-    /// [`WAY_LEAST`] with the median times of its legs, give or take a sixth.
+    /// `WAY_LEAST` with the median times of its legs, give or take a sixth.
     pub fn ahead(
         &self,
         seen: LastSeen<'_>,
