@@ -391,6 +391,11 @@ fn time(capture: Option<&pb::CaptureTime>) -> Timestamp {
     timestamp_from_pb(time).expect("a time")
 }
 
+fn uncertainty(capture: Option<&pb::CaptureTime>) -> Duration {
+    let stated = capture.and_then(|capture| capture.uncertainty).expect("an uncertainty");
+    stated.try_into().expect("not negative")
+}
+
 fn bare(camera: &str) -> String {
     camera.trim_start_matches("cameras/").to_owned()
 }
@@ -399,6 +404,7 @@ pub(crate) fn seen(sighting: &pb::Sighting) -> Seen {
     Seen {
         camera: bare(&sighting.camera),
         at: time(sighting.capture.as_ref()),
+        uncertainty: uncertainty(sighting.capture.as_ref()),
         plate: sighting.plate.as_ref().map(|plate| plate.text.clone()),
     }
 }
@@ -407,6 +413,7 @@ pub(crate) fn seen_alert(alert: &pb::Alert) -> Seen {
     Seen {
         camera: bare(&alert.camera),
         at: time(alert.capture.as_ref()),
+        uncertainty: uncertainty(alert.capture.as_ref()),
         plate: Some(alert.plate.clone()),
     }
 }

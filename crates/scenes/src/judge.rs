@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -42,6 +43,8 @@ struct Line {
 #[derive(Deserialize)]
 struct Capture {
     time: String,
+    /// Seconds as proto3's JSON has them: `0.050s`.
+    uncertainty: Option<String>,
 }
 
 /// A sighting holds a message, an alert the text.
@@ -65,9 +68,11 @@ fn read(file: &Path) -> Result<Vec<Seen>> {
 fn seen(line: &str) -> Result<Seen> {
     let Line { camera, capture, plate } = serde_json::from_str(line)?;
     let time: jiff::Timestamp = capture.time.parse()?;
+    let seconds = capture.uncertainty.as_deref().map_or("0", |it| it.trim_end_matches('s'));
     Ok(Seen {
         camera: camera.trim_start_matches("cameras/").to_owned(),
         at: Timestamp::from_nanos(i64::try_from(time.as_nanosecond())?),
+        uncertainty: Duration::try_from_secs_f64(seconds.parse()?)?,
         plate: plate.map(|plate| match plate {
             PlateField::Text(text) | PlateField::Message { text } => text,
         }),

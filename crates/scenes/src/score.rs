@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use guiji_domain::Timestamp;
 
@@ -16,6 +17,8 @@ pub struct Seen {
     pub camera: String,
     /// Capture time.
     pub at: Timestamp,
+    /// How far it may be off, as whoever stated it says.
+    pub uncertainty: Duration,
     /// The plate, where one was read.
     pub plate: Option<String>,
 }
@@ -102,9 +105,7 @@ pub fn score_rings(folder: &Path, vehicle: &str, rings: &[Seen]) -> Result<RingS
         for passage in clip.passages.iter().filter(|p| p.vehicle == vehicle) {
             let mut rang = false;
             for (ring, is_true) in rings.iter().zip(&mut true_rings) {
-                if ring.camera == clip.camera
-                    && in_view(passage).contains(&(ring.at.as_nanos() - started))
-                {
+                if ring.camera == clip.camera && may_show(passage, ring, started) {
                     (rang, *is_true) = (true, true);
                 }
             }
@@ -117,10 +118,18 @@ pub fn score_rings(folder: &Path, vehicle: &str, rings: &[Seen]) -> Result<RingS
     Ok(score)
 }
 
-/// When the vehicle was in view, nanoseconds of the clip, with [`SLACK_NS`] on both sides.
-fn in_view(passage: &PassageTruth) -> std::ops::RangeInclusive<i64> {
+/// When the vehicle was in view, nanoseconds of the clip.
+fn in_view(passage: &PassageTruth) -> (i64, i64) {
     let nanos = |ms: u64| ms as i64 * 1_000_000;
-    nanos(passage.first_seen_ms) - SLACK_NS..=nanos(passage.last_seen_ms) + SLACK_NS
+    (nanos(passage.first_seen_ms), nanos(passage.last_seen_ms))
+}
+
+/// Whether the vehicle was in view when this was seen, as well as the time is known. A time that is stated as
+/// doubtful (the first seconds of a connection) is not wrong for it.
+fn may_show(passage: &PassageTruth, seen: &Seen, started: i64) -> bool {
+    let slack = (seen.uncertainty.as_nanos() as i64).max(SLACK_NS);
+    let (first, last) = in_view(passage);
+    (first - slack..=last + slack).contains(&(seen.at.as_nanos() - started))
 }
 
 fn in_words(seen: &Seen, started: i64) -> String {
@@ -129,16 +138,14 @@ fn in_words(seen: &Seen, started: i64) -> String {
 }
 
 fn score_camera(score: &mut Score, clip: &ClipTruth, started: i64, seen: &[&Seen]) {
-    let in_clip = |s: &Seen| s.at.as_nanos() - started;
     let mut pairs = Vec::new();
     for (p, passage) in clip.passages.iter().enumerate() {
-        let in_view = in_view(passage);
+        let (first, last) = in_view(passage);
         for (s, sighting) in seen.iter().enumerate() {
-            let at = in_clip(sighting);
-            if in_view.contains(&at) {
+            if may_show(passage, sighting, started) {
                 let exact = sighting.plate.as_deref() == Some(&passage.plate);
-                let middle = in_view.start() / 2 + in_view.end() / 2;
-                pairs.push((!exact, (at - middle).abs(), p, s));
+                let from_middle = sighting.at.as_nanos() - started - (first / 2 + last / 2);
+                pairs.push((!exact, from_middle.abs(), p, s));
             }
         }
     }
@@ -238,6 +245,7 @@ mod tests {
         Seen {
             camera: "k1".into(),
             at: Timestamp::from_millis(at_ms),
+            uncertainty: Duration::ZERO,
             plate: plate.map(str::to_owned),
         }
     }
@@ -271,5 +279,13 @@ mod tests {
         assert_eq!(score.extra.len(), 1);
         assert_eq!(score.failures.len(), 3);
         assert!(score.failures[0].contains("浙J11111") && score.failures[0].contains("浙J11117"));
+    }
+
+    #[test]
+    fn a_time_that_is_stated_as_doubtful_is_not_wrong() {
+        let passage = passage("浙J11111", 4000, 7000);
+        let early = seen(Some("浙J11111"), 2500);
+        assert!(!may_show(&passage, &early, 0));
+        assert!(may_show(&passage, &Seen { uncertainty: Duration::from_millis(1600), ..early }, 0));
     }
 }
