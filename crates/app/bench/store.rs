@@ -21,6 +21,7 @@ use serde::Serialize;
 use super::questions::{self, AnswerFigures, Answers, Asked, LIKELY, PAGE, Picker};
 use super::{answers, postgres};
 use crate::clock::SystemClock;
+use crate::simulate::surroundings;
 
 /// Arguments of `guiji bench store`.
 #[derive(Debug, Args)]
@@ -202,6 +203,8 @@ impl<'a> Parts<'a> {
 /// Stores the county's sightings as they would come: a history, then a day while people ask.
 fn fill(county: &County, dir: &Path) -> Result<Filled> {
     let store = Arc::new(Store::open(StoreSettings::new(dir)).context("open the store")?);
+    // What a trajectory is told by.
+    surroundings::keep(county, &store)?;
     let mut parts = Parts::of(county);
     let (mut took, mut rows) = (Duration::ZERO, 0);
     let mut bulk = store.begin_bulk(Timestamp::MAX);

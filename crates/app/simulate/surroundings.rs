@@ -1,8 +1,36 @@
 //! What a county's sightings are judged by: its roads, and what its cameras could see.
 
+use anyhow::{Context as _, Result};
 use guiji_county::County;
-use guiji_domain::{Coverage, CoverageState, TimeSpan, Timestamp};
+use guiji_domain::{
+    CameraRegistry as _, Coverage, CoverageState, CoverageStore as _, RoadEdge, RoadGraph,
+    RoadGraphStore as _, TimeSpan, Timestamp,
+};
+use guiji_store::Store;
 use serde_json::{Value, json};
+
+/// Puts cameras, roads and coverage of a county into a store that no server has open.
+pub(crate) fn keep(county: &County, store: &Store) -> Result<()> {
+    store.put_cameras(county.cameras()).context("register the cameras")?;
+    store.put_road_graph(road_graph(county)?).context("keep the roads")?;
+    store.keep_coverage(&coverage(county)).context("keep the coverage")?;
+    Ok(())
+}
+
+fn road_graph(county: &County) -> Result<RoadGraph> {
+    let roads = county.roads();
+    let edges = roads.nodes().flat_map(|from| {
+        let once = roads.hops(from).iter().filter(move |hop| from < hop.to);
+        once.map(move |hop| RoadEdge {
+            from: from.into(),
+            to: hop.to.into(),
+            length_m: hop.length_m,
+            limit_kmh: Some(hop.limit_kmh as f32),
+            one_way: false,
+        })
+    });
+    Ok(RoadGraph::new(roads.nodes().map(|node| roads.position(node)).collect(), edges.collect())?)
+}
 
 /// The roads as GeoJSON, each once.
 pub(super) fn roads_geojson(county: &County) -> String {

@@ -1,11 +1,13 @@
+use std::collections::HashMap;
+
 use guiji_analysis::coverage::{GapCoverage, judge};
 use guiji_analysis::tactics::stops::{StopPlace, StopSettings, stop_places};
 use guiji_analysis::tactics::travel::{Roads, TravelTimes};
 use guiji_analysis::tactics::{PassageIndex, PassageIndexBuilder};
 use guiji_analysis::trajectory::{FoundBy, Seen, Trajectory, TrajectorySettings};
 use guiji_domain::{
-    Camera, InvalidValue, Likely, LikelyQuery, PlatePattern, PlateState, PlateText, Sighting,
-    SightingQuery, TimeSpan, Timestamp,
+    Camera, CameraId, Coverage, InvalidValue, Likely, LikelyQuery, PlatePattern, PlateState,
+    PlateText, Sighting, SightingQuery, StoreError, TimeSpan, Timestamp,
 };
 use tonic::{Request, async_trait};
 
@@ -121,14 +123,17 @@ impl Question {
         let mut longest: Vec<_> = (0..way.gaps.len()).collect();
         longest.sort_by_key(|gap| std::cmp::Reverse(way.gaps[*gap].elapsed));
         longest.truncate(COVERED_GAPS_MAX);
-        let mut coverage = vec![None; way.gaps.len()];
-        for number in longest {
+        let ways = longest.into_iter().filter_map(|number| {
             let gap = &way.gaps[number];
-            let ways = way.gap_cameras(gap, &visible, network.as_deref());
-            if let Some(((basis, cameras), span)) = ways.zip(way.gap_span(gap)) {
-                let history = parts.coverage.coverage(&cameras, span)?;
-                coverage[number] = Some(judge(basis, &cameras, &history, span));
-            }
+            let (basis, cameras) = way.gap_cameras(gap, &visible, network.as_deref())?;
+            Some((number, basis, cameras, way.gap_span(gap)?))
+        });
+        let ways: Vec<_> = ways.collect();
+        let histories = Histories::read(parts, ways.iter().map(|(_, _, at, span)| (at, *span)))?;
+        let mut coverage = vec![None; way.gaps.len()];
+        for (number, basis, cameras, span) in ways {
+            let history = histories.of(&cameras, span);
+            coverage[number] = Some(judge(basis, &cameras, &history, span));
         }
         let (stays, index) = stays(&self.plate, &way, &registered)?;
         let told = Told { way, coverage, stays, index, next };
@@ -201,6 +206,35 @@ impl Question {
             }));
         }
         Ok((seen, next))
+    }
+}
+
+/// What is known of each camera over all gaps that ask for it, read once: gaps share most of their cameras.
+struct Histories(HashMap<CameraId, Vec<Coverage>>);
+
+impl Histories {
+    fn read<'a>(
+        parts: &ApiParts,
+        asked: impl Iterator<Item = (&'a Vec<CameraId>, TimeSpan)>,
+    ) -> Result<Self, StoreError> {
+        let mut spans: HashMap<&CameraId, TimeSpan> = HashMap::new();
+        for (cameras, span) in asked {
+            for camera in cameras {
+                spans
+                    .entry(camera)
+                    .and_modify(|all| *all = all.including(span.first()).including(span.last()))
+                    .or_insert(span);
+            }
+        }
+        let read = spans.into_iter().map(|(camera, span)| {
+            Ok((camera.clone(), parts.coverage.coverage(std::slice::from_ref(camera), span)?))
+        });
+        read.collect::<Result<_, _>>().map(Self)
+    }
+
+    fn of(&self, cameras: &[CameraId], span: TimeSpan) -> Vec<Coverage> {
+        let known = cameras.iter().filter_map(|camera| self.0.get(camera)).flatten();
+        known.filter(|interval| interval.span.overlaps(span)).cloned().collect()
     }
 }
 
