@@ -35,25 +35,57 @@ const TEXTS: usize = 4;
 /// A less probable text of a lattice is not looked up: it would have to be fifty times as common to matter.
 const RIVAL_MIN: f32 = 0.01;
 
-/// The texts whose commonness decides: that which is sought, what was read, and what the reads may be besides; at most
-/// `max`, those of the likeliest first.
-pub fn rivals(sought: &PlateText, found: &[Likely], max: usize) -> Vec<PlateText> {
-    let mut texts = vec![sought.clone()];
-    let read = found.iter().filter_map(|likely| Some((likely, read_of(&likely.sighting)?)));
-    let alternatives = read.flat_map(|(likely, plate)| {
-        let others = others(sought, likely.probability, plate);
-        let others = others.into_iter().filter(|(_, p)| *p >= RIVAL_MIN).map(|(text, _)| text);
-        std::iter::once(plate.text.clone()).chain(others)
-    });
-    for text in alternatives {
-        if texts.len() >= max {
-            break;
-        }
-        if !texts.contains(&text) {
-            texts.push(text);
-        }
+/// What the store found of a plate, with what else its reads may be.
+#[derive(Debug)]
+pub struct Contest<'a> {
+    sought: &'a PlateText,
+    /// Beside each, the likeliest other texts of its lattice with their probabilities.
+    found: Vec<(Likely, Vec<(PlateText, f32)>)>,
+}
+
+impl<'a> Contest<'a> {
+    /// Sightings whose plate was not read are left out.
+    pub fn new(sought: &'a PlateText, found: Vec<Likely>) -> Self {
+        let found = found.into_iter().filter_map(|likely| {
+            let others = others(sought, likely.probability, read_of(&likely.sighting)?);
+            Some((likely, others))
+        });
+        Self { sought, found: found.collect() }
     }
-    texts
+
+    /// The texts whose commonness decides: that which is sought, what was read, and what the reads may be besides; at
+    /// most `max`, those of the likeliest first.
+    pub fn rivals(&self, max: usize) -> Vec<PlateText> {
+        let mut texts = vec![self.sought.clone()];
+        let alternatives = self.found.iter().flat_map(|(likely, others)| {
+            let others = others.iter().filter(|(_, p)| *p >= RIVAL_MIN).map(|(text, _)| text);
+            read_of(&likely.sighting).map(|plate| &plate.text).into_iter().chain(others)
+        });
+        for text in alternatives {
+            if texts.len() >= max {
+                break;
+            }
+            if !texts.contains(text) {
+                texts.push(text.clone());
+            }
+        }
+        texts
+    }
+
+    /// Judges each by how often each text was read in the time asked about; texts that are not in `counts` count as
+    /// never. The most probable first, of equal ones the latest.
+    pub fn rank(self, counts: &HashMap<PlateText, u32>) -> Vec<Ranked> {
+        let sought = self.sought;
+        let ranked = self.found.into_iter().filter_map(|(likely, others)| {
+            let plate = read_of(&likely.sighting)?;
+            let (by_reads, misread) = (likely.probability, plate.text != *sought);
+            let probability = posterior(sought, by_reads, &plate.text, &others, counts);
+            Some(Ranked { sighting: likely.sighting, probability, by_reads, misread })
+        });
+        let mut ranked: Vec<_> = ranked.collect();
+        sort(&mut ranked);
+        ranked
+    }
 }
 
 /// The likeliest texts of a lattice beside the one that is sought; none where it leaves them too little to matter, as
@@ -74,37 +106,19 @@ fn read_of(sighting: &Sighting) -> Option<&FusedPlate> {
     }
 }
 
-/// Judges what the store found by how often each text was read in the time asked about; texts that are not in
-/// `counts` count as never. The most probable first, of equal ones the latest.
-pub fn rank(
-    sought: &PlateText,
-    found: Vec<Likely>,
-    counts: &HashMap<PlateText, u32>,
-) -> Vec<Ranked> {
-    let ranked = found.into_iter().filter_map(|likely| {
-        let plate = read_of(&likely.sighting)?;
-        let (by_reads, misread) = (likely.probability, plate.text != *sought);
-        let probability = posterior(sought, by_reads, plate, counts);
-        Some(Ranked { sighting: likely.sighting, probability, by_reads, misread })
-    });
-    let mut ranked: Vec<_> = ranked.collect();
-    sort(&mut ranked);
-    ranked
-}
-
-/// The formula of the module.
+/// The formula of the module, of a sighting that was read as `read`.
 fn posterior(
     sought: &PlateText,
     by_reads: f32,
-    plate: &FusedPlate,
+    read: &PlateText,
+    others: &[(PlateText, f32)],
     counts: &HashMap<PlateText, u32>,
 ) -> f32 {
     let weight = |text: &PlateText| {
         let seen = counts.get(text).copied().unwrap_or(0);
         // Its own reads are no evidence of how common its text is.
-        f64::from(seen.saturating_sub(u32::from(*text == plate.text))) + 0.5
+        f64::from(seen.saturating_sub(u32::from(text == read))) + 0.5
     };
-    let others = others(sought, by_reads, plate);
     let own = f64::from(by_reads) * weight(sought);
     let rivals: f64 = others.iter().map(|(text, p)| f64::from(*p) * weight(text)).sum();
     let told: f64 = others.iter().map(|(_, p)| f64::from(*p)).sum();
@@ -259,7 +273,7 @@ mod tests {
         let sought = text("浙J12346");
         let judged = |own: u32, next_door: u32| {
             let counts = HashMap::from([(sought.clone(), own), (text("浙J12345"), next_door)]);
-            rank(&sought, vec![likely(doubtful(1), &sought)], &counts)[0].probability
+            Contest::new(&sought, vec![likely(doubtful(1), &sought)]).rank(&counts)[0].probability
         };
         // 0.4 x 30.5 against 0.6 x 0.5 for a text that was read this once.
         assert!((judged(30, 1) - 12.2 / 12.5).abs() < 1e-3);
@@ -273,7 +287,7 @@ mod tests {
         // 浙J12345 was read this once; 浙J12346, which it may be too, passes every day.
         let sought = text("浙J12345");
         let counts = HashMap::from([(sought.clone(), 1), (text("浙J12346"), 30)]);
-        let judged = &rank(&sought, vec![likely(doubtful(1), &sought)], &counts)[0];
+        let judged = &Contest::new(&sought, vec![likely(doubtful(1), &sought)]).rank(&counts)[0];
         assert!(!judged.misread);
         // 0.6 x 0.5 against 0.4 x 30.5.
         assert!((judged.probability - 0.3 / 12.5).abs() < 1e-3, "{}", judged.probability);
@@ -285,7 +299,10 @@ mod tests {
         let exact = |secs| seen("浙J12346", plain_lattice("浙J12346", 0.99), secs);
         let found = [exact(1), doubtful(5), exact(3)].map(|s| likely(s, &sought));
         let counts = HashMap::from([(sought.clone(), 2), (text("浙J12345"), 1)]);
-        let ranked = rank(&sought, found.to_vec(), &counts);
+        let contest = Contest::new(&sought, found.to_vec());
+        assert_eq!(contest.rivals(9), [sought.clone(), text("浙J12345")]);
+        assert_eq!(contest.rivals(1).len(), 1);
+        let ranked = contest.rank(&counts);
         let shown: Vec<_> = ranked
             .iter()
             .map(|r| (r.sighting.captured.at.as_nanos() / 1_000_000_000, r.misread))
@@ -293,8 +310,6 @@ mod tests {
         assert_eq!(shown, [(3, false), (1, false), (5, true)]);
         let wrong = expected_false(ranked.iter().map(|r| r.probability));
         assert!(wrong > 0.0 && wrong < 1.0, "{wrong}");
-        assert_eq!(rivals(&sought, &found, 9), [sought.clone(), text("浙J12345")]);
-        assert_eq!(rivals(&sought, &found, 1).len(), 1);
     }
 
     #[test]

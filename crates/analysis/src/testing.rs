@@ -46,7 +46,7 @@ pub(crate) fn lattice(positions: &[&[(char, f32)]]) -> Lattice {
         let candidates = entries
             .iter()
             .map(|(c, p)| Candidate { character: PlateChar::new(*c), probability: *p });
-        Position::new(candidates.collect()).unwrap()
+        Position::new(candidates).unwrap()
     };
     Lattice::new(positions.iter().map(position).collect()).unwrap()
 }
@@ -90,7 +90,7 @@ pub(crate) fn noisy_lattice(plate: &PlateText, signal: f32, noise: &mut Noise) -
             character: Some(*r),
             probability: ((l - top).exp() / sum * 0.995).max(1e-6),
         });
-        Position::new(candidates.collect()).unwrap()
+        Position::new(candidates).unwrap()
     });
     Lattice::new(positions.collect()).unwrap()
 }

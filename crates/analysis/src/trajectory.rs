@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use guiji_domain::{Camera, CameraId, GeoPoint, PlateState, Sighting, TimeSpan};
 
-use crate::coverage::{DistanceBasis, cameras_on_likely_ways, road_bound_m};
+use crate::coverage::{DistanceBasis, road_bound_m};
 use crate::roads::RoadNetwork;
 
 /// What counts as doubtful, as a gap and as a conflict.
@@ -270,16 +270,11 @@ impl Trajectory {
         TimeSpan::new(ends[0]?, ends[1]?).ok()
     }
 
-    /// The cameras on the likely ways of a gap; see [`crate::coverage`].
-    pub fn gap_cameras(
-        &self,
-        gap: &Gap,
-        cameras: &[Camera],
-        roads: Option<&RoadNetwork>,
-    ) -> Option<(DistanceBasis, Vec<CameraId>)> {
+    /// The cameras at both ends of a gap; what lies between them, [`crate::coverage::cameras_on_likely_ways`] says.
+    pub fn gap_ends(&self, gap: &Gap) -> Option<(&CameraId, &CameraId)> {
         let leg = self.legs.get(gap.leg)?;
-        let [from, to] = [leg.from, leg.to].map(|i| &self.points[i].sighting.camera);
-        cameras_on_likely_ways(from, to, cameras, roads)
+        let camera = |i: usize| self.points.get(i).map(|point| &point.sighting.camera);
+        camera(leg.from).zip(camera(leg.to))
     }
 
     /// Largest uncertainty of any point's capture time.

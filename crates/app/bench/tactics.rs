@@ -328,7 +328,7 @@ fn replated(lattice: &Lattice, own: &PlateText, other: &PlateText) -> Result<Lat
             character: c.character.map(|character| swap(character, own, other)),
             probability: c.probability,
         };
-        positions.push(Position::new(position.candidates().iter().map(change).collect())?);
+        positions.push(Position::new(position.candidates().iter().map(change))?);
     }
     Ok(Lattice::new(positions)?)
 }

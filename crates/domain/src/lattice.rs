@@ -1,5 +1,7 @@
 use std::collections::BinaryHeap;
 
+use arrayvec::ArrayVec;
+
 use crate::{InvalidValue, PlateChar, PlateText};
 
 /// One possibility at one position: a character, or that nothing stands there.
@@ -16,11 +18,14 @@ pub struct Candidate {
 /// Probabilities add up to at most 1. What is missing belongs to the characters not listed, in equal shares: a
 /// character outside the top few is unlikely, not impossible.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Position(Vec<Candidate>);
+pub struct Position(ArrayVec<Candidate, CANDIDATES_MAX>);
+
+/// [`Position::CANDIDATES_MAX`]; held in place, since every sighting that is read has some eight positions.
+const CANDIDATES_MAX: usize = 6;
 
 impl Position {
     /// How many candidates are kept: enough for the province, the weakest character.
-    pub const CANDIDATES_MAX: usize = 6;
+    pub const CANDIDATES_MAX: usize = CANDIDATES_MAX;
     /// The least probability of anything: one read never excludes a character for good.
     pub const FLOOR: f32 = 1e-6;
 
@@ -30,31 +35,48 @@ impl Position {
     /// # Errors
     /// When a probability is not within 0 to 1, they add up to more than 1 (by over 0.1 %), or a character is
     /// listed twice.
-    pub fn new(mut candidates: Vec<Candidate>) -> Result<Self, InvalidValue> {
+    pub fn new(candidates: impl IntoIterator<Item = Candidate>) -> Result<Self, InvalidValue> {
         let wrong = |value: String, fix| Err(InvalidValue::new("lattice position", value, fix));
-        if let Some(c) = candidates.iter().find(|c| !(0.0..=1.0).contains(&c.probability)) {
-            return wrong(c.probability.to_string(), "probabilities lie within 0 and 1");
+        let mut kept: ArrayVec<Candidate, CANDIDATES_MAX> = ArrayVec::new();
+        // A bit for each character met, and one for nothing.
+        let (mut sum, mut met, mut twice) = (0.0, 0_u128, None);
+        for candidate in candidates {
+            let Candidate { character, probability } = candidate;
+            if !(0.0..=1.0).contains(&probability) {
+                return wrong(probability.to_string(), "probabilities lie within 0 and 1");
+            }
+            sum += probability;
+            if probability == 0.0 {
+                continue;
+            }
+            let bit = 1 << character.map_or(PlateChar::COUNT, PlateChar::index);
+            if met & bit != 0 {
+                twice = twice.or(Some(character));
+            }
+            met |= bit;
+            let better = |c: &Candidate| {
+                c.probability.total_cmp(&probability).reverse().then(c.character.cmp(&character))
+            };
+            let at = kept.iter().take_while(|c| better(c).is_le()).count();
+            if kept.is_full() && at < kept.len() {
+                kept.pop();
+            }
+            if !kept.is_full() {
+                kept.insert(at, candidate);
+            }
         }
-        let sum: f32 = candidates.iter().map(|c| c.probability).sum();
         if sum > 1.001 {
             return wrong(sum.to_string(), "probabilities of a position add up to at most 1");
         }
-        candidates.retain(|c| c.probability > 0.0);
-        candidates.sort_by(|a, b| {
-            b.probability.total_cmp(&a.probability).then(a.character.cmp(&b.character))
-        });
-        for (i, c) in candidates.iter().enumerate() {
-            if candidates[..i].iter().any(|earlier| earlier.character == c.character) {
-                return wrong(format!("{:?}", c.character), "a character is listed once");
-            }
+        match twice {
+            Some(character) => wrong(format!("{character:?}"), "a character is listed once"),
+            None => Ok(Self(kept)),
         }
-        candidates.truncate(Self::CANDIDATES_MAX);
-        Ok(Self(candidates))
     }
 
     /// A position at which one character is certain.
     pub fn certain(character: Option<PlateChar>) -> Self {
-        Self(vec![Candidate { character, probability: 1.0 }])
+        Self(ArrayVec::from_iter([Candidate { character, probability: 1.0 }]))
     }
 
     /// The candidates, best first.
@@ -128,7 +150,7 @@ impl Lattice {
         // candidate, at or after the last position moved, so that every combination comes up once.
         struct State {
             log_p: f32,
-            choice: Vec<u8>,
+            choice: [u8; PlateText::CHARS_MAX],
             from: usize,
         }
         impl PartialEq for State {
@@ -155,20 +177,19 @@ impl Lattice {
             return Vec::new();
         }
         let log_p = self.0.iter().map(|p| p.0[0].probability.ln()).sum();
-        let mut heap = BinaryHeap::from([State { log_p, choice: vec![0; self.0.len()], from: 0 }]);
+        let mut heap = BinaryHeap::from([State { log_p, choice: Default::default(), from: 0 }]);
         let mut texts = Vec::new();
         let mut looked_at = 0;
         while let Some(state) = heap.pop() {
             looked_at += 1;
-            let chosen: Vec<_> = self
-                .0
-                .iter()
-                .zip(&state.choice)
-                .map(|(p, i)| p.0[usize::from(*i)].character)
-                .collect();
-            let text: Vec<_> = chosen.iter().copied().map_while(|c| c).collect();
-            let gapless = chosen[text.len()..].iter().all(Option::is_none);
-            if gapless && let Some(text) = PlateText::from_chars(&text) {
+            let chosen = self.0.iter().zip(state.choice);
+            let mut chosen = chosen.map(|(p, i)| p.0[usize::from(i)].character);
+            let text: ArrayVec<_, { PlateText::CHARS_MAX }> =
+                chosen.by_ref().map_while(|c| c).collect();
+            // `map_while` took the first position with nothing, too.
+            if chosen.all(|c| c.is_none())
+                && let Some(text) = PlateText::from_chars(&text)
+            {
                 texts.push((text, state.log_p.exp()));
             }
             if texts.len() >= n || looked_at >= COMBINATIONS_MAX {
@@ -177,9 +198,9 @@ impl Lattice {
             for i in state.from..self.0.len() {
                 let (position, at) = (&self.0[i].0, usize::from(state.choice[i]));
                 if at + 1 < position.len() {
-                    let mut choice = state.choice.clone();
+                    let mut choice = state.choice;
                     choice[i] += 1;
-                    let step = position[at + 1].probability.ln() - position[at].probability.ln();
+                    let step = (position[at + 1].probability / position[at].probability).ln();
                     heap.push(State { log_p: state.log_p + step, choice, from: i });
                 }
             }
@@ -248,7 +269,7 @@ pub(crate) mod tests {
                 let sum: f32 = w.iter().sum::<f32>() * 1.01;
                 Position::new(w.iter().enumerate().map(|(i, w)| Candidate {
                     character: PlateChar::from_index(31 + i), probability: w / sum,
-                }).collect()).unwrap()
+                })).unwrap()
             }).collect()).unwrap()
         }
     }

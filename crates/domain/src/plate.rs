@@ -1,5 +1,7 @@
 use std::fmt;
 
+use arrayvec::ArrayString;
+
 use crate::vehicle::words;
 use crate::{InvalidValue, Lattice, Quad, grammar};
 
@@ -120,12 +122,15 @@ impl fmt::Debug for PlateChar {
     }
 }
 
+/// Nine characters of at most three bytes in UTF-8.
+const TEXT_BYTES_MAX: usize = 27;
+
 /// The text of a plate in normal form: upper case, half width, no dots or blanks, 6 to 9 plate characters.
 ///
 /// It need not fit the grammar of any kind ([`Self::kinds`] tells): what somebody reports may be wrong, and a
 /// search for it should still be possible.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PlateText(Box<str>);
+pub struct PlateText(ArrayString<TEXT_BYTES_MAX>);
 
 impl PlateText {
     /// Fewest characters of any plate.
@@ -162,9 +167,12 @@ impl PlateText {
 
     /// From plate characters. `None` when there are fewer than 6 or more than 9.
     pub fn from_chars(chars: &[PlateChar]) -> Option<Self> {
-        (Self::CHARS_MIN..=Self::CHARS_MAX)
-            .contains(&chars.len())
-            .then(|| Self(chars.iter().map(|c| c.as_char()).collect::<String>().into()))
+        if !(Self::CHARS_MIN..=Self::CHARS_MAX).contains(&chars.len()) {
+            return None;
+        }
+        let mut text = ArrayString::new();
+        chars.iter().for_each(|c| text.push(c.as_char()));
+        Some(Self(text))
     }
 
     /// The text.

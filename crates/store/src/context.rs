@@ -227,13 +227,26 @@ impl Context {
         &self,
         sightings: &[SightingId],
     ) -> Result<Vec<Correction>, StoreError> {
-        let mut sightings = sightings.to_vec();
+        let failed = sql("read corrections");
+        let mut sightings: Vec<_> = sightings.iter().copied().map(id_key).collect();
         sightings.sort_unstable();
         sightings.dedup();
         let connection = self.connection();
+        let mut next_corrected = connection
+            .prepare_cached("SELECT min(sighting) FROM correction WHERE sighting >= ?1")
+            .map_err(&failed)?;
         let mut found = Vec::new();
-        for sighting in sightings {
-            found.extend(corrections(&connection, "sighting = ?1", &[&id_key(sighting)])?);
+        let mut next = 0;
+        // Corrections are rare: from one that is asked about to the next that there is.
+        while let Some(sighting) = sightings.get(next) {
+            let corrected: Option<[u8; 16]> =
+                next_corrected.query_row([sighting], |row| row.get(0)).map_err(&failed)?;
+            let Some(corrected) = corrected else { break };
+            next += sightings[next..].partition_point(|sighting| *sighting < corrected);
+            if sightings.get(next) == Some(&corrected) {
+                found.extend(corrections(&connection, "sighting = ?1", &[&corrected])?);
+                next += 1;
+            }
         }
         Ok(found)
     }

@@ -78,8 +78,8 @@ impl<'a> Likeliest<'a> {
                 || self.found.peek().is_some_and(|worst| worst.0.probability <= probability))
     }
 
-    pub(crate) fn consider(&mut self, sighting: &Sighting) {
-        let Some(probability) = self.query.probability(sighting) else { return };
+    pub(crate) fn consider(&mut self, sighting: Sighting) {
+        let Some(probability) = self.query.probability(&sighting) else { return };
         if !self.has_room_for(probability) {
             return;
         }
@@ -87,7 +87,7 @@ impl<'a> Likeliest<'a> {
         if self.misreads_only && !misread {
             return;
         }
-        self.found.push(Found(Likely { sighting: sighting.clone(), probability, misread }));
+        self.found.push(Found(Likely { sighting, probability, misread }));
         if self.found.len() > self.length {
             self.found.pop();
         }
@@ -128,7 +128,7 @@ impl<'a> Likeliest<'a> {
                     checksum: row.get(1).map_err(&failed)?,
                     record: row.get(2).map_err(&failed)?,
                 };
-                self.consider(&raw.checked()?);
+                self.consider(raw.checked()?);
             }
         }
         Ok(())
@@ -142,7 +142,7 @@ impl<'a> Likeliest<'a> {
         segment.rows_like(&query.plate, places, span, query.cameras.as_deref(), |row, most| {
             query.stop.check(DOING)?;
             if self.has_room_for(most) {
-                self.consider(&segment.sighting(row)?);
+                self.consider(segment.sighting(row)?);
             }
             Ok(())
         })

@@ -126,14 +126,14 @@ impl LikelySearch for MemoryStore {
     fn likely(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
         let contents = self.contents();
         let mut best = Likeliest::new(query);
-        contents.sightings.values().for_each(|sighting| best.consider(sighting));
+        contents.sightings.values().for_each(|sighting| best.consider((**sighting).clone()));
         Ok(best.finish())
     }
 
     fn misreads(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
         let contents = self.contents();
         let mut best = Likeliest::misreads(query);
-        contents.sightings.values().for_each(|sighting| best.consider(sighting));
+        contents.sightings.values().for_each(|sighting| best.consider((**sighting).clone()));
         Ok(best.finish())
     }
 

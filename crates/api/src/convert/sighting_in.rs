@@ -179,7 +179,7 @@ fn position_of(given: &pb::LatticePosition) -> Result<Position, InvalidValue> {
         };
         Ok(Candidate { character, probability: candidate.probability })
     });
-    Position::new(candidates.collect::<Result<_, _>>()?)
+    Position::new(candidates.collect::<Result<Vec<_>, InvalidValue>>()?)
 }
 
 /// The lattice of a reader that tells only its best text: every character equally sure, and all of them together as

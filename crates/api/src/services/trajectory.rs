@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use guiji_analysis::coverage::{GapCoverage, judge};
+use guiji_analysis::coverage::{GapCoverage, cameras_on_likely_ways, judge};
 use guiji_analysis::tactics::stops::{StopPlace, StopSettings, stop_places};
 use guiji_analysis::tactics::travel::{Roads, TravelTimes};
 use guiji_analysis::tactics::{PassageIndex, PassageIndexBuilder};
@@ -123,15 +123,20 @@ impl Question {
         let mut longest: Vec<_> = (0..way.gaps.len()).collect();
         longest.sort_by_key(|gap| std::cmp::Reverse(way.gaps[*gap].elapsed));
         longest.truncate(COVERED_GAPS_MAX);
+        // A way to work and back is driven again and again.
+        let mut known = HashMap::new();
         let ways = longest.into_iter().filter_map(|number| {
             let gap = &way.gaps[number];
-            let (basis, cameras) = way.gap_cameras(gap, &visible, network.as_deref())?;
-            Some((number, basis, cameras, way.gap_span(gap)?))
+            let (ends, span) = (way.gap_ends(gap)?, way.gap_span(gap)?);
+            let between = known.entry(ends).or_insert_with(|| {
+                cameras_on_likely_ways(ends.0, ends.1, &visible, network.as_deref())
+            });
+            Some((number, between.clone()?, span))
         });
         let ways: Vec<_> = ways.collect();
-        let histories = Histories::read(parts, ways.iter().map(|(_, _, at, span)| (at, *span)))?;
+        let histories = Histories::read(parts, ways.iter().map(|(_, (_, at), span)| (at, *span)))?;
         let mut coverage = vec![None; way.gaps.len()];
-        for (number, basis, cameras, span) in ways {
+        for (number, (basis, cameras), span) in ways {
             let history = histories.of(&cameras, span);
             coverage[number] = Some(judge(basis, &cameras, &history, span));
         }

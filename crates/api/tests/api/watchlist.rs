@@ -216,7 +216,7 @@ async fn a_dry_run_finds_what_rings_by_the_doubts_of_its_lattice() {
         let listed = listed
             .into_iter()
             .map(|(c, probability)| Candidate { character: PlateChar::new(c), probability });
-        Position::new(listed.collect()).unwrap()
+        Position::new(listed).unwrap()
     };
     let PlateState::Read(plate) = &mut doubtful.plate else { panic!("it is read") };
     plate.lattice = Lattice::new("浙J12845".chars().map(candidates).collect()).unwrap();

@@ -146,25 +146,23 @@ pub(super) fn probability_max(doubt: u64, places: usize) -> f32 {
 
 fn decode_position(input: &mut Reader<'_>, text: Option<PlateChar>) -> Result<Position, Malformed> {
     let head = input.byte()?;
-    let count = head & 7;
-    let mut candidates = Vec::with_capacity(usize::from(count));
-    if count > 0 {
-        let character = if head & BEST_IS_TEXT > 0 { text } else { character(input)? };
+    // On the stack: every sighting that is read has some eight positions.
+    let mut candidates = [Candidate { character: None, probability: 0.0 }; 7];
+    let candidates = &mut candidates[..usize::from(head & 7)];
+    if let Some((best, others)) = candidates.split_first_mut() {
+        best.character = if head & BEST_IS_TEXT > 0 { text } else { character(input)? };
         let first = value(input.byte()?);
-        for _ in 1..count {
-            candidates.push(Candidate {
-                character: character_of(input.byte()?)?,
-                probability: value(input.byte()?),
-            });
+        for other in &mut *others {
+            other.character = character_of(input.byte()?)?;
+            other.probability = value(input.byte()?);
         }
-        let probability = if head & BEST_IS_SURE > 0 {
-            1.0 - first - candidates.iter().map(|c| c.probability).sum::<f32>()
+        best.probability = if head & BEST_IS_SURE > 0 {
+            1.0 - first - others.iter().map(|c| c.probability).sum::<f32>()
         } else {
             first
         };
-        candidates.insert(0, Candidate { character, probability });
     }
-    Position::new(candidates).map_err(|_| WRONG)
+    Position::new(candidates.iter().copied()).map_err(|_| WRONG)
 }
 
 fn character(input: &mut Reader<'_>) -> Result<Option<PlateChar>, Malformed> {
@@ -198,7 +196,7 @@ pub(super) mod tests {
                     character: PlateChar::from_index(*character),
                     probability: w.powf(power) / sum,
                 });
-                Position::new(candidates.collect()).unwrap()
+                Position::new(candidates).unwrap()
             });
         prop::collection::vec(position, 0..=PlateText::CHARS_MAX)
             .prop_map(|positions| Lattice::new(positions).unwrap())

@@ -77,7 +77,7 @@ impl Ctc {
                 let share = if total > 0.0 { mass / total } else { 0.0 };
                 character.map(|c| Candidate { character: Some(c), probability: share * existence })
             });
-            Position::new(listed.chain(empty).collect())
+            Position::new(listed.chain(empty))
         });
         Lattice::new(positions.collect::<Result<_, _>>()?)
     }

@@ -56,7 +56,7 @@ impl Positions {
                 let probability = if p.is_finite() { p.clamp(0.0, 1.0) * readable } else { 0.0 };
                 known.then_some(Candidate { character: *c, probability })
             });
-            Position::new(candidates.collect()).map_err(|e| e.to_string())
+            Position::new(candidates).map_err(|e| e.to_string())
         });
         let positions = positions.collect::<Result<_, _>>()?;
         Lattice::new(positions).map_err(|e| e.to_string())
