@@ -5,8 +5,8 @@
 //!
 //! P(sought | reads) = L(sought) w(sought) / (Σ L(t) w(t) + L(rest) w(rest)),
 //!
-//! where L is the lattice's probability, t runs over what is sought and the likeliest texts of the lattice, `rest` is all
-//! other texts together, and w is how often a plate passes: the sightings with exactly that text in the time asked about,
+//! where L is the lattice's probability, t runs over the texts that were read in that time and that the lattices of the
+//! sightings found may be, `rest` is all other texts together, and w is how often a plate passes: the sightings with exactly that text in the time asked about,
 //! without the one that is judged, plus 1/2 (the Krichevsky-Trofimov estimate: a plate never seen may pass too); the rest
 //! has 1/2.
 
@@ -35,68 +35,33 @@ const TEXTS: usize = 4;
 /// A less probable text of a lattice is not looked up: it would have to be fifty times as common to matter.
 const RIVAL_MIN: f32 = 0.01;
 
-/// What the store found of a plate, with what else its reads may be.
-#[derive(Debug)]
-pub struct Contest<'a> {
-    sought: &'a PlateText,
-    /// Beside each, the likeliest other texts of its lattice with their probabilities.
-    found: Vec<(Likely, Vec<(PlateText, f32)>)>,
-}
-
-impl<'a> Contest<'a> {
-    /// Sightings whose plate was not read are left out.
-    pub fn new(sought: &'a PlateText, found: Vec<Likely>) -> Self {
-        let found = found.into_iter().filter_map(|likely| {
-            let others = others(sought, likely.probability, read_of(&likely.sighting)?);
-            Some((likely, others))
-        });
-        Self { sought, found: found.collect() }
-    }
-
-    /// The texts whose commonness decides: that which is sought, what was read, and what the reads may be besides; at
-    /// most `max`, those of the likeliest first.
-    pub fn rivals(&self, max: usize) -> Vec<PlateText> {
-        let mut texts = vec![self.sought.clone()];
-        let alternatives = self.found.iter().flat_map(|(likely, others)| {
-            let others = others.iter().filter(|(_, p)| *p >= RIVAL_MIN).map(|(text, _)| text);
-            read_of(&likely.sighting).map(|plate| &plate.text).into_iter().chain(others)
-        });
-        for text in alternatives {
+/// The texts whose commonness decides: that which is sought, what was read, and what the reads may be besides; at most
+/// `max`, those of the likeliest first.
+pub fn rivals(sought: &PlateText, found: &[Likely], max: usize) -> Vec<PlateText> {
+    let mut texts = vec![sought.clone()];
+    for likely in found {
+        let Some(plate) = read_of(&likely.sighting) else { continue };
+        let others = others(likely.probability, plate);
+        for text in std::iter::once(&plate.text).chain(&others) {
             if texts.len() >= max {
-                break;
+                return texts;
             }
             if !texts.contains(text) {
                 texts.push(text.clone());
             }
         }
-        texts
     }
-
-    /// Judges each by how often each text was read in the time asked about; texts that are not in `counts` count as
-    /// never. The most probable first, of equal ones the latest.
-    pub fn rank(self, counts: &HashMap<PlateText, u32>) -> Vec<Ranked> {
-        let sought = self.sought;
-        let ranked = self.found.into_iter().filter_map(|(likely, others)| {
-            let plate = read_of(&likely.sighting)?;
-            let (by_reads, misread) = (likely.probability, plate.text != *sought);
-            let probability = posterior(sought, by_reads, &plate.text, &others, counts);
-            Some(Ranked { sighting: likely.sighting, probability, by_reads, misread })
-        });
-        let mut ranked: Vec<_> = ranked.collect();
-        sort(&mut ranked);
-        ranked
-    }
+    texts
 }
 
-/// The likeliest texts of a lattice beside the one that is sought; none where it leaves them too little to matter, as
-/// most that are read right do.
-fn others(sought: &PlateText, by_reads: f32, plate: &FusedPlate) -> Vec<(PlateText, f32)> {
-    if 1.0 - by_reads < RIVAL_MIN {
+/// The likeliest texts of a lattice beside the first; none where the one that is sought leaves them too little to
+/// matter, as in most that are read right.
+fn others(by_reads: f32, plate: &FusedPlate) -> Vec<PlateText> {
+    if 1.0 - by_reads < RIVAL_MIN || plate.lattice.second_probability() < RIVAL_MIN {
         return Vec::new();
     }
-    let mut texts = plate.lattice.top_texts(TEXTS);
-    texts.retain(|(text, _)| text != sought);
-    texts
+    let texts = plate.lattice.top_texts(TEXTS).into_iter();
+    texts.filter(|(_, p)| *p >= RIVAL_MIN).map(|(text, _)| text).collect()
 }
 
 fn read_of(sighting: &Sighting) -> Option<&FusedPlate> {
@@ -106,26 +71,42 @@ fn read_of(sighting: &Sighting) -> Option<&FusedPlate> {
     }
 }
 
-/// The formula of the module, of a sighting that was read as `read`.
-fn posterior(
+/// Judges what the store found by how often each text was read in the time asked about; texts that are not in
+/// `counts` count as never. The most probable first, of equal ones the latest.
+pub fn rank(
     sought: &PlateText,
-    by_reads: f32,
-    read: &PlateText,
-    others: &[(PlateText, f32)],
+    found: Vec<Likely>,
     counts: &HashMap<PlateText, u32>,
-) -> f32 {
-    let weight = |text: &PlateText| {
-        let seen = counts.get(text).copied().unwrap_or(0);
+) -> Vec<Ranked> {
+    let sought_count = counts.get(sought).copied().unwrap_or(0);
+    let others: Vec<_> =
+        counts.iter().filter(|(text, seen)| *text != sought && **seen > 0).collect();
+    let ranked = found.into_iter().filter_map(|likely| {
+        let plate = read_of(&likely.sighting)?;
+        let (by_reads, misread) = (likely.probability, plate.text != *sought);
         // Its own reads are no evidence of how common its text is.
-        f64::from(seen.saturating_sub(u32::from(text == read))) + 0.5
-    };
-    let own = f64::from(by_reads) * weight(sought);
-    let rivals: f64 = others.iter().map(|(text, p)| f64::from(*p) * weight(text)).sum();
-    let told: f64 = others.iter().map(|(_, p)| f64::from(*p)).sum();
-    let rest = (1.0 - f64::from(by_reads) - told).max(0.0) * 0.5;
-    let all = own + rivals + rest;
-    if all > 0.0 { (own / all) as f32 } else { 0.0 }
+        let weight = |text: &PlateText, seen: u32| {
+            f64::from(seen.saturating_sub(u32::from(*text == plate.text))) + NEVER_SEEN
+        };
+        let own = f64::from(by_reads) * weight(sought, sought_count);
+        let (mut rivals, mut told) = (0.0, 0.0);
+        for (text, seen) in &others {
+            let p = f64::from(plate.lattice.probability(text));
+            rivals += p * weight(text, **seen);
+            told += p;
+        }
+        let rest = (1.0 - f64::from(by_reads) - told).max(0.0) * NEVER_SEEN;
+        let all = own + rivals + rest;
+        let probability = if all > 0.0 { (own / all) as f32 } else { 0.0 };
+        Some(Ranked { sighting: likely.sighting, probability, by_reads, misread })
+    });
+    let mut ranked: Vec<_> = ranked.collect();
+    sort(&mut ranked);
+    ranked
 }
+
+/// What a text weighs that was never read.
+const NEVER_SEEN: f64 = 0.5;
 
 fn sort(ranked: &mut [Ranked]) {
     ranked.sort_by(|a, b| {
@@ -273,7 +254,7 @@ mod tests {
         let sought = text("浙J12346");
         let judged = |own: u32, next_door: u32| {
             let counts = HashMap::from([(sought.clone(), own), (text("浙J12345"), next_door)]);
-            Contest::new(&sought, vec![likely(doubtful(1), &sought)]).rank(&counts)[0].probability
+            rank(&sought, vec![likely(doubtful(1), &sought)], &counts)[0].probability
         };
         // 0.4 x 30.5 against 0.6 x 0.5 for a text that was read this once.
         assert!((judged(30, 1) - 12.2 / 12.5).abs() < 1e-3);
@@ -287,7 +268,7 @@ mod tests {
         // 浙J12345 was read this once; 浙J12346, which it may be too, passes every day.
         let sought = text("浙J12345");
         let counts = HashMap::from([(sought.clone(), 1), (text("浙J12346"), 30)]);
-        let judged = &Contest::new(&sought, vec![likely(doubtful(1), &sought)]).rank(&counts)[0];
+        let judged = &rank(&sought, vec![likely(doubtful(1), &sought)], &counts)[0];
         assert!(!judged.misread);
         // 0.6 x 0.5 against 0.4 x 30.5.
         assert!((judged.probability - 0.3 / 12.5).abs() < 1e-3, "{}", judged.probability);
@@ -299,10 +280,9 @@ mod tests {
         let exact = |secs| seen("浙J12346", plain_lattice("浙J12346", 0.99), secs);
         let found = [exact(1), doubtful(5), exact(3)].map(|s| likely(s, &sought));
         let counts = HashMap::from([(sought.clone(), 2), (text("浙J12345"), 1)]);
-        let contest = Contest::new(&sought, found.to_vec());
-        assert_eq!(contest.rivals(9), [sought.clone(), text("浙J12345")]);
-        assert_eq!(contest.rivals(1).len(), 1);
-        let ranked = contest.rank(&counts);
+        assert_eq!(rivals(&sought, &found, 9), [sought.clone(), text("浙J12345")]);
+        assert_eq!(rivals(&sought, &found, 1).len(), 1);
+        let ranked = rank(&sought, found.to_vec(), &counts);
         let shown: Vec<_> = ranked
             .iter()
             .map(|r| (r.sighting.captured.at.as_nanos() / 1_000_000_000, r.misread))

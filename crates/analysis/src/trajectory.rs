@@ -9,6 +9,7 @@
 //! is probable enough and could have been driven is a point of the way, marked; the rest stands beside it
 //! ([`Trajectory::possible`]).
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -252,6 +253,8 @@ impl Trajectory {
                 points.push(point(one));
             }
         }
+        let roads = roads.map(|roads| Distances { roads, known: RefCell::default() });
+        let roads = roads.as_ref();
         let legs: Vec<_> =
             (1..points.len()).map(|to| leg(settings, &points, to - 1, to, roads)).collect();
         for leg in legs.iter().filter(|l| l.remark == Some(Remark::Impossible)) {
@@ -283,6 +286,21 @@ impl Trajectory {
     }
 }
 
+/// Distances along roads, each found once: a way to work and back is driven again and again.
+struct Distances<'a> {
+    roads: &'a RoadNetwork,
+    known: RefCell<HashMap<(CameraId, CameraId), Option<f64>>>,
+}
+
+impl Distances<'_> {
+    /// The bound is one of the pair.
+    fn between(&self, from: &CameraId, to: &CameraId, bound_m: f64) -> Option<f64> {
+        let pair = (from.clone(), to.clone());
+        let mut known = self.known.borrow_mut();
+        *known.entry(pair).or_insert_with(|| self.roads.distance_m(from, to, bound_m))
+    }
+}
+
 fn confidence(sighting: &Sighting) -> f32 {
     match &sighting.plate {
         PlateState::Read(plate) => plate.confidence,
@@ -295,7 +313,7 @@ fn sure_distance_m(
     settings: &TrajectorySettings,
     points: &[Point],
     legs: &[Leg],
-    roads: Option<&RoadNetwork>,
+    roads: Option<&Distances<'_>>,
 ) -> f64 {
     let sure: Vec<_> = (0..points.len()).filter(|i| points[*i].by != FoundBy::Misread).collect();
     let pairs = sure.iter().zip(sure.iter().skip(1));
@@ -311,7 +329,7 @@ fn leg(
     points: &[Point],
     from: usize,
     to: usize,
-    roads: Option<&RoadNetwork>,
+    roads: Option<&Distances<'_>>,
 ) -> Leg {
     let (a, b) = (&points[from], &points[to]);
     let (left, arrived) = (a.sighting.captured, b.sighting.captured);
@@ -321,7 +339,7 @@ fn leg(
     let moved = straight_m.is_some_and(|d| d > settings.same_place_m);
     let by_road = roads.zip(straight_m).filter(|_| moved).and_then(|(roads, straight_m)| {
         let bound_m = road_bound_m(straight_m);
-        let found = roads.distance_m(&a.sighting.camera, &b.sighting.camera, bound_m)?;
+        let found = roads.between(&a.sighting.camera, &b.sighting.camera, bound_m)?;
         // Cameras stand beside the road: their places on it may be a little nearer to each other.
         Some(found.max(straight_m))
     });

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use guiji_analysis::likely::{Contest, Ranked};
+use guiji_analysis::likely::{Ranked, rank, rivals};
 use guiji_domain::{CameraId, Likely, LikelyQuery, LikelySearch, PlateText, StoreError, TimeSpan};
 
 /// Most texts whose commonness is looked up.
@@ -42,10 +42,9 @@ pub(crate) fn judged(
     if found.is_empty() {
         return Ok(Vec::new());
     }
-    let contest = Contest::new(plate, found);
-    let texts = contest.rivals(RIVALS_MAX);
+    let texts = rivals(plate, &found, RIVALS_MAX);
     let counts = likely.times_read(&texts, span, seen, COMMON)?;
     let counts = counts.into_iter().map(|count| u32::try_from(count).unwrap_or(u32::MAX));
     let counts: HashMap<_, _> = texts.into_iter().zip(counts).collect();
-    Ok(contest.rank(&counts))
+    Ok(rank(plate, found, &counts))
 }

@@ -143,13 +143,28 @@ impl Lattice {
         self.log_probability(text).exp()
     }
 
+    /// What the second likeliest of all combinations of listed candidates has at most; 0 where there is none.
+    pub fn second_probability(&self) -> f32 {
+        let mut best = 1.0;
+        let mut closest = 0.0_f32;
+        for Position(candidates) in &self.0 {
+            let Some(first) = candidates.first() else { return 0.0 };
+            best *= first.probability;
+            if let Some(second) = candidates.get(1) {
+                closest = closest.max(second.probability / first.probability);
+            }
+        }
+        best * closest
+    }
+
     /// The likeliest texts among the listed candidates, best first, with their probabilities. Texts shorter than
     /// [`PlateText::CHARS_MIN`] and texts with a gap in the middle are left out; at most `n`.
     pub fn top_texts(&self, n: usize) -> Vec<(PlateText, f32)> {
         // Best-first search over choices of a candidate a position: each step moves one position to its next
         // candidate, at or after the last position moved, so that every combination comes up once.
         struct State {
-            log_p: f32,
+            /// Of nine positions at most, so that no product is lost.
+            p: f64,
             choice: [u8; PlateText::CHARS_MAX],
             from: usize,
         }
@@ -166,7 +181,7 @@ impl Lattice {
         }
         impl Ord for State {
             fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-                self.log_p.total_cmp(&other.log_p)
+                self.p.total_cmp(&other.p)
             }
         }
 
@@ -176,8 +191,9 @@ impl Lattice {
         if self.0.iter().any(|p| p.0.is_empty()) {
             return Vec::new();
         }
-        let log_p = self.0.iter().map(|p| p.0[0].probability.ln()).sum();
-        let mut heap = BinaryHeap::from([State { log_p, choice: Default::default(), from: 0 }]);
+        let p = self.0.iter().map(|p| f64::from(p.0[0].probability)).product();
+        let mut heap = BinaryHeap::with_capacity(32);
+        heap.push(State { p, choice: Default::default(), from: 0 });
         let mut texts = Vec::new();
         let mut looked_at = 0;
         while let Some(state) = heap.pop() {
@@ -190,7 +206,7 @@ impl Lattice {
             if chosen.all(|c| c.is_none())
                 && let Some(text) = PlateText::from_chars(&text)
             {
-                texts.push((text, state.log_p.exp()));
+                texts.push((text, state.p as f32));
             }
             if texts.len() >= n || looked_at >= COMBINATIONS_MAX {
                 break;
@@ -200,8 +216,8 @@ impl Lattice {
                 if at + 1 < position.len() {
                     let mut choice = state.choice;
                     choice[i] += 1;
-                    let step = (position[at + 1].probability / position[at].probability).ln();
-                    heap.push(State { log_p: state.log_p + step, choice, from: i });
+                    let [now, next] = [at, at + 1].map(|at| f64::from(position[at].probability));
+                    heap.push(State { p: state.p * (next / now), choice, from: i });
                 }
             }
         }
@@ -282,6 +298,9 @@ pub(crate) mod tests {
             for pair in texts.windows(2) {
                 prop_assert!(pair[0].1 >= pair[1].1 - 1e-6);
                 prop_assert!(pair[0].0 != pair[1].0);
+            }
+            if let Some((_, second)) = texts.get(1) {
+                prop_assert!((lattice.second_probability() - second).abs() < 1e-4);
             }
             for (text, p) in &texts {
                 prop_assert!((lattice.probability(text) - p).abs() < 1e-4);

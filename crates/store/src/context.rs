@@ -6,6 +6,7 @@
 //! they are indexed by classes of length, each up to four times as long as the one before: those of a class that reach
 //! into a time began at most that long before it.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,6 +28,9 @@ use crate::settings::Durability;
 #[derive(Debug)]
 pub(crate) struct Context {
     connection: Mutex<Connection>,
+    /// The classes of length that a camera's intervals have, a bit each, of cameras that were asked about; some may
+    /// have gone since.
+    scales: Mutex<HashMap<CameraId, u64>>,
     /// The road graph once it was read; `None` inside when there is none.
     roads: Mutex<Option<Option<Arc<RoadGraph>>>>,
 }
@@ -37,7 +41,8 @@ impl Context {
         let connection = schema::open_writer(&path, FileKind::Context, durability)?;
         // What retention deletes shall be gone, not merely unlinked.
         connection.execute_batch("PRAGMA secure_delete = ON").map_err(sql("open the context"))?;
-        Ok(Self { connection: Mutex::new(connection), roads: Mutex::default() })
+        let (scales, roads) = (Mutex::default(), Mutex::default());
+        Ok(Self { connection: Mutex::new(connection), scales, roads })
     }
 
     pub(crate) fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -89,6 +94,12 @@ impl Context {
             }
         }
         transaction.commit().map_err(&failed)?;
+        let mut scales = self.scales.lock().unwrap_or_else(PoisonError::into_inner);
+        for interval in intervals {
+            if let Some(known) = scales.get_mut(&interval.camera) {
+                *known |= 1 << scale_of(interval.span);
+            }
+        }
         Ok(kept)
     }
 
@@ -102,20 +113,19 @@ impl Context {
         cameras.sort_unstable();
         cameras.dedup();
         let connection = self.connection();
-        let mut next_scale = connection
-            .prepare_cached("SELECT min(scale) FROM coverage WHERE camera = ?1 AND scale > ?2")
-            .map_err(&failed)?;
-        let mut of_scale = connection.prepare_cached(OF_SCALE).map_err(&failed)?;
+        // One, so that the file is locked once.
+        let transaction = connection.unchecked_transaction().map_err(&failed)?;
+        let mut of_scale = transaction.prepare_cached(OF_SCALE).map_err(&failed)?;
+        let mut scales = self.scales.lock().unwrap_or_else(PoisonError::into_inner);
+        let (first, last) = (span.first().as_nanos(), span.last().as_nanos());
         let mut found = Vec::new();
         for camera in cameras {
             let begin = found.len();
-            let mut scale = -1;
-            while let Some(next) = next_scale
-                .query_row(params![camera.as_str(), scale], |row| row.get::<_, Option<i64>>(0))
-                .map_err(&failed)?
-            {
-                scale = next;
-                let (first, last) = (span.first().as_nanos(), span.last().as_nanos());
+            let known = match scales.get(camera) {
+                Some(known) => *known,
+                None => *scales.entry(camera.clone()).or_insert(scales_of(&transaction, camera)?),
+            };
+            for scale in (0..=SCALE_MAX).filter(|scale| known >> scale & 1 == 1) {
                 let bounds = params![camera.as_str(), scale, earliest(first, scale), last, first];
                 let mut rows = of_scale.query(bounds).map_err(&failed)?;
                 while let Some(row) = rows.next().map_err(&failed)? {
@@ -290,6 +300,26 @@ pub(crate) fn forget_before(connection: &Connection, time: Timestamp) -> Result<
 const OF_SCALE: &str =
     "SELECT camera, first, state, last, cause, checksum FROM coverage INDEXED BY coverage_by_scale
      WHERE camera = ?1 AND scale = ?2 AND first >= ?3 AND first <= ?4 AND last >= ?5";
+
+/// The classes of length that a camera's intervals have, a bit each.
+fn scales_of(connection: &Connection, camera: &CameraId) -> Result<u64, StoreError> {
+    let failed = sql("read coverage");
+    let mut next = connection
+        .prepare_cached("SELECT min(scale) FROM coverage WHERE camera = ?1 AND scale > ?2")
+        .map_err(&failed)?;
+    let (mut found, mut scale) = (0, -1);
+    while let Some(above) = next
+        .query_row(params![camera.as_str(), scale], |row| row.get::<_, Option<i64>>(0))
+        .map_err(&failed)?
+    {
+        scale = above;
+        found |= 1 << scale.clamp(0, SCALE_MAX);
+    }
+    Ok(found)
+}
+
+/// The class of the longest interval that there can be.
+const SCALE_MAX: i64 = 32;
 
 /// The class of a length: the least `k` for which it is shorter than `4^k` nanoseconds.
 pub(crate) fn scale_of(span: TimeSpan) -> i64 {

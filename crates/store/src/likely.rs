@@ -4,6 +4,7 @@
 //! may still enter the answer.
 
 use std::collections::{BinaryHeap, HashSet};
+use std::ops::ControlFlow;
 
 use guiji_domain::{
     CameraId, Likely, LikelyQuery, PlateChar, PlateText, Sighting, StoreError, TimeSpan,
@@ -139,12 +140,14 @@ impl<'a> Likeliest<'a> {
         let (query, span) = (self.query, self.span());
         let least = usize::from(self.misreads_only);
         let places = least..=LikelyQuery::PLACES_MAX;
-        segment.rows_like(&query.plate, places, span, query.cameras.as_deref(), |row, most| {
+        let cameras = query.cameras.as_deref();
+        segment.rows_like(&query.plate, places, span, cameras, |cursor, row, most| {
             query.stop.check(DOING)?;
-            if self.has_room_for(most) {
-                self.consider(segment.sighting(row)?);
+            if !self.has_room_for(most) {
+                return Ok(ControlFlow::Break(()));
             }
-            Ok(())
+            self.consider(cursor.sighting(row)?);
+            Ok(ControlFlow::Continue(()))
         })
     }
 

@@ -8,15 +8,13 @@ use std::collections::{BinaryHeap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use guiji_domain::{
-    PlatePattern, Sighting, SightingPage, SightingQuery, SortOrder, StoreError, Timestamp,
-};
+use guiji_domain::{PlatePattern, SightingPage, SightingQuery, SortOrder, StoreError, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::codes::Coded;
 use crate::errors::sql;
 use crate::partition::{RawSighting, id_key};
-use crate::segment::{self, Segment};
+use crate::segment::{self, Cursor, Segment};
 use crate::validate;
 
 const DOING: &str = "search sightings";
@@ -292,19 +290,20 @@ impl<'a> Search<'a> {
     /// The page, each record checked.
     pub(crate) fn finish(self) -> Result<SightingPage, StoreError> {
         let more = self.page.len() > self.length;
-        let sightings: Vec<Sighting> = self
-            .page
-            .into_sorted_vec()
-            .into_iter()
-            .take(self.length)
-            .map(|found| {
-                self.query.stop.check(DOING)?;
-                match found.row {
-                    Row::Loose(raw) => raw.checked(),
-                    Row::Sealed(segment, row) => segment.sighting(row),
+        let found = self.page.into_sorted_vec();
+        let mut sightings = Vec::with_capacity(found.len());
+        let mut cursor: Option<(&Arc<Segment>, Cursor<'_>)> = None;
+        for found in found.iter().take(self.length) {
+            self.query.stop.check(DOING)?;
+            sightings.push(match &found.row {
+                Row::Loose(raw) => raw.checked()?,
+                Row::Sealed(segment, row) => {
+                    let kept = cursor.take().filter(|(of, _)| Arc::ptr_eq(of, segment));
+                    let kept = kept.map_or_else(|| Cursor::new(segment), |(_, cursor)| cursor);
+                    cursor.insert((segment, kept)).1.sighting(*row)?
                 }
-            })
-            .collect::<Result<_, _>>()?;
+            });
+        }
         Ok(SightingPage { sightings, more })
     }
 }

@@ -112,7 +112,7 @@ impl Services {
             answer.present = before.is_some() && parts.roads.road_graph()? == before;
             let cameras: Vec<_> = parts.cameras.list().into_iter().map(|(c, _)| c).collect();
             if let Some(network) = networks.get(parts, &cameras)? {
-                answer.camera_count = network.cameras_on_roads() as u64;
+                answer.camera_count = network.roads().cameras_on_roads() as u64;
                 answer.stray_camera_count = cameras.len() as u64 - answer.camera_count;
             }
             Ok(answer)

@@ -1,6 +1,6 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use guiji_analysis::coverage::{GapCoverage, cameras_on_likely_ways, judge};
+use guiji_analysis::coverage::{GapCoverage, judge};
 use guiji_analysis::tactics::stops::{StopPlace, StopSettings, stop_places};
 use guiji_analysis::tactics::travel::{Roads, TravelTimes};
 use guiji_analysis::tactics::{PassageIndex, PassageIndexBuilder};
@@ -17,7 +17,7 @@ use crate::auth::{Method, Reach};
 use crate::call::{Call, CallKind};
 use crate::convert::{View, span_from_pb, trajectory_to_pb};
 use crate::error::Problem;
-use crate::network::NetworkCache;
+use crate::network::{Network, NetworkCache, likely_ways};
 use crate::violations::Violations;
 use crate::{corrected, likely, pb};
 
@@ -112,31 +112,30 @@ impl Question {
         let registered: Vec<_> = parts.cameras.list().into_iter().map(|(c, _)| c).collect();
         let (seen, next) = self.seen(parts, reach)?;
         let network = networks.get(parts, &registered)?;
+        let roads = network.as_deref().map(Network::roads);
         let settings = TrajectorySettings::default();
-        let mut way = Trajectory::build_on(&settings, seen, &registered, network.as_deref());
+        let mut way = Trajectory::build_on(&settings, seen, &registered, roads);
         way.possible.sort_by(|a, b| b.seen.probability.total_cmp(&a.seen.probability));
         way.possible.truncate(POSSIBLE_MAX);
 
-        // A limit on what somebody sees holds for the cameras on the way too.
-        let visible: Vec<_> =
-            registered.iter().filter(|camera| seen_by.sees_camera(&camera.id)).cloned().collect();
         let mut longest: Vec<_> = (0..way.gaps.len()).collect();
         longest.sort_by_key(|gap| std::cmp::Reverse(way.gaps[*gap].elapsed));
         longest.truncate(COVERED_GAPS_MAX);
-        // A way to work and back is driven again and again.
-        let mut known = HashMap::new();
         let ways = longest.into_iter().filter_map(|number| {
             let gap = &way.gaps[number];
-            let (ends, span) = (way.gap_ends(gap)?, way.gap_span(gap)?);
-            let between = known.entry(ends).or_insert_with(|| {
-                cameras_on_likely_ways(ends.0, ends.1, &visible, network.as_deref())
-            });
-            Some((number, between.clone()?, span))
+            let ((from, to), span) = (way.gap_ends(gap)?, way.gap_span(gap)?);
+            let (basis, between) = match &network {
+                Some(network) => network.likely_ways(from, to),
+                None => likely_ways(from, to, &registered, None),
+            }?;
+            // A limit on what somebody sees holds for the cameras on the way too.
+            let sees = |camera: &&CameraId| seen_by.sees_camera(camera);
+            Some((number, basis, between.iter().filter(sees).cloned().collect(), span))
         });
-        let ways: Vec<_> = ways.collect();
-        let histories = Histories::read(parts, ways.iter().map(|(_, (_, at), span)| (at, *span)))?;
+        let ways: Vec<(_, _, Vec<_>, _)> = ways.collect();
+        let histories = Histories::read(parts, ways.iter().map(|(_, _, at, span)| (at, *span)))?;
         let mut coverage = vec![None; way.gaps.len()];
-        for (number, (basis, cameras), span) in ways {
+        for (number, basis, cameras, span) in ways {
             let history = histories.of(&cameras, span);
             coverage[number] = Some(judge(basis, &cameras, &history, span));
         }
@@ -222,19 +221,21 @@ impl Histories {
         parts: &ApiParts,
         asked: impl Iterator<Item = (&'a Vec<CameraId>, TimeSpan)>,
     ) -> Result<Self, StoreError> {
-        let mut spans: HashMap<&CameraId, TimeSpan> = HashMap::new();
-        for (cameras, span) in asked {
-            for camera in cameras {
-                spans
-                    .entry(camera)
-                    .and_modify(|all| *all = all.including(span.first()).including(span.last()))
-                    .or_insert(span);
+        let mut all: Option<TimeSpan> = None;
+        let mut cameras = HashSet::new();
+        for (some, span) in asked {
+            let wider = |all: TimeSpan| all.including(span.first()).including(span.last());
+            all = Some(all.map_or(span, wider));
+            cameras.extend(some);
+        }
+        let mut histories = HashMap::new();
+        if let Some(span) = all {
+            let cameras: Vec<_> = cameras.into_iter().cloned().collect();
+            for interval in parts.coverage.coverage(&cameras, span)? {
+                histories.entry(interval.camera.clone()).or_insert_with(Vec::new).push(interval);
             }
         }
-        let read = spans.into_iter().map(|(camera, span)| {
-            Ok((camera.clone(), parts.coverage.coverage(std::slice::from_ref(camera), span)?))
-        });
-        read.collect::<Result<_, _>>().map(Self)
+        Ok(Self(histories))
     }
 
     fn of(&self, cameras: &[CameraId], span: TimeSpan) -> Vec<Coverage> {

@@ -1,5 +1,6 @@
 use guiji_domain::{Sighting, StoreError};
 
+use super::cursor::Cursor;
 use super::directory::Column;
 use super::packed::{Packed, padded};
 use super::{DETAILS_LEN, Segment, plates};
@@ -28,12 +29,13 @@ pub(crate) fn check(
     if let Err(reason) = check_indexes(segment, &columns) {
         found(damaged(segment.path.display(), reason));
     }
+    let mut cursor = Cursor::new(segment);
     for block in 0..segment.directory.details.len() - 1 {
         let content = segment.read_details(block);
         let Some(content) = damage_apart(content, found)? else { continue };
         let first = block * DETAILS_LEN;
         for row in first..(first + DETAILS_LEN).min(segment.rows() as usize) {
-            let sighting = segment.decode(row as u32, &content);
+            let sighting = cursor.decode(row as u32, &content);
             if let Some(sighting) = damage_apart(sighting, found)? {
                 each(sighting)?;
             }

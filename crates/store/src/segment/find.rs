@@ -8,11 +8,12 @@ use std::ops::{ControlFlow, Range, RangeInclusive};
 
 use guiji_domain::{CameraId, PlatePattern, PlateText, SightingId, SortOrder, Stop, StoreError};
 
+use super::cursor::Cursor;
 use super::directory::Column;
-use super::packed::{BLOCK_LEN, Packed};
+use super::packed::BLOCK_LEN;
 use super::plates::{self, Matcher};
-use super::read::{Segment, id_from};
-use super::{ordered, probability, unordered};
+use super::read::Segment;
+use super::{ordered, probability};
 
 /// Gathering and sorting a row costs about as much as passing over this many.
 const GATHERING: u64 = 4;
@@ -90,7 +91,7 @@ impl Segment {
             cameras: cameras.as_ref().map(|set| set.bits(self.directory.cameras.len() as u32)),
             request,
         };
-        let mut looker = Looker { segment: self, filter, memo: Default::default() };
+        let mut looker = Looker { cursor: Cursor::new(self), filter };
         let mut look = |row| {
             request.stop.check("search a sealed day")?;
             match looker.key_if_wanted(row)? {
@@ -114,9 +115,9 @@ impl Segment {
 
     fn rows_between(&self, request: &Request<'_>) -> Result<Range<u32>, StoreError> {
         let Range { start, end } = self.rows_captured(request.span)?;
-        let key = |row| Ok::<Key, StoreError>((self.captured_of(row)?, self.id_of(row)?));
-        let start = partition_point(start..end, |row| Ok(!(request.begins)(key(row)?)))?;
-        let end = partition_point(start..end, |row| Ok(!(request.ended)(key(row)?)))?;
+        let mut cursor = Cursor::new(self);
+        let start = partition_point(start..end, |row| Ok(!(request.begins)(cursor.key(row)?)))?;
+        let end = partition_point(start..end, |row| Ok(!(request.ended)(cursor.key(row)?)))?;
         Ok(start..end)
     }
 
@@ -174,14 +175,15 @@ impl Segment {
 
 impl Segment {
     /// Calls `visit` with the rows of plates so many places from one, captured in a span, both ends included, by these
-    /// cameras: nearer plates first. With each comes what the row's probability of that plate is at most.
+    /// cameras: nearer plates first, and of equally near ones the rows that may be the likeliest. With each comes what its
+    /// probability of that plate is at most. A break passes over the other rows of plates as near.
     pub(crate) fn rows_like(
         &self,
         plate: &PlateText,
         places: RangeInclusive<usize>,
         span: (i64, i64),
         cameras: Option<&[CameraId]>,
-        mut visit: impl FnMut(u32, f32) -> Result<(), StoreError>,
+        mut visit: impl FnMut(&mut Cursor<'_>, u32, f32) -> Result<ControlFlow<()>, StoreError>,
     ) -> Result<(), StoreError> {
         let within = self.rows_captured(span)?;
         if within.is_empty() {
@@ -199,16 +201,24 @@ impl Segment {
                 }
             }
         }
+        let mut cursor = Cursor::new(self);
         for (apart, keys) in near.into_iter().enumerate() {
             let set = Wanted::new(keys, Column::PlateEnds, Column::ByPlate);
+            let mut likely = Vec::new();
             for row in set.rows(self, &within)? {
                 if let Some(cameras) = &cameras
-                    && !cameras.contains(self.value(Column::Camera, row)?)
+                    && !cameras.contains(cursor.value(Column::Camera, row)?)
                 {
                     continue;
                 }
-                let doubt = self.value(Column::Doubt, row)?;
-                visit(row, probability::probability_max(doubt, apart))?;
+                let doubt = cursor.value(Column::Doubt, row)?;
+                likely.push((probability::probability_max(doubt, apart), row));
+            }
+            likely.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            for (most, row) in likely {
+                if visit(&mut cursor, row, most)?.is_break() {
+                    break;
+                }
             }
         }
         Ok(())
@@ -360,31 +370,16 @@ struct Filter<'a> {
     request: &'a Request<'a>,
 }
 
-/// Looks at rows by their columns; keeps the last block of each column at hand.
+/// Looks at rows by their columns.
 struct Looker<'a> {
-    segment: &'a Segment,
+    cursor: Cursor<'a>,
     filter: Filter<'a>,
-    memo: [Option<(usize, Packed)>; 6],
 }
 
 impl Looker<'_> {
-    fn value(&mut self, column: Column, row: u32) -> Result<u64, StoreError> {
-        let (block, at) = (row as usize / BLOCK_LEN, row as usize % BLOCK_LEN);
-        let memo = &mut self.memo[column as usize];
-        if let Some((kept, packed)) = memo
-            && *kept == block
-        {
-            return Ok(packed.get(at));
-        }
-        let packed = self.segment.block(column, block)?;
-        let value = packed.get(at);
-        *memo = Some((block, packed));
-        Ok(value)
-    }
-
     fn key_if_wanted(&mut self, row: u32) -> Result<Option<Key>, StoreError> {
         if self.filter.plates.is_some() {
-            let plate = self.value(Column::Plate, row)?;
+            let plate = self.cursor.value(Column::Plate, row)?;
             let wanted = plate.checked_sub(1);
             let plates = &self.filter.plates;
             if !plates.as_ref().is_some_and(|set| wanted.is_some_and(|p| set.contains(p))) {
@@ -392,14 +387,14 @@ impl Looker<'_> {
             }
         }
         if self.filter.cameras.is_some() {
-            let camera = self.value(Column::Camera, row)?;
+            let camera = self.cursor.value(Column::Camera, row)?;
             if !self.filter.cameras.as_ref().is_some_and(|set| set.contains(camera)) {
                 return Ok(None);
             }
         }
         let (classes, colours) = (self.filter.request.classes, self.filter.request.colours);
         if (classes, colours) != (-1, -1) {
-            let traits = self.value(Column::Traits, row)?;
+            let traits = self.cursor.value(Column::Traits, row)?;
             let among = |mask: i64, code: u64| match code.checked_sub(1) {
                 None => mask == -1,
                 Some(code) => mask >> code & 1 == 1,
@@ -408,10 +403,7 @@ impl Looker<'_> {
                 return Ok(None);
             }
         }
-        let captured = unordered(self.value(Column::Captured, row)?);
-        let lag = unordered(self.value(Column::Lag, row)?);
-        let tail = self.value(Column::Tail, row)?;
-        Ok(Some((captured, id_from(captured.wrapping_sub(lag), tail))))
+        self.cursor.key(row).map(Some)
     }
 }
 

@@ -36,6 +36,7 @@
 
 mod cache;
 mod check;
+mod cursor;
 mod details;
 mod directory;
 mod find;
@@ -49,6 +50,7 @@ mod write;
 
 pub(crate) use cache::BlockCache;
 pub(crate) use check::check;
+pub(crate) use cursor::Cursor;
 pub(crate) use find::{Key, Request};
 pub(crate) use read::Segment;
 pub(crate) use row::{Rows, SegmentRows};

@@ -136,12 +136,15 @@ pub(super) fn doubt(kept: &mut Reader<'_>, text: &[PlateChar]) -> Result<u8, Mal
 
 /// No text that differs in so many places has more than this, by the byte that [`doubt`] gave.
 pub(super) fn probability_max(doubt: u64, places: usize) -> f32 {
-    let doubt = match u8::try_from(doubt) {
-        Ok(u8::MAX) | Err(_) => 1.0,
-        Ok(code) => value(code),
+    let doubt = u8::try_from(doubt).unwrap_or(u8::MAX);
+    let most = match (places, doubt) {
+        // What another character has at some position, the text that was read has not.
+        (0, doubt) => 1.0 - value(doubt.saturating_sub(1)),
+        (_, u8::MAX) => 1.0,
+        (places, doubt) => value(doubt).powi(places as i32),
     };
     // A little more, since probabilities of texts go through logarithms.
-    doubt.powi(places as i32) * 1.001
+    most * 1.001
 }
 
 fn decode_position(input: &mut Reader<'_>, text: Option<PlateChar>) -> Result<Position, Malformed> {

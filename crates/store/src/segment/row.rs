@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use guiji_domain::{CameraId, Sighting, SightingId, StoreError};
 
+use super::cursor::Cursor;
 use super::directory::Column;
-use super::packed::{BLOCK_LEN, Packed};
-use super::{DETAILS_LEN, Segment, details, ordered, plates, unordered};
+use super::{DETAILS_LEN, Segment, details, ordered, plates};
 use crate::codec::{Malformed, Writer};
 use crate::codes::Coded;
 use crate::errors::damaged;
@@ -172,75 +172,52 @@ impl Rows {
 /// The rows of a segment one after the other, as they lie there. Records are read past the cache, which they would
 /// empty.
 pub(crate) struct SegmentRows<'a> {
-    segment: &'a Segment,
+    cursor: Cursor<'a>,
     row: u32,
     details: (usize, Vec<u8>),
-    blocks: [Option<(usize, Packed)>; Column::ALL.len()],
 }
 
 impl<'a> SegmentRows<'a> {
     pub(crate) fn new(segment: &'a Segment) -> Self {
-        let none = (usize::MAX, Vec::new());
-        Self { segment, row: 0, details: none, blocks: Default::default() }
-    }
-
-    fn value(&mut self, column: Column, at: u32) -> Result<u64, StoreError> {
-        let (block, at) = (at as usize / BLOCK_LEN, at as usize % BLOCK_LEN);
-        let kept = &mut self.blocks[column as usize];
-        if let Some((kept, packed)) = kept
-            && *kept == block
-        {
-            return Ok(packed.get(at));
-        }
-        let packed = self.segment.block(column, block)?;
-        let value = packed.get(at);
-        *kept = Some((block, packed));
-        Ok(value)
-    }
-
-    fn key_at(&mut self, row: u32) -> Result<Key, StoreError> {
-        let captured = unordered(self.value(Column::Captured, row)?);
-        let lag = unordered(self.value(Column::Lag, row)?);
-        let tail = self.value(Column::Tail, row)?;
-        Ok((captured, super::read::id_from(captured.wrapping_sub(lag), tail)))
+        Self { cursor: Cursor::new(segment), row: 0, details: (usize::MAX, Vec::new()) }
     }
 
     /// Calls `each` with every id.
     pub(crate) fn ids(mut self, mut each: impl FnMut(SightingId)) -> Result<(), StoreError> {
-        for row in 0..self.segment.rows() {
-            each(self.key_at(row)?.1);
+        for row in 0..self.cursor.segment().rows() {
+            each(self.cursor.key(row)?.1);
         }
         Ok(())
     }
 
     /// The next row's place in the order; `None` at the end.
     pub(crate) fn key(&mut self) -> Result<Option<Key>, StoreError> {
-        if self.row >= self.segment.rows() {
+        if self.row >= self.cursor.segment().rows() {
             return Ok(None);
         }
-        self.key_at(self.row).map(Some)
+        self.cursor.key(self.row).map(Some)
     }
 
     /// The next row, after [`Self::key`] has said that there is one.
     pub(crate) fn take(&mut self) -> Result<Row<'_>, StoreError> {
         let row = self.row;
         self.row += 1;
-        let (captured, id) = self.key_at(row)?;
-        let segment = self.segment;
+        let (captured, id) = self.cursor.key(row)?;
+        let segment = self.cursor.segment();
         let wrong =
             |reason| damaged(format!("sighting {id} in {}", segment.path.display()), reason);
         let block = row as usize / DETAILS_LEN;
         if self.details.0 != block {
             self.details = (block, segment.read_details(block)?);
         }
-        let plate = match self.value(Column::Plate, row)? {
+        let plate = match self.cursor.value(Column::Plate, row)? {
             0 => 0,
             number => segment.value(Column::Plates, (number - 1) as u32)?,
         };
-        let camera = self.value(Column::Camera, row)?;
+        let camera = self.cursor.value(Column::Camera, row)?;
         let camera = segment.camera(camera).ok_or_else(|| wrong("its camera is none"))?;
-        let traits = self.value(Column::Traits, row)? as u8; // written as a byte, as the doubt
-        let doubt = self.value(Column::Doubt, row)? as u8;
+        let traits = self.cursor.value(Column::Traits, row)? as u8; // written as a byte, as the doubt
+        let doubt = self.cursor.value(Column::Doubt, row)? as u8;
         let record = segment.record(row, &self.details.1);
         let record = record.ok_or_else(|| wrong("its record is cut off"))?;
         Ok(Row { captured, id, plate, camera, traits, doubt, record })

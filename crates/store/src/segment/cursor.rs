@@ -1,0 +1,100 @@
+use std::sync::Arc;
+
+use guiji_domain::{Sighting, StoreError, Timestamp};
+
+use super::details::{self, Keys};
+use super::directory::Column;
+use super::find::Key;
+use super::packed::{BLOCK_LEN, Packed};
+use super::read::{Segment, id_from, trait_of};
+use super::{DETAILS_LEN, plates, unordered};
+use crate::errors::damaged;
+
+/// Reads rows of a segment. Keeps the last block of each column and of the details at hand: what is read together
+/// mostly lies together.
+#[derive(Debug)]
+pub(crate) struct Cursor<'a> {
+    segment: &'a Segment,
+    blocks: [Option<(usize, Packed)>; Column::ALL.len()],
+    details: Option<(usize, Arc<[u8]>)>,
+}
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn new(segment: &'a Segment) -> Self {
+        Self { segment, blocks: Default::default(), details: None }
+    }
+
+    /// The segment.
+    pub(super) fn segment(&self) -> &'a Segment {
+        self.segment
+    }
+
+    /// A number of a column.
+    pub(super) fn value(&mut self, column: Column, at: u32) -> Result<u64, StoreError> {
+        let (block, at) = (at as usize / BLOCK_LEN, at as usize % BLOCK_LEN);
+        let kept = &mut self.blocks[column as usize];
+        if let Some((kept, packed)) = kept
+            && *kept == block
+        {
+            return Ok(packed.get(at));
+        }
+        let packed = self.segment.block(column, block)?;
+        let value = packed.get(at);
+        *kept = Some((block, packed));
+        Ok(value)
+    }
+
+    /// A row's capture time and id.
+    pub(super) fn key(&mut self, row: u32) -> Result<Key, StoreError> {
+        let captured = unordered(self.value(Column::Captured, row)?);
+        let lag = unordered(self.value(Column::Lag, row)?);
+        let tail = self.value(Column::Tail, row)?;
+        Ok((captured, id_from(captured.wrapping_sub(lag), tail)))
+    }
+
+    /// The sighting of a row.
+    pub(crate) fn sighting(&mut self, row: u32) -> Result<Sighting, StoreError> {
+        let block = row as usize / DETAILS_LEN;
+        let details = match &self.details {
+            Some((kept, details)) if *kept == block => Arc::clone(details),
+            _ => self.segment.details(block)?,
+        };
+        let sighting = self.decode(row, &details);
+        self.details = Some((block, details));
+        sighting
+    }
+
+    /// The sighting of a row whose block of details is given.
+    pub(super) fn decode(&mut self, row: u32, details: &[u8]) -> Result<Sighting, StoreError> {
+        let keys = self.keys(row)?;
+        let id = keys.id;
+        let what = || format!("sighting {id} in {}", self.segment.path.display());
+        let record = self.segment.record(row, details);
+        let record = record.ok_or_else(|| damaged(what(), "its record is cut off"))?;
+        details::decode(keys, record).map_err(|reason| damaged(what(), reason))
+    }
+
+    fn keys(&mut self, row: u32) -> Result<Keys, StoreError> {
+        let segment = self.segment;
+        let (captured, id) = self.key(row)?;
+        let wrong =
+            |reason| damaged(format!("sighting {id} in {}", segment.path.display()), reason);
+        let plate = match self.value(Column::Plate, row)? {
+            0 => None,
+            number => Some(
+                plates::unpack(self.value(Column::Plates, (number - 1) as u32)?)
+                    .ok_or_else(|| wrong("its plate is none"))?,
+            ),
+        };
+        let traits = self.value(Column::Traits, row)?;
+        let camera = segment.camera(self.value(Column::Camera, row)?);
+        Ok(Keys {
+            id,
+            captured: Timestamp::from_nanos(captured),
+            camera: camera.cloned().ok_or_else(|| wrong("its camera is none"))?,
+            plate,
+            class: trait_of(traits & 15).ok_or_else(|| wrong("its class is none"))?,
+            colour: trait_of(traits >> 4).ok_or_else(|| wrong("its colour is none"))?,
+        })
+    }
+}
