@@ -79,8 +79,9 @@ pub fn rank(
     counts: &HashMap<PlateText, u32>,
 ) -> Vec<Ranked> {
     let sought_count = counts.get(sought).copied().unwrap_or(0);
-    let others: Vec<_> =
-        counts.iter().filter(|(text, seen)| *text != sought && **seen > 0).collect();
+    let others = counts.iter().filter(|(text, seen)| *text != sought && **seen > 0);
+    let others: Vec<(&PlateText, Vec<PlateChar>, u32)> =
+        others.map(|(text, seen)| (text, text.chars().collect(), *seen)).collect();
     let ranked = found.into_iter().filter_map(|likely| {
         let plate = read_of(&likely.sighting)?;
         let (by_reads, misread) = (likely.probability, plate.text != *sought);
@@ -90,9 +91,9 @@ pub fn rank(
         };
         let own = f64::from(by_reads) * weight(sought, sought_count);
         let (mut rivals, mut told) = (0.0, 0.0);
-        for (text, seen) in &others {
-            let p = f64::from(plate.lattice.probability(text));
-            rivals += p * weight(text, **seen);
+        for (text, chars, seen) in &others {
+            let p = f64::from(plate.lattice.probability_of(chars.iter().copied()));
+            rivals += p * weight(text, *seen);
             told += p;
         }
         let rest = (1.0 - f64::from(by_reads) - told).max(0.0) * NEVER_SEEN;

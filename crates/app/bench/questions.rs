@@ -88,6 +88,8 @@ pub(super) trait Answers {
 pub(super) struct AnswerFigures {
     /// The whole way of a plate that was seen, as `GetTrajectory` answers: legs, gaps, coverage, possible misreads.
     pub(super) trajectory_p99_ms: f64,
+    /// Points of such a way on average: each costs its share.
+    pub(super) trajectory_points: f64,
     /// The newest 100 sightings of a pattern such as `浙J?12*`.
     pub(super) wildcard_p99_ms: f64,
     /// The first 100 sightings within a kilometre in an hour.
@@ -99,7 +101,8 @@ pub(super) struct AnswerFigures {
 /// Asks every question twice, one after the other, and takes the time of the second round: warm.
 pub(super) fn ask(store: &mut dyn Answers, asked: &[Asked]) -> Result<AnswerFigures> {
     type Question = fn(&mut dyn Answers, &Asked) -> Result<(usize, Duration)>;
-    let mut p99 = |question: Question| -> Result<f64> {
+    let mut p99 = |question: Question| -> Result<(f64, f64)> {
+        let mut all = 0;
         let mut times = Vec::with_capacity(asked.len());
         for warm in [false, true] {
             for asked in asked {
@@ -110,15 +113,18 @@ pub(super) fn ask(store: &mut dyn Answers, asked: &[Asked]) -> Result<AnswerFigu
                     bail!("the store does not find {plate}, which camera {camera} saw at {at}");
                 }
                 times.extend(warm.then_some(took));
+                all += if warm { found } else { 0 };
             }
         }
         times.sort_unstable();
-        Ok(super::percentile_ms(&times, 99))
+        Ok((super::percentile_ms(&times, 99), all as f64 / times.len().max(1) as f64))
     };
+    let (trajectory_p99_ms, trajectory_points) = p99(|store, asked| store.trajectory(asked))?;
     Ok(AnswerFigures {
-        trajectory_p99_ms: p99(|store, asked| store.trajectory(asked))?,
-        wildcard_p99_ms: p99(|store, asked| store.wildcard(asked))?,
-        area_p99_ms: p99(|store, asked| store.area(asked))?,
-        fuzzy_p99_ms: p99(|store, asked| store.fuzzy(asked))?,
+        trajectory_p99_ms,
+        trajectory_points,
+        wildcard_p99_ms: p99(|store, asked| store.wildcard(asked))?.0,
+        area_p99_ms: p99(|store, asked| store.area(asked))?.0,
+        fuzzy_p99_ms: p99(|store, asked| store.fuzzy(asked))?.0,
     })
 }

@@ -94,8 +94,9 @@ struct Death {
     others_hit: usize,
 }
 
-/// A camera that is back must be seen again within this.
-const BACK_MAX_S: f64 = 10.0;
+/// A camera that is back must be seen again within this: the wait between two tries, 8 s at most, and the next keyframe
+/// of a clip that has one in ten seconds.
+const BACK_MAX_S: f64 = 19.0;
 /// How long it stays away: long enough for the waits between tries to have grown.
 const AWAY: Duration = Duration::from_secs(20);
 /// Longest wait for anything.

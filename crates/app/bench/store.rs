@@ -392,7 +392,7 @@ mod tests {
             bench(&arguments).unwrap().store;
         assert!(import_per_s > 100.0 && ingest_per_s > 100.0, "{import_per_s} {ingest_per_s}");
         assert!((50.0..5_000.0).contains(&bytes_per_sighting), "{bytes_per_sighting}");
-        let AnswerFigures { trajectory_p99_ms, wildcard_p99_ms, area_p99_ms, fuzzy_p99_ms } =
+        let AnswerFigures { trajectory_p99_ms, wildcard_p99_ms, area_p99_ms, fuzzy_p99_ms, .. } =
             answers;
         for ms in [trajectory_p99_ms, wildcard_p99_ms, area_p99_ms, fuzzy_p99_ms] {
             assert!(ms > 0.0, "{answers:?}");

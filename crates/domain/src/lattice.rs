@@ -140,7 +140,19 @@ impl Lattice {
 
     /// The probability of a text, 0 to 1.
     pub fn probability(&self, text: &PlateText) -> f32 {
-        self.log_probability(text).exp()
+        self.probability_of(text.chars())
+    }
+
+    /// The same of the characters of a text.
+    pub fn probability_of(&self, chars: impl IntoIterator<Item = PlateChar>) -> f32 {
+        let mut chars = chars.into_iter();
+        // Nine factors of at least [`Position::FLOOR`] are nothing to this type.
+        let mut p = 1.0_f64;
+        for position in &self.0 {
+            p *= f64::from(position.probability(chars.next()));
+        }
+        // Characters beyond the last position were not seen at all.
+        (p * f64::from(Position::FLOOR).powi(chars.count() as i32)) as f32
     }
 
     /// What the second likeliest of all combinations of listed candidates has at most; 0 where there is none.
@@ -304,6 +316,7 @@ pub(crate) mod tests {
             }
             for (text, p) in &texts {
                 prop_assert!((lattice.probability(text) - p).abs() < 1e-4);
+                prop_assert!((lattice.log_probability(text).exp() - p).abs() < 1e-4);
             }
         }
 

@@ -4,7 +4,7 @@
 //! may still enter the answer.
 
 use std::collections::{BinaryHeap, HashSet};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 
 use guiji_domain::{
     CameraId, Likely, LikelyQuery, PlateChar, PlateText, Sighting, StoreError, TimeSpan,
@@ -94,19 +94,34 @@ impl<'a> Likeliest<'a> {
         }
     }
 
+    /// In how many places a text may differ, round after round through all days.
+    pub(crate) fn rounds(&self) -> Vec<RangeInclusive<usize>> {
+        let near = 1..=LikelyQuery::PLACES_MAX;
+        if self.misreads_only { vec![near] } else { vec![0..=0, near] }
+    }
+
     /// Looks through a day's database, inside a transaction.
-    pub(crate) fn visit(&mut self, connection: &Connection) -> Result<(), StoreError> {
+    pub(crate) fn visit(
+        &mut self,
+        connection: &Connection,
+        places: &RangeInclusive<usize>,
+    ) -> Result<(), StoreError> {
         let failed = sql(DOING);
         let mut near = Vec::new();
-        let mut statement =
-            connection.prepare_cached("SELECT id, text FROM plate").map_err(&failed)?;
-        let mut rows = statement.query([]).map_err(&failed)?;
+        let itself = (*places.end() == 0).then(|| self.query.plate.as_str());
+        let mut statement = connection
+            .prepare_cached(match itself {
+                Some(_) => "SELECT id, text FROM plate WHERE text = ?1",
+                None => "SELECT id, text FROM plate",
+            })
+            .map_err(&failed)?;
+        let mut rows = statement.query(rusqlite::params_from_iter(itself)).map_err(&failed)?;
         while let Some(row) = rows.next().map_err(&failed)? {
             self.query.stop.check(DOING)?;
             let text = row.get_ref(1).map_err(&failed)?;
             let text = text.as_str().map_err(|error| damaged("the dictionary of plates", error))?;
             let apart = places_apart(&self.query.plate, text);
-            if apart <= LikelyQuery::PLACES_MAX && !(self.misreads_only && apart == 0) {
+            if places.contains(&apart) {
                 near.push((apart, row.get::<_, i64>(0).map_err(&failed)?));
             }
         }
@@ -136,17 +151,21 @@ impl<'a> Likeliest<'a> {
     }
 
     /// Looks through a segment.
-    pub(crate) fn visit_segment(&mut self, segment: &Segment) -> Result<(), StoreError> {
+    pub(crate) fn visit_segment(
+        &mut self,
+        segment: &Segment,
+        places: &RangeInclusive<usize>,
+    ) -> Result<(), StoreError> {
         let (query, span) = (self.query, self.span());
-        let least = usize::from(self.misreads_only);
-        let places = least..=LikelyQuery::PLACES_MAX;
         let cameras = query.cameras.as_deref();
         segment.rows_like(&query.plate, places, span, cameras, |cursor, row, most| {
             query.stop.check(DOING)?;
             if !self.has_room_for(most) {
                 return Ok(ControlFlow::Break(()));
             }
-            self.consider(cursor.sighting(row)?);
+            if self.has_room_for(cursor.probability(row, &query.plate)?) {
+                self.consider(cursor.sighting(row)?);
+            }
             Ok(ControlFlow::Continue(()))
         })
     }

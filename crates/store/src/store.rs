@@ -417,16 +417,19 @@ impl LikelySearch for Store {
 
 impl Store {
     fn likeliest(&self, mut best: Likeliest<'_>) -> Result<Vec<Likely>, StoreError> {
-        for partition in self.shared.partitions_by(SortOrder::NewestFirst) {
-            let loose = best.wants(partition.summary().captured);
-            let Some(view) = self.shared.view(&partition, loose)? else { continue };
-            if let Some(connection) = view.database() {
-                best.visit(connection)?;
-            }
-            if let Some(segment) = view.segment()
-                && best.wants(segment.captured())
-            {
-                best.visit_segment(segment)?;
+        // The plate itself over all days first: what is sure leaves little room for what is not.
+        for places in best.rounds() {
+            for partition in self.shared.partitions_by(SortOrder::NewestFirst) {
+                let loose = best.wants(partition.summary().captured);
+                let Some(view) = self.shared.view(&partition, loose)? else { continue };
+                if let Some(connection) = view.database() {
+                    best.visit(connection, &places)?;
+                }
+                if let Some(segment) = view.segment()
+                    && best.wants(segment.captured())
+                {
+                    best.visit_segment(segment, &places)?;
+                }
             }
         }
         Ok(best.finish())

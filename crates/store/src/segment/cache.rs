@@ -14,7 +14,8 @@ pub(crate) struct BlockCache {
 
 #[derive(Debug, Default)]
 struct State {
-    blocks: HashMap<BlockKey, Entry>,
+    /// Nobody from outside chooses the keys.
+    blocks: HashMap<BlockKey, Entry, foldhash::fast::RandomState>,
     /// In the order in which they are looked at when space is needed.
     clock: VecDeque<BlockKey>,
     bytes: usize,

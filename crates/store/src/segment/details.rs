@@ -15,9 +15,9 @@
 use std::time::Duration;
 
 use guiji_domain::{
-    CameraId, CaptureTime, ClockSource, Digest, Direction, Evidence, FusedPlate, PlateChar,
-    PlateState, PlateText, Sighting, SightingId, SightingStage, TimeSpan, Timestamp, Vehicle,
-    VehicleClass, VehicleColour,
+    CameraId, CaptureTime, ClockSource, Digest, Direction, Evidence, FusedPlate, Lattice,
+    PlateChar, PlateState, PlateText, Sighting, SightingId, SightingStage, TimeSpan, Timestamp,
+    Vehicle, VehicleClass, VehicleColour,
 };
 
 use super::probability;
@@ -58,7 +58,7 @@ pub(super) fn encode(sighting: &Sighting, out: &mut Writer) -> Result<u8, Malfor
         PlateState::NotRead => out.byte(0),
         PlateState::Unreadable => out.byte(1),
         PlateState::Read(plate) => {
-            out.byte(2);
+            out.byte(READ);
             out.byte(code_or_none(plate.kind));
             out.byte(code_or_none(plate.colour));
             out.byte(plate.rows.code());
@@ -95,6 +95,22 @@ pub(super) fn encode(sighting: &Sighting, out: &mut Writer) -> Result<u8, Malfor
     Ok(doubt)
 }
 
+/// The lattice of a record whose plate was read, and nothing else of it.
+pub(super) fn decode_lattice(text: &[PlateChar], bytes: &[u8]) -> Result<Lattice, Malformed> {
+    let mut input = Reader(bytes);
+    let (_first, _length) = (input.var()?, input.var()?);
+    decode_quality(&mut input)?;
+    let (state, _kind_colour_rows) = (input.byte()?, input.array::<3>()?);
+    if state == READ {
+        probability::decode(&mut input, text)
+    } else {
+        Err(Malformed("plate state"))
+    }
+}
+
+/// The state of a plate that was read.
+const READ: u8 = 2;
+
 pub(super) fn decode(keys: Keys, bytes: &[u8]) -> Result<Sighting, Malformed> {
     let mut input = Reader(bytes);
     let started = keys.id.started().as_nanos();
@@ -106,7 +122,7 @@ pub(super) fn decode(keys: Keys, bytes: &[u8]) -> Result<Sighting, Malformed> {
     let plate = match (input.byte()?, keys.plate) {
         (0, None) => PlateState::NotRead,
         (1, None) => PlateState::Unreadable,
-        (2, Some((text, chars))) => PlateState::Read(FusedPlate {
+        (READ, Some((text, chars))) => PlateState::Read(FusedPlate {
             kind: input.optional("plate kind")?,
             colour: input.optional("plate colour")?,
             rows: input.coded("plate rows")?,

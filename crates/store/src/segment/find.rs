@@ -180,7 +180,7 @@ impl Segment {
     pub(crate) fn rows_like(
         &self,
         plate: &PlateText,
-        places: RangeInclusive<usize>,
+        places: &RangeInclusive<usize>,
         span: (i64, i64),
         cameras: Option<&[CameraId]>,
         mut visit: impl FnMut(&mut Cursor<'_>, u32, f32) -> Result<ControlFlow<()>, StoreError>,
@@ -190,14 +190,18 @@ impl Segment {
             return Ok(());
         }
         let cameras = cameras.map(|names| self.camera_bits(names));
-        let number = plates::pack(plate);
         let mut near = vec![Vec::new(); places.end() + 1];
-        for block in 0..self.directory.blocks(Column::Plates).frames.len() {
-            let numbers = self.block(Column::Plates, block)?;
-            for at in 0..self.directory.block_len(Column::Plates, block) {
-                let apart = plates::places_apart(number, numbers.get(at));
-                if places.contains(&apart) {
-                    near[apart].push((block * BLOCK_LEN + at) as u32);
+        if *places.end() == 0 {
+            near[0].extend(self.plate_number(plate)?);
+        } else {
+            let number = plates::pack(plate);
+            for block in 0..self.directory.blocks(Column::Plates).frames.len() {
+                let numbers = self.block(Column::Plates, block)?;
+                for at in 0..self.directory.block_len(Column::Plates, block) {
+                    let apart = plates::places_apart(number, numbers.get(at));
+                    if places.contains(&apart) {
+                        near[apart].push((block * BLOCK_LEN + at) as u32);
+                    }
                 }
             }
         }
