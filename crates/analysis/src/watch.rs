@@ -14,9 +14,9 @@
 use std::collections::HashMap;
 
 use guiji_domain::{
-    Alert, AlertId, AlertStage, CompassPoint, GeoPoint, Heading, Lattice, PlateChar, PlatePattern,
-    PlateState, Position, Sighting, SightingStage, Timestamp, VehicleClass, VehicleColour,
-    VehicleDescription, WatchEntry, WatchTarget,
+    Alert, AlertId, AlertStage, CompassPoint, GeoPoint, Heading, Lattice, PlateChar, PlateState,
+    Position, Sighting, SightingStage, Timestamp, VehicleClass, VehicleColour, VehicleDescription,
+    WatchEntry, WatchTarget,
 };
 
 /// An entry that a sighting rings.
@@ -63,13 +63,9 @@ struct Described {
 impl Bounded {
     fn new(number: u32, entry: &WatchEntry) -> Self {
         let required = match &entry.target {
-            WatchTarget::Pattern(pattern) if counts_once(pattern) => {
-                pattern.required().unwrap_or_default()
-            }
+            WatchTarget::Pattern(pattern) => pattern.required(),
             // A plate is weighed as fast as it is bounded.
-            WatchTarget::Pattern(_) | WatchTarget::Plate(_) | WatchTarget::Description => {
-                Vec::new()
-            }
+            WatchTarget::Plate(_) | WatchTarget::Description => Vec::new(),
         };
         Self { entry: number, threshold: entry.threshold, required: required.into() }
     }
@@ -226,7 +222,6 @@ fn beginning(entry: &WatchEntry) -> Option<u64> {
     }
     match &entry.target {
         WatchTarget::Plate(text) => Some(text.chars().fold(0, extend_key)),
-        WatchTarget::Pattern(pattern) if !counts_once(pattern) => None,
         WatchTarget::Pattern(pattern) => {
             let prefix = pattern.prefix();
             let key = prefix.chars().filter_map(PlateChar::new).fold(0, extend_key);
@@ -234,12 +229,6 @@ fn beginning(entry: &WatchEntry) -> Option<u64> {
         }
         WatchTarget::Description => None,
     }
-}
-
-/// Whether a pattern's probability is bounded by that of its parts. With two `*` a text may be counted more than once, and
-/// more than its beginning or any of its characters.
-fn counts_once(pattern: &PlatePattern) -> bool {
-    pattern.as_str().matches('*').count() <= 1
 }
 
 /// Injective for up to nine characters: a number in base 79, below 2^57.

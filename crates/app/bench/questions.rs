@@ -73,8 +73,12 @@ impl Picker {
 
 /// A store that can be asked; each question says how many sightings it found and how long that took.
 pub(super) trait Answers {
-    /// The whole way of a plate.
+    /// The whole way of a plate, as it was read.
     fn trajectory(&mut self, asked: &Asked) -> Result<(usize, Duration)>;
+    /// The same with what may be misreads of it; of a store that cannot tell, the same.
+    fn trajectory_misreads(&mut self, asked: &Asked) -> Result<(usize, Duration)> {
+        self.trajectory(asked)
+    }
     /// The newest page of a plate of which most is not known.
     fn wildcard(&mut self, asked: &Asked) -> Result<(usize, Duration)>;
     /// The first page of an area and hour.
@@ -86,8 +90,11 @@ pub(super) trait Answers {
 /// The time that 99 of 100 questions do not exceed, milliseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct AnswerFigures {
-    /// The whole way of a plate that was seen, as `GetTrajectory` answers: legs, gaps, coverage, possible misreads.
+    /// The whole way of a plate that was seen, as `GetTrajectory` answers with `exact_only`: legs along roads, gaps,
+    /// coverage, stays.
     pub(super) trajectory_p99_ms: f64,
+    /// The same with possible misreads, as it answers else.
+    pub(super) trajectory_misreads_p99_ms: f64,
     /// Points of such a way on average: each costs its share.
     pub(super) trajectory_points: f64,
     /// The newest 100 sightings of a pattern such as `浙J?12*`.
@@ -122,6 +129,7 @@ pub(super) fn ask(store: &mut dyn Answers, asked: &[Asked]) -> Result<AnswerFigu
     let (trajectory_p99_ms, trajectory_points) = p99(|store, asked| store.trajectory(asked))?;
     Ok(AnswerFigures {
         trajectory_p99_ms,
+        trajectory_misreads_p99_ms: p99(|store, asked| store.trajectory_misreads(asked))?.0,
         trajectory_points,
         wildcard_p99_ms: p99(|store, asked| store.wildcard(asked))?.0,
         area_p99_ms: p99(|store, asked| store.area(asked))?.0,

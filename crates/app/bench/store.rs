@@ -322,6 +322,17 @@ impl<'a> Asking<'a> {
     }
 }
 
+impl Asking<'_> {
+    fn way(&self, asked: &Asked, exact_only: bool) -> Result<(usize, Duration)> {
+        timed(|| {
+            let plate = asked.plate.to_string();
+            let request = pb::GetTrajectoryRequest { plate, exact_only, ..Default::default() };
+            let (way, _) = self.answers.get_trajectory(&request)?;
+            Ok(way.points.len())
+        })
+    }
+}
+
 fn timed(ask: impl FnOnce() -> Result<usize>) -> Result<(usize, Duration)> {
     let begun = Instant::now();
     let found = ask()?;
@@ -330,12 +341,11 @@ fn timed(ask: impl FnOnce() -> Result<usize>) -> Result<(usize, Duration)> {
 
 impl Answers for Asking<'_> {
     fn trajectory(&mut self, asked: &Asked) -> Result<(usize, Duration)> {
-        timed(|| {
-            let plate = asked.plate.to_string();
-            let request = pb::GetTrajectoryRequest { plate, ..Default::default() };
-            let (way, _) = self.answers.get_trajectory(&request)?;
-            Ok(way.points.len())
-        })
+        self.way(asked, true)
+    }
+
+    fn trajectory_misreads(&mut self, asked: &Asked) -> Result<(usize, Duration)> {
+        self.way(asked, false)
     }
 
     fn wildcard(&mut self, asked: &Asked) -> Result<(usize, Duration)> {

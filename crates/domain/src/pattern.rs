@@ -50,9 +50,12 @@ impl PlatePattern {
                             None => return Err(wrong("close the bracket: [8B]".into())),
                             Some(']') => break,
                             Some(c) => {
-                                set.push(
-                                    PlateChar::new(c).ok_or_else(|| wrong(unknown_character(c)))?,
-                                );
+                                let c =
+                                    PlateChar::new(c).ok_or_else(|| wrong(unknown_character(c)))?;
+                                // Named twice, it is no likelier.
+                                if !set.contains(&c) {
+                                    set.push(c);
+                                }
                             }
                         }
                     }
@@ -109,25 +112,10 @@ impl PlatePattern {
     }
 
     /// The characters that every text has which matches, in their order. The product over them of how likely each stands
-    /// anywhere is an upper bound of [`Self::probability`]. `None` where a text may be counted more than once, so that
-    /// there is no such bound.
-    pub fn required(&self) -> Option<Vec<PlateChar>> {
-        let mut required = Vec::new();
-        // Since the last character, whether there was a `*`: another one makes their shares arbitrary.
-        let mut open = false;
-        for element in &self.elements {
-            match element {
-                Element::Many if open => return None,
-                Element::Many => open = true,
-                Element::Any => {}
-                Element::OneOf(_) => open = false,
-                Element::Is(c) => {
-                    open = false;
-                    required.push(*c);
-                }
-            }
-        }
-        Some(required)
+    /// anywhere is an upper bound of [`Self::probability`].
+    pub fn required(&self) -> Vec<PlateChar> {
+        let is = |element: &Element| if let Element::Is(c) = element { Some(*c) } else { None };
+        self.elements.iter().filter_map(is).collect()
     }
 
     /// Whether it matches the text.
@@ -145,9 +133,12 @@ impl PlatePattern {
 
     /// The probability that the plate behind the lattice matches, 0 to 1: the sum over all texts that match.
     ///
-    /// Forward algorithm over positions × elements. A text that matches in several ways (several `*`) is counted
-    /// once a way, so the sum is cut at 1.
+    /// Forward algorithm over positions × elements; with several `*`, where a text may match in several ways, over
+    /// positions × sets of elements, so that it counts once.
     pub fn probability(&self, lattice: &Lattice) -> f32 {
+        if self.elements.iter().filter(|it| **it == Element::Many).count() > 1 {
+            return self.probability_once(lattice);
+        }
         let n = self.elements.len();
         // On the stack: a watch-list asks this of each of its patterns.
         let mut reached = [0.0_f32; Self::ELEMENTS_MAX + 1];
@@ -171,6 +162,70 @@ impl PlatePattern {
             self.flow_empty(&mut reached);
         }
         (ended + reached[n]).min(1.0)
+    }
+
+    /// [`Self::probability`] by the deterministic automaton of the pattern, made as it is needed.
+    fn probability_once(&self, lattice: &Lattice) -> f32 {
+        let satisfied = |set: u64| set >> self.elements.len() & 1 == 1;
+        let named = self.elements.iter().flat_map(|element| match element {
+            Element::Is(c) => std::slice::from_ref(c),
+            Element::OneOf(set) => set,
+            Element::Any | Element::Many => &[],
+        });
+        let mut named: Vec<PlateChar> = named.copied().collect();
+        named.sort_unstable();
+        named.dedup();
+        // Which elements may come next, a bit each, with the probability of the texts that lead there.
+        let mut reached = vec![(self.with_empty(1), 1.0_f64)];
+        let mut ended = 0.0;
+        for position in lattice.positions() {
+            let nothing = f64::from(position.probability(None));
+            let own = named.iter().map(|c| (Some(*c), f64::from(position.probability(Some(*c)))));
+            let own: Vec<_> = own.collect();
+            let rest = 1.0 - nothing - own.iter().map(|(_, p)| p).sum::<f64>();
+            let mut next: Vec<(u64, f64)> = Vec::new();
+            for (set, so_far) in &reached {
+                if satisfied(*set) {
+                    ended += so_far;
+                }
+                for (c, p) in own.iter().copied().chain([(None, rest.max(0.0))]) {
+                    let to = self.after(*set, c);
+                    match next.iter_mut().find(|(known, _)| *known == to) {
+                        _ if to == 0 => {}
+                        Some((_, sum)) => *sum += so_far * p,
+                        None => next.push((to, so_far * p)),
+                    }
+                }
+            }
+            ended *= nothing;
+            reached = next;
+        }
+        let whole = reached.iter().filter(|(set, _)| satisfied(*set)).map(|(_, p)| p);
+        (ended + whole.sum::<f64>()).min(1.0) as f32
+    }
+
+    /// The elements that may come after those of a set and a character; `None` stands for one that no element names.
+    fn after(&self, set: u64, c: Option<PlateChar>) -> u64 {
+        let mut next = 0;
+        for (i, element) in self.elements.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1) {
+            let takes = match (element, c) {
+                (Element::Any | Element::Many, _) => true,
+                (_, Some(c)) => element.takes(c),
+                (_, None) => false,
+            };
+            if takes {
+                next |= 1 << if *element == Element::Many { i } else { i + 1 };
+            }
+        }
+        self.with_empty(next)
+    }
+
+    /// `*` may stand for nothing.
+    fn with_empty(&self, mut set: u64) -> u64 {
+        for (i, _) in self.elements.iter().enumerate().filter(|(_, it)| **it == Element::Many) {
+            set |= (set >> i & 1) << (i + 1);
+        }
+        set
     }
 
     fn step(&self, reached: &[bool], takes: impl Fn(&Element) -> bool) -> Vec<bool> {
@@ -291,19 +346,19 @@ mod tests {
         let p = PlatePattern::parse("浙j·12345").unwrap();
         assert_eq!(p.exact().unwrap().as_str(), "浙J12345");
         let required = |pattern: &str| {
-            let required = PlatePattern::parse(pattern).unwrap().required()?;
-            Some(required.into_iter().map(PlateChar::as_char).collect::<String>())
+            let required = PlatePattern::parse(pattern).unwrap().required();
+            required.into_iter().map(PlateChar::as_char).collect::<String>()
         };
         for (pattern, characters) in [
-            ("浙J?12*", Some("浙J12")),
-            ("*66", Some("66")),
-            ("*8*6?*", Some("86")),
-            ("[浙苏]?????[8B]", Some("")),
-            ("*[8B]*", Some("")),
-            ("*?*6", None),
-            ("6*??*", None),
+            ("浙J?12*", "浙J12"),
+            ("*66", "66"),
+            ("*8*6?*", "86"),
+            ("[浙苏]?????[8B]", ""),
+            ("*[8B]*", ""),
+            ("*?*6", "6"),
+            ("6*??*", "6"),
         ] {
-            assert_eq!(required(pattern).as_deref(), characters, "{pattern}");
+            assert_eq!(required(pattern), characters, "{pattern}");
         }
     }
 
@@ -322,6 +377,30 @@ mod tests {
             let (pattern, plate) = (PlatePattern::parse(&pattern).unwrap(), PlateText::parse(&plate).unwrap());
             let p = pattern.probability(&Lattice::certain(&plate));
             prop_assert_eq!(p > 0.5, pattern.matches(&plate), "{}", p);
+        }
+
+        #[test]
+        fn every_text_counts_once(
+            pattern in "(浙|\\?|\\*)[JA?*][01?*]{1,4}(\\[01\\])?[01?*]{0,4}",
+            shares in prop::collection::vec(0.0f32..1.0, 7),
+        ) {
+            let choices = [['浙', '苏'], ['J', 'A'], ['0', '1'], ['0', '1'], ['0', '1'], ['0', '1'], ['0', '1']];
+            let positions: Vec<_> = choices.iter().zip(&shares)
+                .map(|([one, other], p)| [(*one, *p), (*other, 1.0 - p)]).collect();
+            let positions: Vec<&[(char, f32)]> = positions.iter().map(|it| &it[..]).collect();
+            let lattice = crate::lattice::tests::lattice(&positions);
+            let Ok(pattern) = PlatePattern::parse(&pattern) else { return Ok(()) };
+            let mut expected = 0.0;
+            for text in 0..1 << 7 {
+                let chosen: String = (0..7).map(|i| choices[i][text >> i & 1]).collect();
+                if pattern.matches(&PlateText::parse(&chosen).unwrap()) {
+                    expected += (0..7)
+                        .map(|i| if text >> i & 1 == 0 { shares[i] } else { 1.0 - shares[i] })
+                        .product::<f32>();
+                }
+            }
+            let p = pattern.probability(&lattice);
+            prop_assert!((p - expected).abs() < 1e-3, "{p} {expected}");
         }
 
         #[test]

@@ -19,7 +19,7 @@ use crate::violations::Violations;
 use crate::{corrected, likely, pb};
 
 /// Most sightings of a whole plate that are looked at. The protos promise these two.
-const LIKELIEST_MAX: usize = 4_000;
+const LIKELIEST_MAX: usize = 2_000;
 /// Most sightings of a time that are looked through for a pattern.
 const SCAN_MAX: usize = 20_000;
 /// What is less probable is no answer.

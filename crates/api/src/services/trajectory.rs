@@ -28,8 +28,8 @@ const POINTS_MAX: usize = 1000;
 const POSSIBLE_MAX: usize = 100;
 /// Most gaps of which the coverage is told.
 const COVERED_GAPS_MAX: usize = 100;
-/// Most likely sightings that are looked at for misreads.
-const LIKELIEST_MAX: usize = 2000;
+/// Most sightings that are looked at for misreads: the likeliest by their reads.
+const LIKELIEST_MAX: usize = 500;
 
 #[async_trait]
 impl pb::trajectory_service_server::TrajectoryService for Services {

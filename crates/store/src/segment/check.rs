@@ -3,7 +3,7 @@ use guiji_domain::{Sighting, StoreError};
 use super::cursor::Cursor;
 use super::directory::Column;
 use super::packed::{Packed, padded};
-use super::{DETAILS_LEN, Segment, plates};
+use super::{Segment, plates};
 use crate::errors::damaged;
 
 /// Reads every byte of a segment from the disk and proves it: checksums, the order of rows, indexes against columns,
@@ -33,8 +33,9 @@ pub(crate) fn check(
     for block in 0..segment.directory.details.len() - 1 {
         let content = segment.read_details(block);
         let Some(content) = damage_apart(content, found)? else { continue };
-        let first = block * DETAILS_LEN;
-        for row in first..(first + DETAILS_LEN).min(segment.rows() as usize) {
+        let length = segment.directory.details_len;
+        let first = block * length;
+        for row in first..(first + length).min(segment.rows() as usize) {
             let sighting = cursor.decode(row as u32, &content);
             if let Some(sighting) = damage_apart(sighting, found)? {
                 each(sighting)?;

@@ -7,7 +7,7 @@ use super::directory::Column;
 use super::find::Key;
 use super::packed::{BLOCK_LEN, Packed};
 use super::read::{Segment, id_from, trait_of};
-use super::{DETAILS_LEN, plates, unordered};
+use super::{plates, unordered};
 use crate::errors::damaged;
 
 /// Reads rows of a segment. Keeps the last block of each column and of the details at hand: what is read together
@@ -74,7 +74,7 @@ impl<'a> Cursor<'a> {
 
     /// The block of details of a row.
     fn details(&mut self, row: u32) -> Result<Arc<[u8]>, StoreError> {
-        let block = row as usize / DETAILS_LEN;
+        let block = row as usize / self.segment.directory.details_len;
         if let Some((kept, details)) = &self.details
             && *kept == block
         {

@@ -10,8 +10,8 @@
 
 use guiji_domain::CameraId;
 
+use super::MAGIC;
 use super::packed::{BLOCK_LEN, Frame};
-use super::{DETAILS_LEN, MAGIC};
 use crate::codec::{Malformed, Reader, Writer};
 
 /// The columns, in the order of the file.
@@ -61,6 +61,8 @@ pub(super) struct Directory {
     pub(super) cameras: Vec<CameraId>,
     pub(super) plates: u32,
     pub(super) plated_rows: u32,
+    /// Sightings of a block of details.
+    pub(super) details_len: usize,
     /// Where each compressed block of details begins, and where the last ends; checksums included.
     pub(super) details: Vec<u64>,
     pub(super) columns: Vec<Blocks>,
@@ -130,7 +132,8 @@ impl Directory {
         out.0
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    /// `details_len`: as the file's version has it.
+    pub(super) fn decode(bytes: &[u8], details_len: usize) -> Result<Self, Malformed> {
         let mut input = Reader(bytes);
         let rows = input.var_u32("row count")?;
         let captured = (input.i64()?, input.i64()?);
@@ -145,12 +148,13 @@ impl Directory {
         }
         let mut end = MAGIC.len() as u64;
         let mut details = vec![end];
-        for _ in 0..(rows as usize).div_ceil(DETAILS_LEN) {
+        for _ in 0..(rows as usize).div_ceil(details_len) {
             end = end.checked_add(input.var()?).ok_or(Malformed("place"))?;
             details.push(end);
         }
+        let columns = Vec::new();
         let mut directory =
-            Self { rows, captured, cameras, plates, plated_rows, details, columns: Vec::new() };
+            Self { rows, captured, cameras, plates, plated_rows, details_len, details, columns };
         for column in Column::ALL {
             let mut blocks = Blocks::default();
             for block in 0..(directory.count(column) as usize).div_ceil(BLOCK_LEN) {
@@ -172,17 +176,18 @@ impl Directory {
 
 #[cfg(test)]
 mod tests {
+    use super::super::DETAILS_LEN;
     use super::*;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn nothing_panics_on_any_bytes(bytes: Vec<u8>, rows in 0u8..9) {
-            drop(Directory::decode(&bytes));
+            drop(Directory::decode(&bytes, DETAILS_LEN));
             let mut head = vec![0; 20];
             (head[0], head[18], head[19]) = (rows, rows, rows);
             let bytes: Vec<_> = head.into_iter().chain(bytes).collect();
-            drop(Directory::decode(&bytes));
+            drop(Directory::decode(&bytes, DETAILS_LEN));
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Segments: the final sightings of a closed day, sorted by time, column by column, in one file that never changes.
 //!
-//! # On disk, version 1
+//! # On disk, version 2
 //! ```text
-//! file      magic "GJSEGM1\n", details..., blocks..., directory, trailer
+//! file      magic "GJSEGM2\n", details..., blocks..., directory, trailer
 //! details   unpacked size u32, zstd of: the length of each record as u32, the records (see `details.rs`); CRC-32
-//!           one for each 32 sightings
+//!           one for each 16 sightings; in version 1, whose magic is "GJSEGM1\n", for each 32
 //! block     up to 4096 numbers of a column, packed as `packed.rs` says; CRC-32
 //! directory as `directory.rs` says; CRC-32
 //! trailer   where the directory begins u64, its length with its CRC-32 u64, CRC-32 of the two, magic "GJSEGMT\n"
@@ -56,11 +56,14 @@ pub(crate) use read::Segment;
 pub(crate) use row::{Rows, SegmentRows};
 pub(crate) use write::SegmentWriter;
 
-const MAGIC: &[u8; 8] = b"GJSEGM1\n";
+const MAGIC: &[u8; 8] = b"GJSEGM2\n";
+const MAGIC_1: &[u8; 8] = b"GJSEGM1\n";
 const END_MAGIC: &[u8; 8] = b"GJSEGMT\n";
 
-/// Sightings whose details are compressed together.
-const DETAILS_LEN: usize = 32;
+/// Sightings whose details are compressed together: each that is read unpacks so many.
+const DETAILS_LEN: usize = 16;
+/// The same in version 1.
+const DETAILS_LEN_1: usize = 32;
 
 /// The CRC-32 of bytes that lie at a place of the file.
 fn checksum(start: u64, bytes: &[u8]) -> u32 {

@@ -11,7 +11,7 @@ use super::cache::BlockCache;
 use super::cursor::Cursor;
 use super::directory::{CHECKSUM_LEN, Column, Directory};
 use super::packed::{BLOCK_LEN, Packed, padded};
-use super::{DETAILS_LEN, END_MAGIC, MAGIC, checksum};
+use super::{DETAILS_LEN, DETAILS_LEN_1, END_MAGIC, MAGIC, MAGIC_1, checksum};
 use crate::codes::Coded;
 use crate::errors::{damaged, io_at};
 
@@ -43,9 +43,11 @@ impl Segment {
         let end = bytes.checked_sub(TRAILER_LEN).ok_or_else(|| wrong("it is cut off"))?;
         let mut head = [0; 8];
         file.read_exact_at(&mut head, 0).map_err(&failed)?;
-        if &head != MAGIC {
-            return Err(wrong("it is not a sealed day of this version"));
-        }
+        let details_len = match &head {
+            MAGIC => DETAILS_LEN,
+            MAGIC_1 => DETAILS_LEN_1,
+            _ => return Err(wrong("it is not a sealed day of this version")),
+        };
         let mut trailer = [0; TRAILER_LEN as usize];
         file.read_exact_at(&mut trailer, end).map_err(&failed)?;
         let (places, guards) = trailer.split_at(16);
@@ -59,7 +61,8 @@ impl Segment {
             return Err(wrong("its directory's place is impossible"));
         }
         let content = read_checked(&file, path, start, length)?;
-        let directory = Directory::decode(&content).map_err(|reason| wrong(&reason.to_string()))?;
+        let directory = Directory::decode(&content, details_len);
+        let directory = directory.map_err(|reason| wrong(&reason.to_string()))?;
         if directory.end() != start {
             return Err(wrong("its directory does not fit its size"));
         }
@@ -168,8 +171,9 @@ impl Segment {
     }
 
     pub(super) fn record<'a>(&self, row: u32, details: &'a [u8]) -> Option<&'a [u8]> {
-        let first = row as usize / DETAILS_LEN * DETAILS_LEN;
-        let count = (self.rows() as usize - first).min(DETAILS_LEN);
+        let length = self.directory.details_len;
+        let first = row as usize / length * length;
+        let count = (self.rows() as usize - first).min(length);
         let (lengths, records) = details.split_at_checked(count * 4)?;
         let mut lengths = lengths
             .chunks_exact(4)

@@ -6,7 +6,7 @@ use guiji_domain::{CameraId, Sighting, SightingId, StoreError};
 
 use super::cursor::Cursor;
 use super::directory::Column;
-use super::{DETAILS_LEN, Segment, details, ordered, plates};
+use super::{Segment, details, ordered, plates};
 use crate::codec::{Malformed, Writer};
 use crate::codes::Coded;
 use crate::errors::damaged;
@@ -206,7 +206,7 @@ impl<'a> SegmentRows<'a> {
         let segment = self.cursor.segment();
         let wrong =
             |reason| damaged(format!("sighting {id} in {}", segment.path.display()), reason);
-        let block = row as usize / DETAILS_LEN;
+        let block = row as usize / segment.directory.details_len;
         if self.details.0 != block {
             self.details = (block, segment.read_details(block)?);
         }

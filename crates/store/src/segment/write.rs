@@ -164,6 +164,7 @@ impl SegmentWriter {
             cameras,
             plates: dictionary.len() as u32,
             plated_rows: count(&plate_ends),
+            details_len: DETAILS_LEN,
             details,
             columns,
         };
