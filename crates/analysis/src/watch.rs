@@ -691,7 +691,7 @@ mod tests {
                     character: PlateChar::new(c),
                     probability: w.powi(6) / sum,
                 });
-                Position::new(candidates.collect()).unwrap()
+                Position::new(candidates).unwrap()
             })
         };
         (

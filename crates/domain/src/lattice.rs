@@ -246,8 +246,7 @@ pub(crate) mod tests {
         Position::new(
             entries
                 .iter()
-                .map(|(c, p)| Candidate { character: PlateChar::new(*c), probability: *p })
-                .collect(),
+                .map(|(c, p)| Candidate { character: PlateChar::new(*c), probability: *p }),
         )
         .unwrap()
     }

@@ -520,15 +520,10 @@ mod tests {
             0..=Position::CANDIDATES_MAX,
         )
         .prop_map(|candidates| {
-            Position::new(
-                candidates
-                    .into_iter()
-                    .map(|(i, probability)| Candidate {
-                        character: PlateChar::from_index(i),
-                        probability,
-                    })
-                    .collect(),
-            )
+            Position::new(candidates.into_iter().map(|(i, probability)| Candidate {
+                character: PlateChar::from_index(i),
+                probability,
+            }))
             .unwrap()
         });
         prop::collection::vec(position, 0..=9).prop_map(|p| Lattice::new(p).unwrap())

@@ -33,9 +33,7 @@ pub(crate) fn plate_with(text: &str, probabilities: [f32; 4]) -> PlateState {
             let characters = [Some(c), other(1), other(2), other(3)];
             let candidates = characters.into_iter().zip(probabilities);
             Position::new(
-                candidates
-                    .map(|(character, probability)| Candidate { character, probability })
-                    .collect(),
+                candidates.map(|(character, probability)| Candidate { character, probability }),
             )
             .unwrap()
         })
