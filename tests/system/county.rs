@@ -24,11 +24,16 @@ pub(crate) fn start() -> (String, Timestamp) {
 
 /// Imports the county; what the command printed.
 fn import(api: &str, date: &str) -> String {
+    simulate(["--server", api], "5", date)
+}
+
+/// Makes a county and puts it there; what the command printed.
+fn simulate(there: [&str; 2], seed: &str, date: &str) -> String {
     let sightings = SIGHTINGS.to_string();
-    let arguments = ["--sightings", &sightings, "--days", "2", "--seed", "5", "--start", date];
     let run = Command::new(GUIJI)
-        .args(["simulate", "county", "--server", api])
-        .args(arguments)
+        .args(["simulate", "county"])
+        .args(there)
+        .args(["--sightings", &sightings, "--days", "2", "--seed", seed, "--start", date])
         .output()
         .expect("guiji runs");
     let printed = String::from_utf8_lossy(&run.stdout).into_owned();
@@ -108,4 +113,19 @@ fn an_imported_county_is_stored_once_survives_and_can_be_asked_about() {
     let page = runtime.block_on(client.search(request)).expect("a page");
     assert!(expected > 0 && expected < 1000, "{expected}");
     assert_eq!(page.sightings.len(), expected);
+
+    // Straight into the store of the server that is gone: the same is there already, another county is not.
+    drop(server);
+    let store = dir.path().join("data");
+    let there = ["--store", store.to_str().expect("a path")];
+    let printed = simulate(there, "5", &date);
+    assert!(printed.contains("sightings: 0 stored, 20000 there already, 0 refused"), "{printed}");
+    let printed = simulate(there, "6", &date);
+    assert!(printed.contains("sightings: 20000 stored, 0 there already, 0 refused"), "{printed}");
+    let server = serve_without_cameras(dir.path(), &api);
+    let client = runtime.block_on(connect_to(&api, &server));
+    let county = County::new(CountySettings { seed: 6, ..settings }).expect("a county");
+    let plate = &county.clones()[0].plate;
+    let way = runtime.block_on(client.exact_trajectory(plate.as_str(), None, None)).expect("a way");
+    assert!(way.points.len() > 10, "{way:?}");
 }
