@@ -260,8 +260,9 @@ fn fill(county: &County, folder: &Path) -> Result<()> {
                 break;
             }
             let kept = store.record(&some).context("store sightings")?.kept;
-            present += kept.iter().filter(|kept| **kept == Kept::Present).count() as u64;
-            stored += kept.iter().filter(|kept| **kept != Kept::Present).count() as u64;
+            let there = kept.iter().filter(|kept| **kept == Kept::Present).count();
+            present += there as u64;
+            stored += (kept.len() - there) as u64;
         }
     }
     let report = bulk.commit().context("take in sightings")?;

@@ -1,7 +1,7 @@
 //! What a county's sightings are judged by: its roads, and what its cameras could see.
 
 use anyhow::{Context as _, Result};
-use guiji_county::County;
+use guiji_county::{County, Hop, NodeId};
 use guiji_domain::{
     CameraRegistry as _, Coverage, CoverageState, CoverageStore as _, RoadEdge, RoadGraph,
     RoadGraphStore as _, TimeSpan, Timestamp,
@@ -17,17 +17,22 @@ pub(crate) fn keep(county: &County, store: &Store) -> Result<()> {
     Ok(())
 }
 
+/// The roads, each once.
+fn roads_once(county: &County) -> impl Iterator<Item = (NodeId, Hop)> {
+    let roads = county.roads();
+    roads.nodes().flat_map(move |from| {
+        roads.hops(from).iter().filter(move |hop| from < hop.to).map(move |hop| (from, *hop))
+    })
+}
+
 fn road_graph(county: &County) -> Result<RoadGraph> {
     let roads = county.roads();
-    let edges = roads.nodes().flat_map(|from| {
-        let once = roads.hops(from).iter().filter(move |hop| from < hop.to);
-        once.map(move |hop| RoadEdge {
-            from: from.into(),
-            to: hop.to.into(),
-            length_m: hop.length_m,
-            limit_kmh: Some(hop.limit_kmh as f32),
-            one_way: false,
-        })
+    let edges = roads_once(county).map(|(from, hop)| RoadEdge {
+        from: from.into(),
+        to: hop.to.into(),
+        length_m: hop.length_m,
+        limit_kmh: Some(hop.limit_kmh as f32),
+        one_way: false,
     });
     Ok(RoadGraph::new(roads.nodes().map(|node| roads.position(node)).collect(), edges.collect())?)
 }
@@ -40,10 +45,7 @@ pub(super) fn roads_geojson(county: &County) -> String {
         let rounded = |deg: f64| (deg * 1e7).round() / 1e7;
         json!([rounded(place.lon_deg()), rounded(place.lat_deg())])
     };
-    let features = roads.nodes().flat_map(|from| {
-        roads.hops(from).iter().filter(move |hop| from < hop.to).map(move |hop| (from, *hop))
-    });
-    let features: Vec<Value> = features
+    let features: Vec<Value> = roads_once(county)
         .map(|(from, hop)| {
             json!({
                 "type": "Feature",

@@ -143,7 +143,7 @@ pub(super) fn probability_max(doubt: u64, places: usize) -> f32 {
         (_, u8::MAX) => 1.0,
         (places, doubt) => value(doubt).powi(places as i32),
     };
-    // A little more, since probabilities of texts go through logarithms.
+    // A little more, since probabilities of texts are rounded.
     most * 1.001
 }
 
