@@ -339,6 +339,10 @@ pub struct StreamCounters {
     pub woken_by_view: u64,
     /// Times that the sizes of units announced one.
     pub woken_by_size: u64,
+    /// Times that a unit decoded out of its order, between keyframes, showed one.
+    pub woken_by_glimpse: u64,
+    /// Such units.
+    pub glimpses: u64,
 }
 
 impl StreamCounters {
@@ -356,6 +360,8 @@ impl StreamCounters {
             shed: self.shed + other.shed,
             woken_by_view: self.woken_by_view + other.woken_by_view,
             woken_by_size: self.woken_by_size + other.woken_by_size,
+            woken_by_glimpse: self.woken_by_glimpse + other.woken_by_glimpse,
+            glimpses: self.glimpses + other.glimpses,
         }
     }
 }

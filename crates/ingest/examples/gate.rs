@@ -58,24 +58,30 @@ fn main() -> Outcome<()> {
         .map(|entry| Ok(entry?.path()))
         .collect::<Result<_, std::io::Error>>()?;
     clips.sort();
-    println!("policy              CPU s  decoded  woken view/size  caught  of full");
+    println!(
+        "policy              CPU s  decoded (keys)  woken view/size/glimpse  glimpses  caught  of full"
+    );
     let mut by_full = Vec::new();
-    for (name, policy, heed_sizes, heed_quantiser) in [
-        ("full", DecodePolicy::Full, false, false),
-        ("keyframe-only", DecodePolicy::KeyframeOnly, false, false),
-        ("motion", DecodePolicy::Motion, true, true),
-        ("- quantiser", DecodePolicy::Motion, true, false),
-        ("- sizes", DecodePolicy::Motion, false, false),
+    for (name, policy, heed_sizes, heed_quantiser, glimpse) in [
+        ("full", DecodePolicy::Full, false, false, false),
+        ("keyframe-only", DecodePolicy::KeyframeOnly, false, false, false),
+        ("motion", DecodePolicy::Motion, true, true, true),
+        ("- quantiser", DecodePolicy::Motion, true, false, true),
+        ("- sizes", DecodePolicy::Motion, false, false, true),
+        ("- glimpses", DecodePolicy::Motion, true, true, false),
+        ("- both", DecodePolicy::Motion, false, false, false),
     ] {
-        let settings = |settings| IngestSettings { heed_sizes, heed_quantiser, ..settings };
+        if std::env::var("ONLY").is_ok_and(|it| it != name) {
+            continue;
+        }
+        let settings =
+            |settings| IngestSettings { heed_sizes, heed_quantiser, glimpse, ..settings };
         let began = cpu_seconds()?;
         let mut total = StreamCounters::default();
         let mut caught = Vec::new();
         for clip in &clips {
             let (delivered, counters) = play(clip, policy, settings)?;
-            total.decoded += counters.decoded;
-            total.woken_by_view += counters.woken_by_view;
-            total.woken_by_size += counters.woken_by_size;
+            total = total.plus(counters);
             for readable in passages(&folder, clip)? {
                 caught.push(readable.iter().filter(|ms| delivered.contains(ms)).count());
             }
@@ -88,8 +94,13 @@ fn main() -> Outcome<()> {
         let pairs = caught.iter().zip(&by_full);
         let found = pairs.filter(|(it, full)| **full > 0 && **it >= FRAMES_MIN.min(**full)).count();
         println!(
-            "{name:<18} {cpu:6.1} {:8} {:8}/{:<7} {found:7} {wanted:8}",
-            total.decoded, total.woken_by_view, total.woken_by_size
+            "{name:<18} {cpu:6.1} {:8} ({:4}) {:10}/{:4}/{:<7} {:5} {found:7} {wanted:8}",
+            total.decoded,
+            total.decoded_keyframes,
+            total.woken_by_view,
+            total.woken_by_size,
+            total.woken_by_glimpse,
+            total.glimpses,
         );
     }
     Ok(())

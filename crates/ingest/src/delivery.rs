@@ -6,8 +6,8 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 use guiji_domain::{Frame, Picture, View};
 
+use crate::afterimage::Views;
 use crate::gate::Purpose;
-use crate::glance::Glance;
 use crate::link::{Line, Progress};
 use crate::mailbox::Event;
 use crate::moments::Moment;
@@ -31,20 +31,20 @@ pub(crate) struct Delivery {
     limit: RateLimit,
     format: Option<(gst::Caps, gst_video::VideoInfo)>,
     scaler: Option<Scaler>,
-    glance: Glance,
+    views: Views,
 }
 
 impl Delivery {
-    /// `glance`: what is known of the view.
-    pub(crate) fn new(line: Arc<Line>, progress: Arc<Progress>, mut glance: Glance) -> Self {
+    /// `views`: what is known of the view.
+    pub(crate) fn new(line: Arc<Line>, progress: Arc<Progress>, mut views: Views) -> Self {
         let limit = RateLimit::new(line.camera.analysed_fps_max);
-        glance.interrupted();
-        Self { line, progress, limit, format: None, scaler: None, glance }
+        views.interrupted();
+        Self { line, progress, limit, format: None, scaler: None, views }
     }
 
     /// What it has learnt of the view, at its end.
-    pub(crate) fn forget(&mut self) -> Glance {
-        std::mem::take(&mut self.glance)
+    pub(crate) fn forget(&mut self) -> Views {
+        std::mem::take(&mut self.views)
     }
 
     /// Takes a decoded picture. `judge` is told whether the view has changed, where that is asked for, and says
@@ -64,13 +64,14 @@ impl Delivery {
         if self.progress.picture_came() {
             self.line.mailbox.post(Event::FirstPicture);
         }
-        if buffer.flags().contains(gst::BufferFlags::CORRUPTED) {
+        let glimpse = moment.purpose == Purpose::Glimpse;
+        if buffer.flags().contains(gst::BufferFlags::CORRUPTED) && !glimpse {
             self.line.complain(&self.progress);
         }
         // A keyframe that is only looked at comes again if it is to be delivered.
         let in_time = match moment.purpose {
             Purpose::Refer => return Ok(()),
-            Purpose::Check => true,
+            Purpose::Check | Purpose::Glimpse => true,
             Purpose::Deliver | Purpose::Watch => self.limit.admits(moment.running),
         };
         // A keyframe that is not delivered is looked at all the same: it proves what was believed of its group.
@@ -84,9 +85,10 @@ impl Delivery {
             self.line.complain(&self.progress);
             return Ok(());
         };
-        let view = match watched || moment.purpose == Purpose::Check {
-            false => Some(View::Unknown),
-            true => judge(self.glance.look(moment.running, &full)),
+        let view = match moment.purpose {
+            Purpose::Watch | Purpose::Check => judge(self.views.whole(moment.running, &full)),
+            Purpose::Glimpse => judge(self.views.glimpse(&full)),
+            Purpose::Deliver | Purpose::Refer => Some(View::Unknown),
         };
         let Some(view) = view else { return Ok(()) };
         if !in_time {

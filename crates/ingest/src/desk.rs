@@ -5,16 +5,17 @@ use std::time::Duration;
 use gstreamer as gst;
 use guiji_domain::{CameraState, Feedback, StatusReason};
 
+use crate::afterimage::Views;
 use crate::decoder::{Decoded, Decoder};
 use crate::delivery::{Delivery, Undelivered};
 use crate::failure::Failure;
-use crate::gate::{Gate, Look, Order, Step};
-use crate::glance::Glance;
+use crate::gate::{Gate, Look, Order, Purpose, Step};
 use crate::link::{Learnt, Line, Progress};
 use crate::mailbox::Event;
 use crate::moments::{Moment, Moments};
 use crate::outlet::caught;
 use crate::pool::{DecodePool, Shelf, Turns};
+use crate::renumber::{Numbering, renumbered};
 use crate::tally::count;
 use crate::unit::UnitKind;
 
@@ -65,10 +66,10 @@ impl Desk {
         line: &Arc<Line>,
         progress: &Arc<Progress>,
         gate: Gate,
-        glance: Glance,
+        views: Views,
         pool: Option<Arc<DecodePool>>,
     ) -> Arc<Self> {
-        let delivery = Delivery::new(Arc::clone(line), Arc::clone(progress), glance);
+        let delivery = Delivery::new(Arc::clone(line), Arc::clone(progress), views);
         let work = Work { decoder: None, moments: Moments::default(), delivery };
         let state = State { gate, queued: false, running: false, closed: false, handed_on: false };
         let this = Arc::new(Self {
@@ -172,11 +173,11 @@ impl Desk {
         if std::mem::replace(&mut state.handed_on, true) {
             return;
         }
-        let sizes = state.gate.forget();
+        let (sizes, experience) = state.gate.forget();
         drop(state);
         // Not to be had when this is the decoding thread, or it panicked: then the next connection begins anew.
         if let Ok(mut work) = self.work.try_lock() {
-            self.line.learn(Learnt { sizes, glance: work.delivery.forget() });
+            self.line.learn(Learnt { sizes, experience, views: work.delivery.forget() });
         }
     }
 
@@ -209,7 +210,7 @@ impl Desk {
     }
 
     fn decode(&self, work: &mut Work, order: Order, shelf: &Shelf) -> Result<(), String> {
-        let Order { unit, begin, purpose } = order;
+        let Order { unit, begin, numbers, purpose } = order;
         let lent = work.decoder.take().filter(|it| it.codec() == unit.codec);
         let mut decoder = match lent {
             Some(decoder) => decoder,
@@ -227,7 +228,16 @@ impl Desk {
         let key = unit.kind == UnitKind::Key;
         let moment = Moment { running: unit.running, captured: unit.captured, purpose, key };
         work.moments.keep(stamp, moment);
-        let mut data = unit.data;
+        let mut data = match numbers {
+            None => unit.data,
+            Some(numbers) => match renumbered_buffer(&unit.data, &numbers) {
+                Some(data) => data,
+                None => {
+                    work.decoder = Some(decoder);
+                    return Ok(()); // no picture comes of it: the gate notices
+                }
+            },
+        };
         // The ring has the same buffer: this copies its header, not its memory.
         let header = data.make_mut();
         header.set_pts(stamp);
@@ -237,7 +247,11 @@ impl Desk {
         if unit.kind == UnitKind::Key {
             count(&self.line.tally.decoded_keyframes);
         }
-        if decoder.complained() {
+        if purpose == Purpose::Glimpse {
+            count(&self.line.tally.glimpses);
+        }
+        // What refers to another picture than it is given is bound to make it complain.
+        if decoder.complained() && purpose != Purpose::Glimpse {
             self.line.complain(&self.progress);
         }
         work.decoder = Some(decoder);
@@ -256,7 +270,11 @@ impl Desk {
         for (picture, caps) in pictures {
             let Some(moment) = work.moments.take(picture.pts()) else { continue };
             let Moment { purpose, running, key, .. } = moment;
-            let judge = |changed| self.lock().gate.looked(Look { purpose, running, key, changed });
+            let judge = |changed| {
+                let camera = &self.line.camera.id;
+                tracing::trace!(%camera, ?purpose, ?running, captured = %moment.captured.at, changed, "looked");
+                self.lock().gate.looked(Look { purpose, running, key, changed })
+            };
             match work.delivery.picture(picture, caps, &moment, judge) {
                 Ok(()) => {}
                 Err(Undelivered::Refused(what)) => return Err(what),
@@ -269,6 +287,11 @@ impl Desk {
         }
         Ok(())
     }
+}
+
+fn renumbered_buffer(unit: &gst::Buffer, numbers: &Numbering) -> Option<gst::Buffer> {
+    let mapped = unit.map_readable().ok()?;
+    renumbered(&mapped, numbers).map(gst::Buffer::from_slice)
 }
 
 impl Turns for Desk {

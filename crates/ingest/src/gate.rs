@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use guiji_domain::{DecodePolicy, Timestamp, View};
 
+use crate::glimpses::{EVERY, Experience, Glimpses};
+use crate::renumber::Numbering;
 use crate::ring::{GopRing, RingLimits};
 use crate::sizes::{Sizes, weight};
 use crate::unit::{Unit, UnitKind};
@@ -27,6 +29,8 @@ pub(crate) struct Order {
     pub(crate) unit: Unit,
     /// It is a keyframe, and the decoder must forget what came before.
     pub(crate) begin: bool,
+    /// It is to be put behind what the decoder has, which is not what it refers to, with these numbers.
+    pub(crate) numbers: Option<Numbering>,
     pub(crate) purpose: Purpose,
 }
 
@@ -42,6 +46,8 @@ pub(crate) enum Purpose {
     Check,
     /// Others need it; it was delivered before.
     Refer,
+    /// Decoded out of its order, to be looked at and for nothing else.
+    Glimpse,
 }
 
 /// Decides for one connection of a camera.
@@ -73,6 +79,8 @@ pub(crate) struct GateTally {
     pub(crate) woken_by_view: u64,
     /// Times that sizes woke it.
     pub(crate) woken_by_size: u64,
+    /// Times that a glimpse woke it.
+    pub(crate) woken_by_glimpse: u64,
 }
 
 /// The state of [`DecodePolicy::Motion`].
@@ -83,6 +91,16 @@ struct Motion {
     delivered: u64,
     sizes: Sizes,
     deaf: bool,
+    glimpses: Glimpses,
+    /// Glimpses are not wanted.
+    unseeing: bool,
+    /// What was given last to be looked at, and whether its picture has not come yet.
+    looked_at: u64,
+    owed: bool,
+    /// The glimpse before it, when it is a keyframe and the glimpse showed nothing.
+    quiet_before_key: Option<Duration>,
+    /// The decoder holds pictures back, to give them in another order: it can only be emptied and let go.
+    reorders: bool,
     /// Vehicles that the engine follows.
     live_tracks: usize,
     /// Set when it fell asleep although the view was changed, because the detector saw nothing new in it: so many
@@ -100,6 +118,11 @@ struct Awake {
     vehicle: Duration,
     /// A picture has shown a change since.
     confirmed: bool,
+    /// A glimpse woke it.
+    glimpsed: bool,
+    /// The glimpse before, which showed nothing, and whether its full picture does.
+    quiet: Option<Duration>,
+    overlooked: bool,
     /// How often the detector looked, how often in a row it saw nothing new, and whether it ever did.
     looks: u32,
     empty_looks: u32,
@@ -109,8 +132,18 @@ struct Awake {
 impl Awake {
     fn at(running: Duration) -> Self {
         let (since, changed, vehicle) = (running, running, running);
-        let (looks, empty_looks) = (0, 0);
-        Self { since, changed, vehicle, confirmed: false, looks, empty_looks, fruitful: false }
+        Self {
+            since,
+            changed,
+            vehicle,
+            confirmed: false,
+            glimpsed: false,
+            quiet: None,
+            overlooked: false,
+            looks: 0,
+            empty_looks: 0,
+            fruitful: false,
+        }
     }
 }
 
@@ -150,7 +183,7 @@ impl Rhythm {
 }
 
 /// After so much stream time without a change it goes to sleep, if nothing is being followed.
-const CALM: Duration = Duration::from_millis(1200);
+const CALM: Duration = Duration::from_millis(800);
 /// And after so much in any case: what stands does not need every picture, and when it moves the view changes.
 const CALM_FOLLOWING: Duration = Duration::from_secs(5);
 /// So many looks of the detector in a row without anything new, and as much time, send it to sleep even though the
@@ -186,16 +219,24 @@ impl Gate {
         self
     }
 
+    /// Whether units may be decoded out of their order to be looked at; they may unless said otherwise.
+    pub(crate) fn glimpsing(mut self, glimpse: bool) -> Self {
+        self.motion.unseeing = !glimpse;
+        self
+    }
+
     /// Goes on with what earlier connections of the camera learnt.
-    pub(crate) fn recalling(mut self, mut sizes: Sizes) -> Self {
+    pub(crate) fn recalling(mut self, mut sizes: Sizes, glimpses: Experience) -> Self {
         sizes.interrupted();
         self.motion.sizes = sizes;
+        self.motion.glimpses = Glimpses::recalling(glimpses);
         self
     }
 
     /// What it has learnt, at its end.
-    pub(crate) fn forget(&mut self) -> Sizes {
-        std::mem::take(&mut self.motion.sizes)
+    pub(crate) fn forget(&mut self) -> (Sizes, Experience) {
+        let motion = &mut self.motion;
+        (std::mem::take(&mut motion.sizes), motion.glimpses.forget())
     }
 
     /// Takes the next unit, in decoding order.
@@ -203,6 +244,7 @@ impl Gate {
         let (kind, running) = (unit.kind, unit.running);
         let weight = weight(unit.data.size(), unit.quantiser);
         let hour = hour_of(unit.captured.at);
+        self.motion.glimpses.is_hour(hour);
         self.rhythm.note(kind, running);
         if self.policy == DecodePolicy::KeyframeOnly && kind != UnitKind::Key {
             return;
@@ -218,7 +260,8 @@ impl Gate {
             if !motion.deaf && motion.sizes.alarms(kind, weight, hour) && motion.awake.is_none() {
                 self.tally.woken_by_size += 1;
                 motion.sizes.begins(true);
-                motion.awake = Some(Awake::at(running));
+                let quiet = motion.glimpses.last_quiet();
+                motion.awake = Some(Awake { quiet, ..Awake::at(running) });
                 if let Some(key) = self.ring.key_before(number) {
                     self.go_back(key);
                 }
@@ -229,11 +272,23 @@ impl Gate {
     /// A keyframe shows that something is there.
     fn wake(&mut self, key: u64, running: Duration) {
         self.tally.woken_by_view += 1;
-        self.motion.sizes.begins(false);
-        self.motion.awake = Some(Awake { confirmed: true, ..Awake::at(running) });
+        let motion = &mut self.motion;
+        motion.sizes.begins(false);
+        motion.sizes.keyframe_showed();
+        let quiet = motion.quiet_before_key.take();
+        motion.awake = Some(Awake { confirmed: true, quiet, ..Awake::at(running) });
         // What came before the vehicle reached the keyframe, unless it was delivered already.
         let before = self.ring.key_before(key).filter(|_| self.motion.delivered < key);
         self.go_back(before.unwrap_or(key));
+    }
+
+    /// A glimpse shows that something is there.
+    fn wake_by_glimpse(&mut self, number: u64, running: Duration) {
+        let Some(key) = self.ring.key_before(number) else { return };
+        self.tally.woken_by_glimpse += 1;
+        self.motion.sizes.begins(false);
+        self.motion.awake = Some(Awake { glimpsed: true, ..Awake::at(running) });
+        self.go_back(key);
     }
 
     /// `despite`: the view is still changed, but nothing in it is of interest.
@@ -241,15 +296,31 @@ impl Gate {
         let motion = &mut self.motion;
         let Some(awake) = motion.awake.take() else { return };
         // The detector's word counts where it has said one.
-        motion.sizes.ends(if awake.looks > 0 { awake.fruitful } else { awake.confirmed });
+        let real = if awake.looks > 0 { awake.fruitful } else { awake.confirmed };
+        motion.sizes.ends(real);
+        match (real, awake.glimpsed) {
+            (true, glimpsed) if glimpsed || awake.overlooked => motion.glimpses.vehicle(glimpsed),
+            (false, true) => motion.glimpses.was_in_vain(awake.since),
+            _ => {}
+        }
         if despite {
             motion.doubt = Some(DOUBT);
         }
-        self.drain_due = self.continuous;
+        // What the decoder has is as good to put glimpses behind as a keyframe.
+        let last = (self.ring.first()..self.at)
+            .rev()
+            .find_map(|number| self.ring.get(number).filter(|unit| unit.kind != UnitKind::Leaf));
+        match last {
+            Some(last) if self.continuous && !motion.reorders => motion.glimpses.begin_on(last),
+            _ => self.drain_due = self.continuous,
+        }
+        self.continuous = false;
     }
 
     fn go_back(&mut self, key: u64) {
         (self.at, self.continuous) = (key, false);
+        self.motion.glimpses.end();
+        self.motion.owed = false;
     }
 
     /// No more units come.
@@ -262,16 +333,36 @@ impl Gate {
     pub(crate) fn broken(&mut self) {
         self.continuous = false;
         self.drain_due = false;
+        self.motion.owed = false;
+        self.motion.glimpses.end();
     }
 
     /// Whether [`Self::next`] would give a step. Cheap.
-    pub(crate) fn has_work(&self) -> bool {
-        self.drain_due
-            || if self.only_keys() {
-                self.ring.key_from(self.at).is_some()
-            } else {
-                self.at < self.ring.end()
+    pub(crate) fn has_work(&mut self) -> bool {
+        if self.only_keys() {
+            self.pass_over();
+        }
+        self.drain_due || self.motion.owed || self.at < self.ring.end()
+    }
+
+    /// While only some pictures are looked at, goes on to the next of these.
+    fn pass_over(&mut self) {
+        while let Some(unit) = self.ring.get(self.at)
+            && !self.is_worth_a_look(unit)
+        {
+            self.at += 1;
+        }
+    }
+
+    fn is_worth_a_look(&self, unit: &Unit) -> bool {
+        let motion = &self.motion;
+        match (self.policy, unit.kind) {
+            (DecodePolicy::Motion, UnitKind::Key) => {
+                motion.doubt.is_some() || motion.unseeing || motion.glimpses.want_whole(unit)
             }
+            (DecodePolicy::Motion, _) => !motion.unseeing && motion.glimpses.want(unit),
+            (_, kind) => kind == UnitKind::Key,
+        }
     }
 
     /// Where analysis cannot keep up, what no other picture needs is left out whatever the policy.
@@ -300,7 +391,7 @@ impl Gate {
     /// What is to be done next; `None` until more comes.
     pub(crate) fn next(&mut self) -> Option<Step> {
         self.catch_up();
-        if self.only_keys() { self.next_key() } else { self.next_unit() }
+        if self.only_keys() { self.next_look() } else { self.next_unit() }
     }
 
     /// What the ring had to let go before it was decoded is lost.
@@ -317,20 +408,40 @@ impl Gate {
         }
     }
 
-    fn next_key(&mut self) -> Option<Step> {
+    fn next_look(&mut self) -> Option<Step> {
+        if std::mem::take(&mut self.motion.owed) {
+            match self.ring.get(self.motion.looked_at).map(|unit| (unit.kind, unit.running)) {
+                Some((UnitKind::Key, _)) | None => self.motion.reorders = true,
+                Some((_, running)) => self.motion.glimpses.was_in_vain(running),
+            }
+            self.motion.glimpses.end();
+            self.drain_due = true;
+        }
         if self.drain_due {
             return Some(self.drain());
         }
-        let key = self.ring.key_from(self.at)?;
-        let unit = self.ring.get(key)?.clone();
-        self.at = key + 1;
-        let purpose = match self.policy {
-            DecodePolicy::Motion => Purpose::Check,
-            _ => Purpose::Watch,
-        };
-        self.drain_due = true; // its picture is wanted now
+        self.pass_over();
+        let number = self.at;
+        let unit = self.ring.get(number)?.clone();
+        self.at += 1;
+        let begin = unit.kind == UnitKind::Key;
+        let (mut numbers, mut purpose) = (None, Purpose::Watch);
+        if self.policy == DecodePolicy::Motion {
+            let motion = &mut self.motion;
+            (motion.looked_at, motion.owed) = (number, true);
+            if begin {
+                motion.quiet_before_key = motion.glimpses.last_quiet();
+                motion.glimpses.begin_on(&unit);
+                purpose = Purpose::Check;
+            } else {
+                numbers = motion.glimpses.glimpse(&unit);
+                purpose = Purpose::Glimpse;
+            }
+        } else {
+            self.drain_due = true; // its picture is wanted now
+        }
         self.release();
-        Some(Step::Decode(Order { unit, begin: true, purpose }))
+        Some(Step::Decode(Order { unit, begin, numbers, purpose }))
     }
 
     fn next_unit(&mut self) -> Option<Step> {
@@ -361,7 +472,7 @@ impl Gate {
             };
             self.motion.delivered = self.motion.delivered.max(self.at);
             self.release();
-            return Some(Step::Decode(Order { unit, begin, purpose }));
+            return Some(Step::Decode(Order { unit, begin, numbers: None, purpose }));
         }
     }
 
@@ -377,11 +488,16 @@ impl Gate {
         }
     }
 
-    /// A picture of [`Purpose::Watch`] or [`Purpose::Check`] was looked at: whether to deliver it, and as what.
+    /// A picture of any purpose but the others was looked at, by [`Purpose::Watch`], [`Purpose::Check`] or
+    /// [`Purpose::Glimpse`]: whether to deliver it, and as what.
     pub(crate) fn looked(&mut self, look: Look) -> Option<View> {
         let shown = if look.changed { View::Changed } else { View::Usual };
         match (self.policy, look.purpose) {
             (DecodePolicy::Motion, Purpose::Check) => self.checked(look),
+            (DecodePolicy::Motion, Purpose::Glimpse) => {
+                self.glimpsed(look);
+                None
+            }
             (DecodePolicy::Motion, _) => {
                 self.watched(look);
                 Some(shown)
@@ -390,10 +506,31 @@ impl Gate {
         }
     }
 
-    fn checked(&mut self, Look { running, changed, .. }: Look) -> Option<View> {
+    /// The unit that was given last to be looked at, if the picture is its own.
+    fn looked_at(&mut self, running: Duration) -> Option<u64> {
+        let number = self.motion.looked_at;
+        let its = self.ring.get(number).is_some_and(|unit| unit.running == running);
+        self.motion.owed &= !its;
+        its.then_some(number)
+    }
+
+    fn glimpsed(&mut self, Look { running, changed, .. }: Look) {
+        let Some(number) = self.looked_at(running) else { return };
         let motion = &mut self.motion;
-        // The keyframe just decoded: `at` has not moved since, unless sizes woke it meanwhile.
-        let key = self.at.saturating_sub(1);
+        if motion.awake.is_some() {
+            return; // sizes woke it meanwhile
+        }
+        if changed {
+            self.wake_by_glimpse(number, running);
+        } else {
+            motion.delivered = motion.delivered.max(number);
+            motion.glimpses.showed_nothing(running);
+        }
+    }
+
+    fn checked(&mut self, Look { running, changed, .. }: Look) -> Option<View> {
+        let key = self.looked_at(running)?;
+        let motion = &mut self.motion;
         if let Some(awake) = &mut motion.awake {
             if changed {
                 awake.confirmed = true;
@@ -418,13 +555,17 @@ impl Gate {
     fn watched(&mut self, Look { running, changed, key, .. }: Look) {
         let motion = &mut self.motion;
         let Some(awake) = &mut motion.awake else { return };
+        awake.overlooked |= changed && awake.quiet == Some(running);
         if changed {
             awake.confirmed = true;
             awake.changed = awake.changed.max(running);
             if key {
                 motion.sizes.keyframe_showed();
             }
-        } else if running.saturating_sub(awake.changed) > patience(motion.live_tracks) {
+        } else if running.saturating_sub(awake.changed) > patience(motion.live_tracks)
+            // The full picture of what a glimpse saw does not bear it out.
+            || (awake.glimpsed && !awake.confirmed && running >= awake.since)
+        {
             self.sleep(false);
         }
     }
@@ -473,6 +614,7 @@ impl Gate {
         match self.policy {
             DecodePolicy::Full | DecodePolicy::Referenced => Duration::ZERO,
             DecodePolicy::Motion if self.motion.sizes.are_proven() => Duration::ZERO,
+            DecodePolicy::Motion if self.motion.glimpses.are_proven() => EVERY,
             DecodePolicy::Motion | DecodePolicy::KeyframeOnly => self.rhythm.longest(),
         }
     }
@@ -540,12 +682,12 @@ mod tests {
 
         fn decode(&mut self, changed: impl Fn(u64) -> bool) {
             while let Some(step) = self.gate.next() {
-                let Step::Decode(Order { unit, begin, purpose }) = step else { continue };
+                let Step::Decode(Order { unit, begin, purpose, .. }) = step else { continue };
                 let number = unit.running.as_millis() as u64 / 40;
                 let delivered = match purpose {
                     Purpose::Deliver => true,
                     Purpose::Refer => false,
-                    Purpose::Check | Purpose::Watch => {
+                    Purpose::Check | Purpose::Watch | Purpose::Glimpse => {
                         let key = unit.kind == UnitKind::Key;
                         let (running, changed) = (unit.running, changed(number));
                         let view = self.gate.looked(Look { purpose, running, key, changed });
@@ -760,9 +902,9 @@ mod tests {
     fn what_was_learnt_of_sizes_outlives_the_connection() {
         let mut driver = Driver::new(DecodePolicy::Motion, LIMITS);
         driver.stream(200, 50, |_| false);
-        let sizes = driver.gate.forget();
+        let (sizes, glimpses) = driver.gate.forget();
         let mut driver = Driver::new(DecodePolicy::Motion, LIMITS);
-        driver.gate = Gate::new(DecodePolicy::Motion, LIMITS).recalling(sizes);
+        driver.gate = Gate::new(DecodePolicy::Motion, LIMITS).recalling(sizes, glimpses);
         driver.stream(10, 50, |_| false);
         (0..10).for_each(|_| driver.push(UnitKind::Delta, 2000));
         assert_eq!(driver.gate.take_tally().woken_by_size, 1);

@@ -27,10 +27,10 @@ struct Cell {
     changed_for: Duration,
 }
 
-const ACROSS: usize = 64;
-const DOWN: usize = 36;
+pub(crate) const ACROSS: usize = 64;
+pub(crate) const DOWN: usize = 36;
 /// Every so many pixels of a row and rows of a cell are looked at.
-const STEP: usize = 3;
+pub(crate) const STEP: usize = 3;
 /// A cell that differs by no more is quiet, whatever its past, levels of 255.
 const DIFFERENCE_MIN: f32 = 4.0;
 /// Beyond that it must differ by this many of its usual deviations.
@@ -140,7 +140,7 @@ fn share(passed: Duration, memory: Duration) -> f32 {
 }
 
 /// How many changed cells hang together, the most of any group.
-fn largest_group(changed: &[bool]) -> usize {
+pub(crate) fn largest_group(changed: &[bool]) -> usize {
     let mut left = changed.to_vec();
     let mut largest = 0;
     let mut reached = Vec::new();

@@ -10,7 +10,7 @@ use crate::capture_clock::CaptureClock;
 use crate::desk::{Closed, Desk};
 use crate::link::{Line, Progress};
 use crate::mailbox::Event;
-use crate::quantiser::Quantiser;
+use crate::slices::{Slice, SliceReader};
 use crate::tally::count;
 use crate::unit::{Codec, LeafFinder, Unit, UnitKind};
 
@@ -22,7 +22,7 @@ pub(crate) struct Intake {
     codec: Codec,
     clock: CaptureClock,
     leaves: LeafFinder,
-    quantiser: Quantiser,
+    slices: SliceReader,
     clock_refused: bool,
 }
 
@@ -41,7 +41,7 @@ impl Intake {
             codec,
             clock,
             leaves: LeafFinder::default(),
-            quantiser: Quantiser::default(),
+            slices: SliceReader::default(),
             clock_refused: false,
         }
     }
@@ -81,7 +81,7 @@ impl Intake {
         self.desk.put(unit)
     }
 
-    fn parse(&mut self, data: &gst::BufferRef) -> (UnitKind, Option<i32>) {
+    fn parse(&mut self, data: &gst::BufferRef) -> (UnitKind, Slice) {
         let bytes = data.map_readable().ok();
         let bytes = bytes.as_deref().unwrap_or_default();
         let kind = match data.flags().contains(gst::BufferFlags::DELTA_UNIT) {
@@ -90,13 +90,14 @@ impl Intake {
             true => UnitKind::Delta,
         };
         // Only the smart policy asks.
-        let asked =
-            self.line.camera.policy == DecodePolicy::Motion && self.line.settings.heed_quantiser;
-        (kind, asked.then(|| self.quantiser.read(self.codec, bytes)).flatten())
+        let asked = self.line.camera.policy == DecodePolicy::Motion;
+        let mut slice = asked.then(|| self.slices.read(self.codec, bytes)).unwrap_or_default();
+        slice.quantiser = slice.quantiser.filter(|_| self.line.settings.heed_quantiser);
+        (kind, slice)
     }
 
     fn date(&mut self, data: gst::Buffer, running: Duration) -> Unit {
-        let (kind, quantiser) = self.parse(&data);
+        let (kind, Slice { quantiser, numbering }) = self.parse(&data);
         let (line, progress) = (&self.line, &self.progress);
         let captured = self.clock.observe(line.clock.now(), running, camera_time(&data));
         count(&line.tally.units);
@@ -110,7 +111,7 @@ impl Intake {
         }
         progress.unit_came(kind == UnitKind::Key);
         self.tell_of_clock();
-        Unit { codec: self.codec, data, kind, quantiser, running, captured }
+        Unit { codec: self.codec, data, kind, quantiser, numbering, running, captured }
     }
 
     fn tell_of_clock(&mut self) {

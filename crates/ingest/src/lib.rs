@@ -2,7 +2,7 @@
 //!
 //! Owns: the way from a registered [`guiji_domain::Camera`] to [`guiji_domain::Frame`]s: opening RTSP, HTTP and
 //! file sources with GStreamer, finding the H.264 or H.265 stream in them, the gate on encoded units
-//! (`gate`, over the `ring` of the last groups of pictures, heeding their `sizes` and `quantiser`), decoding (`pool`, `decoder`), the capture time of every picture (`capture_clock`), the detector-sized copy
+//! (`gate`, over the `ring` of the last groups of pictures, heeding the `sizes` of units and `glimpses` between keyframes), decoding (`pool`, `decoder`), the capture time of every picture (`capture_clock`), the detector-sized copy
 //! (`scaler`), and the supervision that turns every trouble into a named state, a reason and a retry
 //! (`supervisor`, `failure`).
 //!
@@ -28,6 +28,7 @@
 //! core for decoding (`pool`), and those that GStreamer starts for each camera that it
 //! receives itself: `rtsps://`, HTTP, files, and `rtsp://` if so configured. docs/adr/0006-rtsp-receiver.md has why.
 
+mod afterimage;
 mod capture_clock;
 mod decoder;
 mod delivery;
@@ -39,6 +40,7 @@ mod error;
 mod failure;
 mod gate;
 mod glance;
+mod glimpses;
 mod intake;
 mod link;
 mod mailbox;
@@ -47,16 +49,18 @@ mod outlet;
 mod picture;
 mod pipeline;
 mod pool;
-mod quantiser;
 mod redact;
+mod renumber;
 mod report;
 mod ring;
 mod rtsp_client;
 mod scaler;
+mod score;
 mod session;
 mod settings;
 mod shared;
 mod sizes;
+mod slices;
 mod source;
 mod supervisor;
 mod tally;

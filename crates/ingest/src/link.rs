@@ -6,8 +6,9 @@ use guiji_domain::{Camera, Clock, Feedback};
 use tokio::sync::watch;
 
 use crate::IngestSettings;
+use crate::afterimage::Views;
 use crate::desk::Desk;
-use crate::glance::Glance;
+use crate::glimpses::Experience;
 use crate::mailbox::{Event, Mailbox};
 use crate::outlet::{Outlet, caught};
 use crate::pool::DecodePool;
@@ -41,7 +42,8 @@ pub(crate) struct Line {
 #[derive(Debug, Default)]
 pub(crate) struct Learnt {
     pub(crate) sizes: Sizes,
-    pub(crate) glance: Glance,
+    pub(crate) experience: Experience,
+    pub(crate) views: Views,
 }
 
 impl Line {

@@ -59,8 +59,9 @@ impl Pipeline {
         let learnt = line.recall();
         let gate = Gate::new(line.camera.policy, line.settings.ring())
             .heeding_sizes(line.settings.heed_sizes)
-            .recalling(learnt.sizes);
-        let desk = Desk::new(line, progress, gate, learnt.glance, pool);
+            .glimpsing(line.settings.glimpse)
+            .recalling(learnt.sizes, learnt.experience);
+        let desk = Desk::new(line, progress, gate, learnt.views, pool);
         line.seat(&desk);
         let mut this = Self { pipeline, desk, origin, client: None };
         this.listen(line, progress)?;

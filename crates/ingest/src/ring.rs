@@ -122,11 +122,6 @@ impl GopRing {
         self.last_key_evicted
     }
 
-    /// The first keyframe at or after a unit.
-    pub(crate) fn key_from(&self, number: u64) -> Option<u64> {
-        self.keys.iter().copied().find(|key| *key >= number)
-    }
-
     /// The keyframe of this time in the stream.
     pub(crate) fn key_at(&self, running: Duration) -> Option<u64> {
         let is_it = |key: &u64| self.get(*key).is_some_and(|unit| unit.running == running);
@@ -156,7 +151,7 @@ pub(crate) mod tests {
             source: ClockSource::Arrival,
         };
         let data = gstreamer::Buffer::from_slice(vec![0u8; bytes]);
-        Unit { codec: Codec::H264, data, kind, quantiser: None, running, captured }
+        Unit { codec: Codec::H264, data, kind, quantiser: None, numbering: None, running, captured }
     }
 
     proptest! {
@@ -209,6 +204,6 @@ pub(crate) mod tests {
         assert!(ring.first() >= 100 && ring.first().is_multiple_of(25), "{}", ring.first());
         ring.release_before(190);
         assert_eq!((ring.first(), ring.end(), ring.bytes), (190, 200, 10 * (10 + UNIT_OVERHEAD)));
-        assert_eq!((ring.key_before(200), ring.key_from(190)), (None, None));
+        assert_eq!(ring.key_before(200), None);
     }
 }

@@ -7,9 +7,9 @@ use gstreamer as gst;
 use guiji_domain::{Camera, CameraState, StatusReason, Transport};
 use retina::client::{
     Credentials, Described, PlayOptions, Session, SessionGroup, SessionOptions, SetupOptions,
-    TeardownPolicy,
+    Stream, TeardownPolicy,
 };
-use retina::codec::{CodecItem, FrameFormat, VideoFrame};
+use retina::codec::{CodecItem, FrameFormat, ParametersRef, VideoFrame};
 use retina::rtcp::ReceivedCompoundPacket;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -22,7 +22,7 @@ use crate::link::{Line, Progress};
 use crate::mailbox::Event;
 use crate::pipeline::Tail;
 use crate::timeline::{Place, Timeline};
-use crate::unit::Codec;
+use crate::unit::{Codec, is_irap};
 
 /// How long to wait for a TEARDOWN to be answered.
 const TEARDOWN: Duration = Duration::from_millis(500);
@@ -128,7 +128,10 @@ impl Conversation {
         let mut timeline = Timeline::new(clock_rate);
         while let Some(item) = items.next().await {
             match item.map_err(failed)? {
-                CodecItem::VideoFrame(unit) => self.take(unit, &mut timeline, &mut intake),
+                CodecItem::VideoFrame(unit) => {
+                    let unit = Received::of(unit, codec, items.streams().get(number));
+                    self.take(unit, &mut timeline, &mut intake);
+                }
                 CodecItem::Rtcp(packet) if says_goodbye(&packet) => return Ok(()),
                 CodecItem::Rtcp(packet) => hear_reports(&packet, &mut timeline),
                 _ => {}
@@ -172,10 +175,10 @@ impl Conversation {
         Err(Failure::no_video(self.progress.foreign_codec()))
     }
 
-    fn take(&self, unit: VideoFrame, timeline: &mut Timeline, intake: &mut Intake) {
-        let place = timeline.place(unit.timestamp().elapsed());
-        let (keyframe, loss) = (unit.is_random_access_point(), unit.loss());
-        let data = self.buffer(unit.into_data(), &place, keyframe, loss > 0);
+    fn take(&self, unit: Received, timeline: &mut Timeline, intake: &mut Intake) {
+        let Received { data, elapsed, keyframe, lost } = unit;
+        let place = timeline.place(elapsed);
+        let data = self.buffer(data, &place, keyframe, lost);
         // A panic is reported like one of a callback of GStreamer; a desk that is closed wants no more.
         let taken = self.line.guarded(Ok(()), || intake.take(data, place.running));
         if taken.is_err() {
@@ -229,6 +232,31 @@ impl Conversation {
             return unreachable("the host name cannot be resolved");
         }
         unreachable("the host does not answer as it should")
+    }
+}
+
+/// A unit of a session.
+struct Received {
+    /// As [`Codec::units`] says.
+    data: Vec<u8>,
+    /// Ticks of the stream's clock since it began.
+    elapsed: i64,
+    keyframe: bool,
+    /// Something was lost before it.
+    lost: bool,
+}
+
+impl Received {
+    /// `retina` takes no keyframe of an open H.265 group for one, and gives it no parameter sets.
+    fn of(unit: VideoFrame, codec: Codec, stream: Option<&Stream>) -> Self {
+        let elapsed = unit.timestamp().elapsed();
+        let (known, lost) = (unit.is_random_access_point(), unit.loss() > 0);
+        let mut data = unit.into_data();
+        let opens = !known && codec == Codec::H265 && is_irap(&data);
+        if opens && let Some(ParametersRef::Video(sets)) = stream.and_then(Stream::parameters) {
+            data.splice(..0, sets.extra_data().iter().copied());
+        }
+        Self { data, elapsed, keyframe: known || opens, lost }
     }
 }
 

@@ -94,6 +94,9 @@ pub struct IngestSettings {
     pub heed_sizes: bool,
     /// Whether they are weighed by how coarsely they are quantised (H.264). Off to measure what that is worth.
     pub heed_quantiser: bool,
+    /// Whether single units are decoded between keyframes to see if something has changed (`DecodePolicy::Motion`). Off
+    /// to measure what they are worth.
+    pub glimpse: bool,
 }
 
 impl IngestSettings {
@@ -120,6 +123,7 @@ impl IngestSettings {
             ring_age_max: s(3),
             heed_sizes: true,
             heed_quantiser: true,
+            glimpse: true,
         }
     }
 

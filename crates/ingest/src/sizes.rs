@@ -1,3 +1,4 @@
+use crate::score::{HOURS, Score};
 use crate::unit::UnitKind;
 
 /// What the sizes of delta units say of a view, and how far they can be believed.
@@ -30,9 +31,8 @@ pub(crate) struct Sizes {
 #[derive(Debug, Clone, Copy)]
 struct Trust {
     threshold: f32,
-    /// Vehicles on keyframes that were announced, and that were not.
-    heard: f32,
-    missed: f32,
+    /// Of vehicles on keyframes.
+    score: Score,
 }
 
 /// Something is there.
@@ -56,7 +56,6 @@ struct Baseline {
     seen: u32,
 }
 
-const HOURS: usize = 24;
 const THRESHOLD_FIRST: f32 = 4.0;
 const THRESHOLD_MIN: f32 = 2.5;
 const THRESHOLD_MAX: f32 = 50.0;
@@ -68,8 +67,8 @@ const MEMORY: u32 = 500;
 const SPREAD_MIN: f32 = 0.05;
 /// The weight of a new unit in the smoothed level: single large units happen, a vehicle stays for a second.
 const SMOOTHING: f32 = 0.3;
-/// What older verdicts weigh after a new one: a memory of some twenty.
-const FORGETTING: f32 = 0.95;
+/// Ten verdicts weigh so much.
+const PROOF_MIN: f32 = 8.0;
 
 impl Default for Sizes {
     fn default() -> Self {
@@ -132,9 +131,9 @@ impl Sizes {
         self.hours[self.hour].unwrap_or_default()
     }
 
-    /// Something was noticed: by an alarm, or by a keyframe that shows it.
+    /// Something was noticed: by an alarm, or otherwise.
     pub(crate) fn begins(&mut self, by_alarm: bool) {
-        self.event = Some(Event { announced: by_alarm, on_keyframe: !by_alarm });
+        self.event = Some(Event { announced: by_alarm, on_keyframe: false });
     }
 
     /// A keyframe shows what was noticed.
@@ -162,9 +161,7 @@ impl Sizes {
             _ => {}
         }
         if real && event.on_keyframe {
-            trust.heard *= FORGETTING;
-            trust.missed *= FORGETTING;
-            *if event.announced { &mut trust.heard } else { &mut trust.missed } += 1.0;
+            trust.score.note(event.announced);
         }
         self.hours[self.hour] = Some(trust);
     }
@@ -176,15 +173,13 @@ impl Sizes {
 
     /// Whether nine of ten vehicles are announced in this hour, by at least ten that keyframes showed.
     pub(crate) fn are_proven(&self) -> bool {
-        let Trust { heard, missed, .. } = self.trust();
-        // Ten that were counted weigh eight.
-        heard + missed >= 8.0 && heard / (heard + missed) >= 0.9
+        self.trust().score.is_proven(PROOF_MIN)
     }
 }
 
 impl Default for Trust {
     fn default() -> Self {
-        Self { threshold: THRESHOLD_FIRST, heard: 0.0, missed: 0.0 }
+        Self { threshold: THRESHOLD_FIRST, score: Score::default() }
     }
 }
 
@@ -263,6 +258,7 @@ mod tests {
     /// A vehicle that a keyframe shows first, whose units are larger by a factor.
     fn shown(sizes: &mut Sizes, factor: f32) {
         sizes.begins(false);
+        sizes.keyframe_showed();
         assert!(!alarm(sizes, 20, factor), "it is known");
         sizes.ends(true);
         alarm(sizes, 50, 1.0);
@@ -300,10 +296,10 @@ mod tests {
         let mut sizes = Sizes::default();
         for _ in 0..20 {
             sizes.begins(false);
+            sizes.keyframe_showed();
             sizes.ends(true);
         }
-        let Trust { heard, missed, .. } = sizes.trust();
-        assert_eq!((heard, missed), (0.0, 0.0));
+        assert_eq!(sizes.trust().score, Score::default());
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(crate) struct Tally {
     pub(crate) shed: AtomicU64,
     pub(crate) woken_by_view: AtomicU64,
     pub(crate) woken_by_size: AtomicU64,
+    pub(crate) woken_by_glimpse: AtomicU64,
+    pub(crate) glimpses: AtomicU64,
 }
 
 impl Tally {
@@ -33,15 +35,18 @@ impl Tally {
             shed: self.shed.load(Relaxed),
             woken_by_view: self.woken_by_view.load(Relaxed),
             woken_by_size: self.woken_by_size.load(Relaxed),
+            woken_by_glimpse: self.woken_by_glimpse.load(Relaxed),
+            glimpses: self.glimpses.load(Relaxed),
         }
     }
 
     /// Adds what happened at the gate of the open connection.
     pub(crate) fn gate(&self, gate: GateTally) {
-        let GateTally { shed, woken_by_view, woken_by_size } = gate;
+        let GateTally { shed, woken_by_view, woken_by_size, woken_by_glimpse } = gate;
         self.shed.fetch_add(shed, Relaxed);
         self.woken_by_view.fetch_add(woken_by_view, Relaxed);
         self.woken_by_size.fetch_add(woken_by_size, Relaxed);
+        self.woken_by_glimpse.fetch_add(woken_by_glimpse, Relaxed);
     }
 }
 

@@ -3,6 +3,8 @@ use std::time::Duration;
 use gstreamer as gst;
 use guiji_domain::CaptureTime;
 
+use crate::renumber::Numbering;
+
 /// The codecs we decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Codec {
@@ -52,9 +54,20 @@ pub(crate) struct Unit {
     pub(crate) kind: UnitKind,
     /// How coarsely its first slice is quantised, where that is known.
     pub(crate) quantiser: Option<i32>,
+    /// Its numbers, where it can be put behind another picture than its own.
+    pub(crate) numbering: Option<Numbering>,
     /// Presentation time since the connection began.
     pub(crate) running: Duration,
     pub(crate) captured: CaptureTime,
+}
+
+/// Whether an H.265 unit can be decoded with nothing before it, but for pictures that are shown before it (IRAP, ITU-T H.265
+/// table 7-1): an encoder with open groups makes no other keyframes after its first.
+pub(crate) fn is_irap(unit: &[u8]) -> bool {
+    let searched = unit.get(..SEARCHED).unwrap_or(unit);
+    let headers = searched.windows(4).filter(|it| it[..3] == [0, 0, 1]).map(|it| it[3]);
+    let mut kinds = headers.map(|header| (header >> 1) & 0x3f);
+    kinds.find(|kind| *kind < 32).is_some_and(|kind| (16..=23).contains(&kind))
 }
 
 /// Finds the units that no other needs.
@@ -95,6 +108,17 @@ impl LeafFinder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn open_groups_begin_with_keyframes_too() {
+        let unit = |kind: u8| [0, 0, 1, 35 << 1, 1, 0x50, 0, 0, 1, kind << 1, 1, 0xaf];
+        // IDR_W_RADL, CRA, TRAIL_R, RASL_N, and nothing but a delimiter.
+        assert_eq!(
+            [19, 21, 1, 8, 35].map(|kind| is_irap(&unit(kind))),
+            [true, true, false, false, false]
+        );
+        assert!(!is_irap(&[]) && !is_irap(&[0, 0, 1]));
+    }
 
     #[test]
     fn leaves() {

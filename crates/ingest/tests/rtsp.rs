@@ -40,6 +40,18 @@ fn tcp_and_udp_in_both_codecs(receiver: RtspReceiver) {
     }
 }
 
+fn open_groups_of_h265_begin_with_keyframes_too(receiver: RtspReceiver) {
+    let options = "open-gop=1:bframes=2:rc-lookahead=3:keyint=10:min-keyint=10:scenecut=0";
+    let encoder = format!("x265enc speed-preset=ultrafast log-level=none option-string={options}");
+    let server = Server::of(live(&format!("{encoder} ! h265parse ! rtph265pay")));
+    let sink = Recorder::new();
+    let policy = DecodePolicy::KeyframeOnly;
+    let stream = open(receiver, &Camera { policy, ..camera(&server.address()) }, &sink);
+    sink.wait_frames(4);
+    let counters = stream.counters();
+    assert!(counters.keyframes >= 4 && counters.connects == 1, "{counters:?}");
+}
+
 fn capture_time_comes_from_the_cameras_reports(receiver: RtspReceiver) {
     let server = Server::of(live_h264());
     let sink = Recorder::new();
@@ -70,6 +82,7 @@ macro_rules! over_both {
 
 over_both! {
     tcp_and_udp_in_both_codecs
+    open_groups_of_h265_begin_with_keyframes_too
     capture_time_comes_from_the_cameras_reports
     a_camera_clock_a_time_zone_off_is_not_believed
     keyframes_come_at_once

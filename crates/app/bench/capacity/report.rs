@@ -41,6 +41,17 @@ pub(super) struct Raw {
     /// Found with the right plate.
     pub(super) exact: usize,
     pub(super) alert_ms: Vec<f64>,
+    /// What was not found, to be looked into.
+    pub(super) missed: Vec<Missed>,
+}
+
+/// A passage that was not found.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Missed {
+    pub(super) stream: String,
+    pub(super) plate: String,
+    /// When the vehicle came into view, UTC.
+    pub(super) from: String,
 }
 
 /// The process that serves the streams, in the window.
@@ -105,6 +116,7 @@ pub(super) struct Figures {
     pub(super) full_truth_ratio: Option<f64>,
     /// Right to the last character, of those found.
     pub(super) plate_exact_ratio: Option<f64>,
+    pub(super) missed: Vec<Missed>,
     pub(super) alerts: usize,
     pub(super) alert_p50_ms: Option<f64>,
     pub(super) alert_p95_ms: Option<f64>,
@@ -181,6 +193,7 @@ impl Raw {
             truth_found_ratio: ratio(self.found as f64, self.passages as f64),
             full_truth_ratio: ratio(self.full_found as f64, self.passages as f64),
             plate_exact_ratio: ratio(self.exact as f64, self.found as f64),
+            missed: self.missed,
             alerts: self.alert_ms.len(),
             alert_p50_ms: percentile(&self.alert_ms, 50),
             alert_p95_ms: percentile(&self.alert_ms, 95),

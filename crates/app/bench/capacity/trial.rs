@@ -19,7 +19,7 @@ use super::super::process::{ByThread, Look};
 use super::clips::Clip;
 use super::matching::{Outcome, Seen, idle_share, instances, outcomes};
 use super::reference::DecodeCost;
-use super::report::{Figures, Raw, Served};
+use super::report::{Figures, Missed, Raw, Served};
 use crate::child::{self, Process};
 use crate::clock::SystemClock;
 use crate::query::bare;
@@ -301,6 +301,15 @@ impl Bench {
             raw.found_of_full += usize::from(outcome != Outcome::Missed && full != Outcome::Missed);
             raw.exact += usize::from(outcome == Outcome::Exact);
             let passage = &instance.passage;
+            if outcome == Outcome::Missed {
+                raw.missed.push(Missed {
+                    stream: time.id.clone(),
+                    plate: passage.plate.clone(),
+                    from: from
+                        .plus(Duration::from_secs_f64(passage.first_seen_ms / 1e3))
+                        .to_string(),
+                });
+            }
             let Some(readable) = passage.readable_ms else { continue };
             let first = heard
                 .iter()

@@ -1,40 +1,55 @@
 use h264_reader::Context;
 use h264_reader::nal::pps::PicParameterSet;
-use h264_reader::nal::slice::SliceHeader;
-use h264_reader::nal::sps::SeqParameterSet;
+use h264_reader::nal::slice::{FieldPic, PicOrderCountLsb, SliceHeader};
+use h264_reader::nal::sps::{FrameMbsFlags, PicOrderCntType, SeqParameterSet};
 use h264_reader::nal::{Nal as _, RefNal, UnitType};
 
 use crate::outlet::caught;
+use crate::renumber::Numbering;
 use crate::unit::Codec;
 
-/// Reads how coarsely pictures are quantised: an encoder that keeps a constant rate answers a vehicle with a coarser
-/// quantiser, not with more bytes.
+/// What the first slice of a unit says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Slice {
+    /// How coarsely it is quantised: an encoder that keeps a constant rate answers a vehicle with a coarser quantiser, not
+    /// with more bytes.
+    pub(crate) quantiser: Option<i32>,
+    /// Its numbers; `None` of what cannot be renumbered.
+    pub(crate) numbering: Option<Numbering>,
+}
+
+/// Reads the first slice of each unit of a stream.
 ///
 /// H.264 only; the slice header of H.265 lies behind much more that would have to be understood.
 #[derive(Default)]
-pub(crate) struct Quantiser {
+pub(crate) struct SliceReader {
     sets: Context,
-    last: Option<i32>,
+    /// The parameter sets of the last unit that had any, as they came, and how often others had come before.
+    sets_sent: Vec<u8>,
+    sets_changed: u32,
+    quantiser: Option<i32>,
 }
 
 /// What lies before the first slice of a unit takes at most a few hundred bytes, and its header some ten.
 const SEARCHED: usize = 4096;
 const START: [u8; 3] = [0, 0, 1];
 
-impl Quantiser {
-    /// The quantiser of the unit's first slice; that of the unit before where it cannot be read.
-    pub(crate) fn read(&mut self, codec: Codec, unit: &[u8]) -> Option<i32> {
-        if codec == Codec::H264 {
-            let searched = unit.get(..SEARCHED).unwrap_or(unit);
-            // What a camera sends must not end its connection because a parser did not expect it.
-            let read = caught(|| self.first_slice(searched)).unwrap_or_default();
-            self.last = read.or(self.last);
+impl SliceReader {
+    /// Reads a unit; where its quantiser cannot be read, that of the unit before.
+    pub(crate) fn read(&mut self, codec: Codec, unit: &[u8]) -> Slice {
+        if codec != Codec::H264 {
+            return Slice::default();
         }
-        self.last
+        let searched = unit.get(..SEARCHED).unwrap_or(unit);
+        // What a camera sends must not end its connection because a parser did not expect it.
+        let read = caught(|| self.first_slice(searched)).ok().flatten();
+        self.quantiser = read.map(|(quantiser, _)| quantiser).or(self.quantiser);
+        Slice { quantiser: self.quantiser, numbering: read.and_then(|(_, numbering)| numbering) }
     }
 
-    fn first_slice(&mut self, unit: &[u8]) -> Option<i32> {
+    fn first_slice(&mut self, unit: &[u8]) -> Option<(i32, Option<Numbering>)> {
         let starts = || unit.windows(3).enumerate().filter(|(_, it)| *it == START).map(|it| it.0);
+        let mut sent = Vec::new();
         for start in starts() {
             let begin = start + START.len();
             let end = starts().find(|it| *it >= begin).unwrap_or(unit.len());
@@ -43,27 +58,57 @@ impl Quantiser {
             let header = nal.header().ok()?;
             match header.nal_unit_type() {
                 UnitType::SeqParameterSet => {
+                    sent.extend(bytes);
                     if let Ok(set) = SeqParameterSet::from_bits(nal.rbsp_bits()) {
                         self.sets.put_seq_param_set(set);
                     }
                 }
                 UnitType::PicParameterSet => {
+                    sent.extend(bytes);
                     if let Ok(set) = PicParameterSet::from_bits(&self.sets, nal.rbsp_bits()) {
                         self.sets.put_pic_param_set(set);
                     }
                 }
                 UnitType::SliceLayerWithoutPartitioningIdr
                 | UnitType::SliceLayerWithoutPartitioningNonIdr => {
+                    if !sent.is_empty() && sent != self.sets_sent {
+                        self.sets_changed += 1;
+                        self.sets_sent = sent;
+                    }
                     let mut bits = nal.rbsp_bits();
-                    let (slice, _, set) =
+                    let (slice, of_sequence, of_picture) =
                         SliceHeader::from_bits(&self.sets, &mut bits, header).ok()?;
-                    return Some(26 + set.pic_init_qp_minus26 + slice.slice_qp_delta);
+                    let quantiser = 26 + of_picture.pic_init_qp_minus26 + slice.slice_qp_delta;
+                    return Some((quantiser, numbering(&slice, of_sequence, self.sets_changed)));
                 }
                 _ => {}
             }
         }
         None
     }
+}
+
+fn numbering(slice: &SliceHeader, set: &SeqParameterSet, sets: u32) -> Option<Numbering> {
+    let (order_bits, order) = match (&set.pic_order_cnt, &slice.pic_order_cnt_lsb) {
+        (
+            PicOrderCntType::TypeZero { log2_max_pic_order_cnt_lsb_minus4 },
+            Some(
+                PicOrderCountLsb::Frame(order)
+                | PicOrderCountLsb::FieldsAbsolute { pic_order_cnt_lsb: order, .. },
+            ),
+        ) => (u32::from(*log2_max_pic_order_cnt_lsb_minus4) + 4, *order),
+        (PicOrderCntType::TypeTwo, _) => (0, 0),
+        _ => return None,
+    };
+    (slice.field_pic == FieldPic::Frame).then(|| Numbering {
+        sets,
+        frame_num_bits: u32::from(set.log2_max_frame_num()),
+        order_bits,
+        may_be_fields: set.frame_mbs_flags != FrameMbsFlags::Frames,
+        planes_apart: set.chroma_info.separate_colour_plane_flag,
+        frame_num: u32::from(slice.frame_num),
+        order,
+    })
 }
 
 #[cfg(test)]
@@ -95,20 +140,21 @@ mod tests {
     #[test]
     fn the_quantiser_is_the_encoders() {
         for quantiser in [18, 30, 41] {
-            let mut reader = Quantiser::default();
+            let mut reader = SliceReader::default();
             let options =
                 format!("pass=quant quantizer={quantiser} option-string=ipratio=1:pbratio=1");
             let read: Vec<_> =
-                encoded(&options).iter().map(|it| reader.read(Codec::H264, it)).collect();
+                encoded(&options).iter().map(|it| reader.read(Codec::H264, it).quantiser).collect();
             assert_eq!(read, [Some(quantiser); 6]);
         }
-        assert_eq!(Quantiser::default().read(Codec::H265, &[0, 0, 1, 1 << 1, 1, 0]), None);
+        let foreign = SliceReader::default().read(Codec::H265, &[0, 0, 1, 1 << 1, 1, 0]);
+        assert_eq!(foreign, Slice::default());
     }
 
     proptest! {
         #[test]
         fn whatever_comes(units in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..6)) {
-            let mut reader = Quantiser::default();
+            let mut reader = SliceReader::default();
             for unit in units {
                 // With a start code before what looks like a set or a slice.
                 for kind in [0x67, 0x68, 0x65, 0x41] {
