@@ -130,3 +130,64 @@ impl Afterimage {
         largest_group(&changed) >= CELLS_MIN
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use guiji_domain::OwnedPicture;
+
+    const WIDTH: usize = 640;
+    const HEIGHT: usize = 360;
+
+    /// A textured road with noise of so many levels, stronger in its upper left quarter, and a square of other texture.
+    fn road(seed: u32, noise: u32, square: Option<(usize, usize)>) -> OwnedPicture {
+        let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+        let mut luma = Vec::with_capacity(WIDTH * HEIGHT);
+        for y in 0..HEIGHT {
+            for x in 0..WIDTH {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let leaves = if x < WIDTH / 2 && y < HEIGHT / 2 { 8 } else { 1 };
+                let shake = (state >> 16) % (noise * leaves + 1);
+                let moved = square.is_some_and(|(left, top)| {
+                    (left..left + 60).contains(&x) && (top..top + 60).contains(&y)
+                });
+                // Both have the same mean.
+                let texture = ((x + if moved { 3 } else { 0 }) / 3 % 2 * 40) as u32;
+                luma.push((80 + texture + shake) as u8);
+            }
+        }
+        let chroma = vec![128; WIDTH * HEIGHT / 4];
+        let planes = vec![luma, chroma.clone(), chroma];
+        OwnedPicture::new(PixelFormat::I420, WIDTH as u32, HEIGHT as u32, planes).unwrap()
+    }
+
+    fn at(n: u32) -> Duration {
+        Duration::from_secs(n.into())
+    }
+
+    #[test]
+    fn what_is_moved_differs_even_where_its_mean_does_not_and_noise_does_not() {
+        for noise in [0, 2, 10] {
+            let mut views = Views::default();
+            for n in 0..30 {
+                views.whole(at(n), &road(2 * n, noise, None));
+                assert!(!views.glimpse(&road(2 * n + 1, noise, None)), "noise {noise}, {n}");
+            }
+            views.whole(at(31), &road(70, noise, None));
+            assert!(views.glimpse(&road(71, noise, Some((400, 250)))), "noise {noise}");
+            assert!(views.glimpse(&road(72, noise, None)), "it is gone again");
+            assert!(!views.glimpse(&road(73, noise, None)));
+        }
+    }
+
+    #[test]
+    fn without_a_picture_before_it_a_glimpse_says_nothing() {
+        let mut views = Views::default();
+        assert!(!views.glimpse(&road(0, 2, None)));
+        views.interrupted();
+        assert!(!views.glimpse(&road(1, 2, Some((400, 250)))));
+        let planes = vec![vec![90; 16 * 8], vec![128; 32], vec![128; 32]];
+        let small = OwnedPicture::new(PixelFormat::I420, 16, 8, planes).unwrap();
+        assert!(!views.glimpse(&small));
+    }
+}

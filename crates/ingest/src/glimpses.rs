@@ -84,7 +84,12 @@ impl Glimpses {
 
     /// Whether vehicles are glimpsed in this hour.
     pub(crate) fn are_proven(&self) -> bool {
-        self.chain.is_some() && self.experience.scores[self.experience.hour].is_proven(PROOF_MIN)
+        self.experience.scores[self.experience.hour].is_proven(PROOF_MIN)
+    }
+
+    /// Whether the next one has something to be put behind.
+    pub(crate) fn can_go_on(&self) -> bool {
+        self.chain.is_some()
     }
 
     /// Whether a keyframe should be decoded.

@@ -39,8 +39,8 @@ pub(crate) fn renumbered(unit: &[u8], numbers: &Numbering) -> Option<Vec<u8>> {
     const START: &[u8] = &[0, 0, 1];
     const SLICE: u8 = 1;
     const KEY_SLICE: u8 = 5;
-    let starts = unit.windows(START.len()).enumerate().filter(|(_, it)| *it == START);
-    let starts: Vec<usize> = starts.map(|(at, _)| at + START.len()).collect();
+    let starts: Vec<usize> =
+        memchr::memmem::find_iter(unit, START).map(|at| at + START.len()).collect();
     let mut out = Vec::with_capacity(unit.len() + 16);
     let mut slices = 0;
     for (index, begin) in starts.iter().enumerate() {

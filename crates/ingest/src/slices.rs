@@ -48,12 +48,12 @@ impl SliceReader {
     }
 
     fn first_slice(&mut self, unit: &[u8]) -> Option<(i32, Option<Numbering>)> {
-        let starts = || unit.windows(3).enumerate().filter(|(_, it)| *it == START).map(|it| it.0);
+        let starts: Vec<usize> = memchr::memmem::find_iter(unit, &START).collect();
         let mut sent = Vec::new();
-        for start in starts() {
-            let begin = start + START.len();
-            let end = starts().find(|it| *it >= begin).unwrap_or(unit.len());
-            let Some(bytes) = unit.get(begin..end).filter(|it| !it.is_empty()) else { continue };
+        for (index, start) in starts.iter().enumerate() {
+            let end = starts.get(index + 1).copied().unwrap_or(unit.len());
+            let bytes = unit.get(start + START.len()..end);
+            let Some(bytes) = bytes.filter(|it| !it.is_empty()) else { continue };
             let nal = RefNal::new(bytes, &[], end < unit.len());
             let header = nal.header().ok()?;
             match header.nal_unit_type() {
@@ -114,6 +114,7 @@ fn numbering(slice: &SliceHeader, set: &SeqParameterSet, sets: u32) -> Option<Nu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::renumber::renumbered;
     use gstreamer as gst;
     use gstreamer::prelude::*;
     use gstreamer_app as gst_app;
@@ -151,7 +152,49 @@ mod tests {
         assert_eq!(foreign, Slice::default());
     }
 
+    #[test]
+    fn a_renumbered_unit_says_its_new_numbers() {
+        // The order follows from the number, or is stated; slices of fields are possible; a picture has several slices.
+        for options in [
+            "bframes=0",
+            "bframes=2 b-adapt=false",
+            "bframes=0 interlaced=true",
+            "bframes=0 sliced-threads=true",
+        ] {
+            let mut reader = SliceReader::default();
+            let mut renumbered_units = 0;
+            for unit in encoded(options) {
+                let Some(own) = reader.read(Codec::H264, &unit).numbering else { continue };
+                let Some(same) = renumbered(&unit, &own) else { continue };
+                assert_eq!(reader.read(Codec::H264, &same).numbering, Some(own), "{options}");
+                let zeroless = |unit: &[u8]| unit.iter().filter(|it| **it != 0).count();
+                assert_eq!(zeroless(&same), zeroless(&unit), "{options}");
+                let later = own.after(7);
+                let other = renumbered(&unit, &later).unwrap();
+                assert_eq!(reader.read(Codec::H264, &other).numbering, Some(later), "{options}");
+                renumbered_units += 1;
+            }
+            assert_eq!(renumbered_units, 4, "all but two keyframes, {options}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn whatever_is_renumbered(unit in prop::collection::vec(any::<u8>(), 0..200), order_bits in 0u32..=16) {
+            let numbers = Numbering {
+                sets: 0,
+                frame_num_bits: 16,
+                order_bits,
+                may_be_fields: true,
+                planes_apart: true,
+                frame_num: 0xffff,
+                order: 0,
+            };
+            for kind in [0x65, 0x41, 0x01] {
+                renumbered(&[&[0, 0, 1, kind], &unit[..]].concat(), &numbers.after(3));
+            }
+        }
+
         #[test]
         fn whatever_comes(units in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..6)) {
             let mut reader = SliceReader::default();

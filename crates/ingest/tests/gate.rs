@@ -8,14 +8,22 @@ use std::time::Duration;
 
 use common::*;
 use guiji_domain::{Camera, CameraState, DecodePolicy, Feedback, Pace, StatusReason};
+use guiji_ingest::IngestSettings;
 
 fn recording(path: &Path, policy: DecodePolicy) -> Camera {
     Camera { pace: Pace::AsFastAsPossible, policy, ..camera(path.to_str().unwrap()) }
 }
 
 fn play(camera: &Camera) -> (Vec<Seen>, guiji_domain::StreamCounters) {
+    play_with(camera, settings())
+}
+
+fn play_with(
+    camera: &Camera,
+    settings: IngestSettings,
+) -> (Vec<Seen>, guiji_domain::StreamCounters) {
     let sink = Recorder::new();
-    let stream = open(camera, &sink);
+    let stream = open_with(settings, camera, &sink);
     sink.wait_status(CameraState::Ended, Some(StatusReason::EndOfStream));
     (sink.frames(), stream.counters())
 }
@@ -98,6 +106,25 @@ fn only_what_happens_is_decoded() {
         let same = all.iter().find(|other| other.pts == it.pts).unwrap();
         assert!(same.small == it.small, "{:?}", it.pts);
     }
+}
+
+#[test]
+fn what_sizes_do_not_tell_a_glimpse_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("clip.mp4");
+    // Keyframes 10 s apart: 0 and 250.
+    let encoder = "videoscale ! video/x-raw,width=640,height=480 \
+                   ! x264enc tune=zerolatency key-int-max=250 speed-preset=ultrafast threads=1";
+    make_road(&path, &format!("{encoder} ! mp4mux"));
+    let settings = |glimpse| IngestSettings { glimpse, heed_sizes: false, ..settings() };
+    let (seen, counters) = play_with(&recording(&path, DecodePolicy::Motion), settings(true));
+    let found = numbers(&seen);
+    let missing: Vec<_> = (160..185).chain(240..280).filter(|it| !found.contains(it)).collect();
+    assert!(missing.is_empty(), "{missing:?} of {found:?}, {counters:?}");
+    assert!(!found.iter().any(|it| (40..140).contains(it)), "it slept: {found:?}");
+    assert!(counters.woken_by_glimpse >= 1 && counters.glimpses >= 6, "{counters:?}");
+    let (seen, _) = play_with(&recording(&path, DecodePolicy::Motion), settings(false));
+    assert!(!numbers(&seen).contains(&170));
 }
 
 #[test]

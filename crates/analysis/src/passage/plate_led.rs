@@ -22,27 +22,52 @@ const WIDTH: f32 = 4.1;
 const ABOVE: f32 = 2.7;
 const BELOW: f32 = 1.1;
 
+/// So long no vehicle must be found where something has changed: what comes is small at first, and is found soon.
+const UNEXPLAINED: Duration = Duration::from_millis(300);
+/// So long after a vehicle was found, a change is taken for what is left of it.
+const EXPLAINED: Duration = Duration::from_secs(1);
+/// A change so long after the one before it is another.
+const APART: Duration = Duration::from_secs(5);
+
 /// When a camera's whole frame is searched for plates, and what comes of it.
 #[derive(Debug, Clone, Default)]
 pub struct PlateSearch {
-    last: Option<Timestamp>,
+    searched: Option<Timestamp>,
+    /// The last frame that it was asked about, and the last of these with a readable vehicle.
+    asked: Option<Timestamp>,
+    explained: Option<Timestamp>,
+    /// The first of the frames without, one after the other.
+    unexplained: Option<Timestamp>,
 }
 
 impl PlateSearch {
-    /// Whether to search a frame: no vehicle large enough to be read was found in it, and the last search was a while
-    /// ago. Ask only for frames in which something has changed: one that was looked at for another reason is not worth it.
+    /// Whether to search a frame: something has been changing for a while, no vehicle large enough to be read was found, and
+    /// the last search was a while ago. Ask only for frames in which something has changed: one that was looked at for
+    /// another reason is not worth it.
     pub fn is_due(
         &mut self,
         now: Timestamp,
         detections: &[Detection],
         settings: &PassageSettings,
     ) -> bool {
-        let readable = |found: &Detection| found.bbox.width() >= settings.read_vehicle_width_min_px;
         // A clock set back begins anew.
-        let recent = self.last.is_some_and(|last| now >= last && now.since(last) < SEARCH_EVERY);
-        let due = !recent && !detections.iter().any(readable);
+        if self.asked.is_some_and(|last| now < last) {
+            *self = Self::default();
+        }
+        let within = |at: Option<Timestamp>, time| at.is_some_and(|at| now.since(at) < time);
+        if !within(self.asked.replace(now), APART) {
+            self.unexplained = None;
+        }
+        if detections.iter().any(|it| it.bbox.width() >= settings.read_vehicle_width_min_px) {
+            (self.explained, self.unexplained) = (Some(now), None);
+            return false;
+        }
+        let since = *self.unexplained.get_or_insert(now);
+        let due = now.since(since) >= UNEXPLAINED
+            && !within(self.explained, EXPLAINED)
+            && !within(self.searched, SEARCH_EVERY);
         if due {
-            self.last = Some(now);
+            self.searched = Some(now);
         }
         due
     }
@@ -133,10 +158,16 @@ mod tests {
         let second = |s: f64| Timestamp::EPOCH.plus(Duration::from_secs_f64(s));
         let small = [Detection { bbox: at(0.0, 0.0, 40.0, 30.0), class: None, score: 0.9 }];
         let large = [Detection { bbox: at(0.0, 0.0, 140.0, 90.0), class: None, score: 0.9 }];
-        assert!(!search.is_due(second(10.0), &large, &settings));
-        assert!(search.is_due(second(10.1), &small, &settings));
-        assert!(!search.is_due(second(10.4), &[], &settings));
-        assert!(search.is_due(second(10.6), &[], &settings));
-        assert!(search.is_due(second(3.0), &[], &settings), "the clock was set back");
+        let mut due = |at, detections: &[_]| search.is_due(second(at), detections, &settings);
+        // What comes is small at first.
+        assert!(!due(10.0, &small) && !due(10.2, &small));
+        assert!(due(10.3, &small) && !due(10.6, &[]) && due(10.7, &[]));
+        // A vehicle, and what is left of it.
+        assert!(!due(10.8, &large) && !due(11.0, &small) && !due(11.7, &small));
+        assert!(due(11.9, &small));
+        // Another change, and pictures two seconds apart.
+        assert!(!due(30.0, &[]) && due(32.0, &[]));
+        // The clock was set back.
+        assert!(!due(3.0, &[]) && due(3.3, &[]));
     }
 }
