@@ -260,6 +260,7 @@ impl Gate {
             return;
         }
         let number = self.ring.end();
+        self.ring.want_from(self.at);
         if !self.ring.push(unit) {
             // Before the first keyframe there is nothing to lose.
             self.tally.shed += u64::from(number > 0);

@@ -16,6 +16,8 @@ pub(crate) struct GopRing {
     first: u64,
     bytes: usize,
     limits: RingLimits,
+    /// The next unit to be decoded.
+    wanted: u64,
     /// The rest of the newest group is refused.
     cut: bool,
     last_key_evicted: Option<u64>,
@@ -26,9 +28,13 @@ pub(crate) struct GopRing {
 pub(crate) struct RingLimits {
     /// Bytes of memory: what is encoded, and what it takes to hold each unit.
     pub(crate) bytes: usize,
-    /// A group that ended longer ago than this goes, but for the last before the newest.
+    /// A group that ended longer ago than this goes, but for the last before the newest; one that is still to be decoded
+    /// may become [`PATIENCE`] times as old.
     pub(crate) age: Duration,
 }
+
+/// Cameras that wake together take turns, and are all done some seconds later; a unit that is given up is a hole.
+const PATIENCE: u32 = 4;
 
 /// Memory that a unit takes besides its bytes: a buffer of GStreamer with its allocation, and our own record. A
 /// camera that floods with tiny units is bounded by this.
@@ -41,7 +47,16 @@ fn cost(unit: &Unit) -> usize {
 impl GopRing {
     pub(crate) fn new(limits: RingLimits) -> Self {
         let (units, keys) = (VecDeque::new(), VecDeque::new());
-        Self { units, keys, first: 0, bytes: 0, limits, cut: true, last_key_evicted: None }
+        Self {
+            units,
+            keys,
+            first: 0,
+            bytes: 0,
+            limits,
+            wanted: 0,
+            cut: true,
+            last_key_evicted: None,
+        }
     }
 
     /// Keeps it; false when it is refused: no keyframe came before it, or its group is too large.
@@ -49,8 +64,11 @@ impl GopRing {
         let (is_key, size) = (unit.kind == UnitKind::Key, cost(&unit));
         if is_key {
             self.cut = false;
-            let old =
-                |ring: &Self| ring.ended(1).is_some_and(|end| end + ring.limits.age < unit.running);
+            let old = |ring: &Self| {
+                let done = ring.keys.get(1).is_some_and(|next| *next <= ring.wanted);
+                let age = ring.limits.age * if done { 1 } else { PATIENCE };
+                ring.ended(1).is_some_and(|end| end + age < unit.running)
+            };
             while self.keys.len() > 1 && old(self) {
                 self.evict();
             }
@@ -71,6 +89,11 @@ impl GopRing {
         self.bytes += size;
         self.units.push_back(unit);
         true
+    }
+
+    /// This unit is to be decoded next.
+    pub(crate) fn want_from(&mut self, number: u64) {
+        self.wanted = number;
     }
 
     /// The time of the last unit before the keyframe of this index.
@@ -199,6 +222,7 @@ pub(crate) mod tests {
         let mut ring = GopRing::new(RingLimits { bytes: 1_000_000, age: Duration::from_secs(1) });
         for number in 0..200 {
             let kind = if number % 25 == 0 { UnitKind::Key } else { UnitKind::Delta };
+            ring.want_from(number);
             assert!(ring.push(unit(number, kind, 10)));
         }
         assert!(ring.first() >= 100 && ring.first().is_multiple_of(25), "{}", ring.first());

@@ -87,7 +87,7 @@ pub struct IngestSettings {
     /// decoder, and the group of pictures before, in case the next keyframe shows a vehicle. 12 MB are two groups of
     /// 250 pictures at 25 Hz and 4 Mb/s; where keyframes are 2 s apart, 3 MB are used.
     pub ring_bytes_max: usize,
-    /// How old what waits for a decoder may become before it gives way.
+    /// How old what was decoded may become before it gives way, and a quarter of how old what waits for a decoder may.
     pub ring_age_max: Duration,
     /// Whether the sizes of units may announce a vehicle between keyframes (`DecodePolicy::Motion`). Off to measure
     /// what they are worth.
