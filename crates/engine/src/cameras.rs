@@ -238,12 +238,15 @@ impl CameraCell {
     }
 }
 
+/// Where cameras stand, by id.
+type Places = Arc<[(CameraId, GeoPoint)]>;
+
 /// All cameras by id.
 #[derive(Default)]
 pub(crate) struct Cells {
     held: RwLock<Held>,
     /// Where they stand, once somebody asked and until something changes.
-    places: Mutex<Option<Arc<[(CameraId, GeoPoint)]>>>,
+    places: Mutex<Option<Places>>,
 }
 
 #[derive(Default)]
@@ -299,7 +302,7 @@ impl Cells {
         *lock(&self.places) = None;
     }
 
-    fn places(&self) -> Arc<[(CameraId, GeoPoint)]> {
+    fn places(&self) -> Places {
         // Held while they are gathered, so that what changes meanwhile is forgotten afterwards.
         let mut places = lock(&self.places);
         let gathered = || {
@@ -825,7 +828,7 @@ impl CameraControl for Cameras {
         self.cells.all().iter().map(|cell| (cell.registered(), cell.health())).collect()
     }
 
-    fn places(&self) -> Arc<[(CameraId, GeoPoint)]> {
+    fn places(&self) -> Places {
         self.cells.places()
     }
 }
