@@ -62,7 +62,7 @@ const HIGHS: u64 = {
 pub(super) fn places_apart(one: u64, other: u64) -> usize {
     let (differ, lows) = (one ^ other, HIGHS - (HIGHS >> (BITS - 1)));
     // Adding the lower bits of a place carries into its highest where any of them is set, and never beyond.
-    let differing = ((differ & lows) + lows | differ) & HIGHS;
+    let differing = (((differ & lows) + lows) | differ) & HIGHS;
     differing.count_ones() as usize
 }
 
