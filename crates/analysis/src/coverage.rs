@@ -4,7 +4,7 @@
 //! or [`SLACK_M`] longer, whichever is more: along roads where there is a road graph, else along great circles (the
 //! cameras of an ellipse). The cameras at both ends are left out: they did see the vehicle.
 
-use guiji_domain::{Camera, CameraId, Coverage, Covered, TimeSpan};
+use guiji_domain::{CameraId, Coverage, Covered, GeoPoint, TimeSpan};
 
 use crate::roads::RoadNetwork;
 
@@ -69,10 +69,10 @@ impl GapCoverage {
 pub fn cameras_on_likely_ways(
     from: &CameraId,
     to: &CameraId,
-    cameras: &[Camera],
+    cameras: &[(CameraId, GeoPoint)],
     roads: Option<&RoadNetwork>,
 ) -> Option<(DistanceBasis, Vec<CameraId>)> {
-    let position = |id: &CameraId| cameras.iter().find(|c| c.id == *id).map(|c| c.position);
+    let position = |id: &CameraId| cameras.iter().find(|(c, _)| c == id).map(|(_, at)| *at);
     let (start, goal) = (position(from)?, position(to)?);
     let straight_m = start.distance_m(&goal);
     let longest = |shortest_m: f64| (shortest_m * DETOUR).max(shortest_m + SLACK_M);
@@ -83,11 +83,12 @@ pub fn cameras_on_likely_ways(
         return Some((DistanceBasis::Roads, between));
     }
     let longest_m = longest(straight_m);
-    let inside = |c: &&Camera| {
-        let through_m = start.distance_m(&c.position) + c.position.distance_m(&goal);
-        c.id != *from && c.id != *to && through_m <= longest_m
+    let inside = |(camera, at): &&(CameraId, GeoPoint)| {
+        let through_m = start.distance_m(at) + at.distance_m(&goal);
+        camera != from && camera != to && through_m <= longest_m
     };
-    let mut between: Vec<_> = cameras.iter().filter(inside).map(|c| c.id.clone()).collect();
+    let mut between: Vec<_> =
+        cameras.iter().filter(inside).map(|(camera, _)| camera.clone()).collect();
     between.sort();
     Some((DistanceBasis::GreatCircle, between))
 }
@@ -98,17 +99,17 @@ pub fn road_bound_m(straight_m: f64) -> f64 {
     straight_m * 5.0 + 20_000.0
 }
 
-/// Judges each camera by its history over a span.
-pub fn judge(
+/// Judges each camera by its history over a span; intervals of other times do no harm.
+pub fn judge<'a>(
     basis: DistanceBasis,
     cameras: &[CameraId],
-    history: &[Coverage],
+    history_of: impl Fn(&CameraId) -> &'a [Coverage],
     span: TimeSpan,
 ) -> GapCoverage {
     let mut watching: Vec<_> = cameras
         .iter()
         .map(|camera| {
-            let covered = Covered::of(history.iter().filter(|c| c.camera == *camera), span);
+            let covered = Covered::of(history_of(camera), span);
             Watching { camera: camera.clone(), sight: verdict(&covered), covered }
         })
         .collect();
@@ -131,8 +132,8 @@ fn verdict(covered: &Covered) -> Sight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::camera_at;
-    use guiji_domain::{CoverageState, GeoPoint, RoadEdge, RoadGraph, Timestamp};
+    use crate::testing::{camera_at, places};
+    use guiji_domain::{Camera, CoverageState, RoadEdge, RoadGraph, Timestamp};
     use std::sync::Arc;
 
     fn id(name: &str) -> CameraId {
@@ -152,7 +153,8 @@ mod tests {
     }
 
     fn ways(roads: Option<&RoadNetwork>) -> (DistanceBasis, Vec<String>) {
-        let (basis, found) = cameras_on_likely_ways(&id("a"), &id("d"), &cameras(), roads).unwrap();
+        let (basis, found) =
+            cameras_on_likely_ways(&id("a"), &id("d"), &places(&cameras()), roads).unwrap();
         (basis, found.iter().map(ToString::to_string).collect())
     }
 
@@ -172,11 +174,11 @@ mod tests {
         let edge =
             |from, to, length_m| RoadEdge { from, to, length_m, limit_kmh: None, one_way: false };
         let graph = RoadGraph::new(nodes, vec![edge(0, 1, 6700.0), edge(2, 3, 3400.0)]).unwrap();
-        let roads = RoadNetwork::new(Arc::new(graph), &cameras());
+        let roads = RoadNetwork::new(Arc::new(graph), &places(&cameras()));
         let (basis, found) = ways(Some(&roads));
         assert_eq!(basis, DistanceBasis::Roads);
         assert_eq!(found, ["b", "c"]);
-        assert_eq!(cameras_on_likely_ways(&id("a"), &id("gone"), &cameras(), None), None);
+        assert_eq!(cameras_on_likely_ways(&id("a"), &id("gone"), &places(&cameras()), None), None);
     }
 
     #[test]
@@ -196,7 +198,13 @@ mod tests {
             interval("d", 0, 500, Seeing),
         ];
         let span = TimeSpan::new(at(0), at(1000)).unwrap();
-        let judged = judge(DistanceBasis::Roads, &["b", "c", "d", "e"].map(id), &history, span);
+        let of = |camera: &CameraId| {
+            let first = history.iter().position(|one| one.camera == *camera).unwrap_or(4);
+            let rest = &history[first..];
+            let end = rest.iter().position(|one| one.camera != *camera).unwrap_or(rest.len());
+            &rest[..end]
+        };
+        let judged = judge(DistanceBasis::Roads, &["b", "c", "d", "e"].map(id), of, span);
         let shown: Vec<_> = judged.cameras.iter().map(|w| (w.camera.as_str(), w.sight)).collect();
         use Sight::{CouldSee, Unknown};
         assert_eq!(shown, [("c", Sight::Blind), ("d", Unknown), ("e", Unknown), ("b", CouldSee)]);

@@ -60,8 +60,8 @@ fn others(by_reads: f32, plate: &FusedPlate) -> Vec<PlateText> {
     if 1.0 - by_reads < RIVAL_MIN || plate.lattice.second_probability() < RIVAL_MIN {
         return Vec::new();
     }
-    let texts = plate.lattice.top_texts(TEXTS).into_iter();
-    texts.filter(|(_, p)| *p >= RIVAL_MIN).map(|(text, _)| text).collect()
+    let texts = plate.lattice.top_texts_from(TEXTS, RIVAL_MIN);
+    texts.into_iter().map(|(text, _)| text).collect()
 }
 
 fn read_of(sighting: &Sighting) -> Option<&FusedPlate> {

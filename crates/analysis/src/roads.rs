@@ -8,9 +8,9 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use guiji_domain::{Camera, CameraId, GeoPoint, RoadGraph};
+use guiji_domain::{CameraId, GeoPoint, RoadGraph};
 
 /// A camera within this of a road stands at it, metres.
 pub const SNAP_M: f64 = 200.0;
@@ -19,9 +19,14 @@ const METRES_A_DEGREE: f64 = 111_195.08;
 /// Side of the cells in which roads are looked for, degrees; about 500 m north to south.
 const CELL_DEG: f64 = 0.005;
 
+/// Pairs of cameras whose distance is kept, 40 bytes each; beyond, all are forgotten.
+const KNOWN_MAX: usize = 200_000;
+
 /// Where a camera stands on a road.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Place {
+    /// The camera's number, in the order in which cameras were put on the roads.
+    camera: u32,
     edge: u32,
     /// Along the edge from its beginning, metres.
     along_m: f64,
@@ -50,6 +55,27 @@ pub struct RoadNetwork {
     out: Adjacency,
     back: Adjacency,
     places: HashMap<CameraId, Place>,
+    /// What was found of pairs of cameras: most vehicles drive the same few ways.
+    known: Mutex<HashMap<(u32, u32), Known>>,
+}
+
+/// What is known of the shortest way between two cameras.
+#[derive(Debug, Clone, Copy)]
+enum Known {
+    /// It is so long, metres.
+    Distance(f64),
+    /// It is longer than this, metres, if there is one.
+    Beyond(f64),
+}
+
+impl Known {
+    /// What it says of a way that is at most so long; the outer `None` when it says nothing.
+    fn within(self, bound_m: f64) -> Option<Option<f64>> {
+        match self {
+            Self::Distance(distance_m) => Some(Some(distance_m).filter(|d| *d <= bound_m)),
+            Self::Beyond(searched_m) => (bound_m <= searched_m).then_some(None),
+        }
+    }
 }
 
 /// The hops of all nodes, one after another.
@@ -93,15 +119,18 @@ impl Adjacency {
 
 impl RoadNetwork {
     /// Puts cameras on the roads. About 1 s for a million edges and a thousand cameras.
-    pub fn new<'a>(graph: Arc<RoadGraph>, cameras: impl IntoIterator<Item = &'a Camera>) -> Self {
+    pub fn new(graph: Arc<RoadGraph>, cameras: &[(CameraId, GeoPoint)]) -> Self {
         let grid = Grid::new(&graph);
-        let place = |c: &Camera| Some((c.id.clone(), grid.nearest(&graph, &c.position)?));
-        let places = cameras.into_iter().filter_map(place).collect();
+        let place = |(number, (camera, position)): (u32, &(CameraId, GeoPoint))| {
+            Some((camera.clone(), grid.nearest(&graph, number, position)?))
+        };
+        let places = (0..).zip(cameras).filter_map(place).collect();
         Self {
             out: Adjacency::new(&graph, Towards::Elsewhere),
             back: Adjacency::new(&graph, Towards::Here),
             graph,
             places,
+            known: Mutex::default(),
         }
     }
 
@@ -119,8 +148,20 @@ impl RoadNetwork {
     /// one of them stands at no road.
     pub fn distance_m(&self, from: &CameraId, to: &CameraId, bound_m: f64) -> Option<f64> {
         let (start, goal) = (*self.places.get(from)?, *self.places.get(to)?);
+        let pair = (start.camera, goal.camera);
+        // It guards nothing that could be left half done.
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known().get(&pair).and_then(|known| known.within(bound_m)) {
+            return known;
+        }
         let reached = self.reach(start, Towards::Elsewhere, bound_m, Some(goal));
-        self.at(&reached, start, goal, Towards::Elsewhere).filter(|d| *d <= bound_m)
+        let found = self.at(&reached, start, goal, Towards::Elsewhere).filter(|d| *d <= bound_m);
+        let mut known = known();
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        known.insert(pair, found.map_or(Known::Beyond(bound_m), Known::Distance));
+        found
     }
 
     /// The cameras by which the way from one camera to another leads, if it is at most `longest_m` long in all, without
@@ -275,7 +316,7 @@ impl Grid {
     }
 
     /// The nearest point of a road, if it is within [`SNAP_M`]; of equally near ones the first road's.
-    fn nearest(&self, graph: &RoadGraph, to: &GeoPoint) -> Option<Place> {
+    fn nearest(&self, graph: &RoadGraph, camera: u32, to: &GeoPoint) -> Option<Place> {
         let reach_deg = SNAP_M / METRES_A_DEGREE;
         let reach_lon_deg = reach_deg / to.lat_deg().to_radians().cos().max(0.01);
         let (south, west) = cell(to.lat_deg() - reach_deg, to.lon_deg() - reach_lon_deg);
@@ -289,7 +330,7 @@ impl Grid {
             let edge = graph.edges()[number as usize];
             let [a, b] = [edge.from, edge.to].map(|node| graph.nodes()[node as usize]);
             let (share, off_m) = project(&a, &b, to);
-            (off_m, Place { edge: number, along_m: share * edge.length_m })
+            (off_m, Place { camera, edge: number, along_m: share * edge.length_m })
         });
         let nearest = places.min_by(|(a, _), (b, _)| a.total_cmp(b));
         nearest.filter(|(off_m, _)| *off_m <= SNAP_M).map(|(_, place)| place)
@@ -314,8 +355,8 @@ fn project(a: &GeoPoint, b: &GeoPoint, to: &GeoPoint) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::camera_at;
-    use guiji_domain::RoadEdge;
+    use crate::testing::{camera_at, places};
+    use guiji_domain::{Camera, RoadEdge};
     use proptest::prelude::*;
 
     fn id(name: &str) -> CameraId {
@@ -343,7 +384,7 @@ mod tests {
             camera_at("b", 29.0125, 121.0),   // a quarter along the second
             camera_at("far", 29.005, 121.05),
         ];
-        let roads = RoadNetwork::new(line(&[1112.0, 2224.0, 1112.0], false), &cameras);
+        let roads = RoadNetwork::new(line(&[1112.0, 2224.0, 1112.0], false), &places(&cameras));
         assert_eq!(roads.cameras_on_roads(), 2);
         let d = roads.distance_m(&id("a"), &id("b"), 1e6).unwrap();
         assert!((d - (556.0 + 556.0)).abs() < 3.0, "{d}");
@@ -360,7 +401,7 @@ mod tests {
             camera_at("b", 29.008, 121.0),
             camera_at("c", 29.015, 121.0),
         ];
-        let roads = RoadNetwork::new(line(&[1112.0, 1112.0], true), &cameras);
+        let roads = RoadNetwork::new(line(&[1112.0, 1112.0], true), &places(&cameras));
         assert!(roads.distance_m(&id("a"), &id("b"), 1e6).is_some());
         assert!(roads.distance_m(&id("a"), &id("c"), 1e6).is_some());
         assert_eq!(roads.distance_m(&id("b"), &id("a"), 1e6), None);
@@ -388,7 +429,7 @@ mod tests {
         let graph = Arc::new(RoadGraph::new(nodes, edges.collect()).unwrap());
         let cameras: Vec<_> =
             (0..9).map(|i| camera_at(&format!("n{i}"), place(i).0, place(i).1)).collect();
-        (RoadNetwork::new(graph, &cameras), cameras)
+        (RoadNetwork::new(graph, &places(&cameras)), cameras)
     }
 
     /// Distances between nodes by Floyd and Warshall.

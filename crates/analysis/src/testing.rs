@@ -110,6 +110,11 @@ pub(crate) fn read_of(lattice: Lattice, colour: Option<PlateColour>) -> PlateRea
     read_at(lattice, BBox::new(100.0, 100.0, 200.0, 130.0).unwrap(), colour)
 }
 
+/// Where cameras stand.
+pub(crate) fn places(cameras: &[Camera]) -> Vec<(CameraId, GeoPoint)> {
+    cameras.iter().map(|camera| (camera.id.clone(), camera.position)).collect()
+}
+
 pub(crate) fn camera_at(id: &str, lat_deg: f64, lon_deg: f64) -> Camera {
     Camera {
         id: CameraId::new(id).unwrap(),

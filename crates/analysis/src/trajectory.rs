@@ -9,11 +9,10 @@
 //! is probable enough and could have been driven is a point of the way, marked; the rest stands beside it
 //! ([`Trajectory::possible`]).
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use guiji_domain::{Camera, CameraId, GeoPoint, PlateState, Sighting, TimeSpan};
+use guiji_domain::{Camera, CameraId, CaptureTime, GeoPoint, PlateState, Sighting, TimeSpan};
 
 use crate::coverage::{DistanceBasis, road_bound_m};
 use crate::roads::RoadNetwork;
@@ -203,19 +202,19 @@ impl Trajectory {
     /// Orders the sightings and says what lies between them, with ordinary settings, along great circles.
     pub fn build(sightings: &[Sighting], cameras: &[Camera]) -> Self {
         let seen = sightings.iter().cloned().map(Seen::read).collect();
-        Self::build_on(&TrajectorySettings::default(), seen, cameras, None)
+        let positions = cameras.iter().map(|c| (c.id.clone(), c.position)).collect();
+        Self::build_on(&TrajectorySettings::default(), seen, &positions, None)
     }
 
-    /// The same of sightings found in several ways, along roads where there are any. Of a sighting given twice, the
-    /// final form counts, and the surer way of finding it: a person's word before a text before a misread.
+    /// The same of sightings found in several ways, past cameras that stand at these places, along roads where there are
+    /// any. Of a sighting given twice, the final form counts, and the surer way of finding it: a person's word before a
+    /// text before a misread.
     pub fn build_on(
         settings: &TrajectorySettings,
         mut seen: Vec<Seen>,
-        cameras: &[Camera],
+        positions: &HashMap<CameraId, GeoPoint>,
         roads: Option<&RoadNetwork>,
     ) -> Self {
-        let positions: HashMap<&CameraId, GeoPoint> =
-            cameras.iter().map(|c| (&c.id, c.position)).collect();
         let rank = |by| match by {
             FoundBy::Correction => 0,
             FoundBy::Text => 1,
@@ -224,39 +223,26 @@ impl Trajectory {
         seen.sort_by_key(|s| (s.sighting.id, std::cmp::Reverse(s.sighting.stage), rank(s.by)));
         seen.dedup_by_key(|s| s.sighting.id);
         seen.sort_by_key(|s| (s.sighting.captured.at, s.sighting.id));
-        let point = |seen: &Seen| Point {
-            position: positions.get(&seen.sighting.camera).copied(),
-            confidence: confidence(&seen.sighting),
-            probability: seen.probability,
-            by: seen.by,
-            doubtful: seen.probability.is_nan() || seen.probability < settings.confidence_min,
-            conflict: false,
-            sighting: seen.sighting.clone(),
-        };
+        let verdicts = misread_verdicts(settings, &seen, positions);
         let (mut points, mut possible) = (Vec::with_capacity(seen.len()), Vec::new());
-        for (at, one) in seen.iter().enumerate() {
-            if one.by != FoundBy::Misread {
-                points.push(point(one));
+        for (seen, verdict) in seen.into_iter().zip(verdicts) {
+            let position = positions.get(&seen.sighting.camera).copied();
+            if let MisreadVerdict::Beside { impossible } = verdict {
+                possible.push(Possible { seen, position, impossible });
                 continue;
             }
-            // Could it have come from the last sure point before, and gone on to the first after?
-            let sure = |s: &&Seen| s.by != FoundBy::Misread;
-            let (before, after) =
-                (seen[..at].iter().rev().find(sure), seen[at + 1..].iter().find(sure));
-            let pair = |a: &Seen, b: &Seen| leg(settings, &[point(a), point(b)], 0, 1, None).remark;
-            let impossible = [before.map(|b| pair(b, one)), after.map(|a| pair(one, a))]
-                .contains(&Some(Some(Remark::Impossible)));
-            if impossible || one.probability.is_nan() || one.probability < settings.misread_min {
-                let position = positions.get(&one.sighting.camera).copied();
-                possible.push(Possible { seen: one.clone(), position, impossible });
-            } else {
-                points.push(point(one));
-            }
+            points.push(Point {
+                position,
+                confidence: confidence(&seen.sighting),
+                probability: seen.probability,
+                by: seen.by,
+                doubtful: seen.probability.is_nan() || seen.probability < settings.confidence_min,
+                conflict: false,
+                sighting: seen.sighting,
+            });
         }
-        let roads = roads.map(|roads| Distances { roads, known: RefCell::default() });
-        let roads = roads.as_ref();
         let legs: Vec<_> =
-            (1..points.len()).map(|to| leg(settings, &points, to - 1, to, roads)).collect();
+            (1..points.len()).map(|to| leg_of(settings, &points, to - 1, to, roads)).collect();
         for leg in legs.iter().filter(|l| l.remark == Some(Remark::Impossible)) {
             points[leg.from].conflict = true;
             points[leg.to].conflict = true;
@@ -286,19 +272,48 @@ impl Trajectory {
     }
 }
 
-/// Distances along roads, each found once: a way to work and back is driven again and again.
-struct Distances<'a> {
-    roads: &'a RoadNetwork,
-    known: RefCell<HashMap<(CameraId, CameraId), Option<f64>>>,
+/// What becomes of a sighting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MisreadVerdict {
+    /// It is a point of the way.
+    OnTheWay,
+    /// A misread that stands beside the way.
+    Beside {
+        /// [`Possible::impossible`].
+        impossible: bool,
+    },
 }
 
-impl Distances<'_> {
-    /// The bound is one of the pair.
-    fn between(&self, from: &CameraId, to: &CameraId, bound_m: f64) -> Option<f64> {
-        let pair = (from.clone(), to.clone());
-        let mut known = self.known.borrow_mut();
-        *known.entry(pair).or_insert_with(|| self.roads.distance_m(from, to, bound_m))
-    }
+/// Judges sightings that stand in order of time.
+fn misread_verdicts(
+    settings: &TrajectorySettings,
+    seen: &[Seen],
+    positions: &HashMap<CameraId, GeoPoint>,
+) -> Vec<MisreadVerdict> {
+    let sure = |s: &&Seen| s.by != FoundBy::Misread;
+    let judge = |(at, one): (usize, &Seen)| {
+        if one.by != FoundBy::Misread {
+            return MisreadVerdict::OnTheWay;
+        }
+        // Could it have come from the last sure point before, and gone on to the first after?
+        let (before, after) = (seen[..at].iter().rfind(sure), seen[at + 1..].iter().find(sure));
+        let pair = |a: &Seen, b: &Seen| {
+            let [a, b] = [a, b].map(|seen| Passing {
+                captured: seen.sighting.captured,
+                camera: &seen.sighting.camera,
+                position: positions.get(&seen.sighting.camera).copied(),
+            });
+            leg(settings, (0, &a), (1, &b), None).remark == Some(Remark::Impossible)
+        };
+        let impossible =
+            before.is_some_and(|b| pair(b, one)) || after.is_some_and(|a| pair(one, a));
+        let improbable = one.probability.is_nan() || one.probability < settings.misread_min;
+        match impossible || improbable {
+            true => MisreadVerdict::Beside { impossible },
+            false => MisreadVerdict::OnTheWay,
+        }
+    };
+    seen.iter().enumerate().map(judge).collect()
 }
 
 fn confidence(sighting: &Sighting) -> f32 {
@@ -313,33 +328,53 @@ fn sure_distance_m(
     settings: &TrajectorySettings,
     points: &[Point],
     legs: &[Leg],
-    roads: Option<&Distances<'_>>,
+    roads: Option<&RoadNetwork>,
 ) -> f64 {
     let sure: Vec<_> = (0..points.len()).filter(|i| points[*i].by != FoundBy::Misread).collect();
     let pairs = sure.iter().zip(sure.iter().skip(1));
     let legs = pairs.map(|(from, to)| match legs.get(*from) {
         Some(leg) if *to == from + 1 => leg.clone(),
-        _ => leg(settings, points, *from, *to, roads),
+        _ => leg_of(settings, points, *from, *to, roads),
     });
     legs.filter(|l| l.remark != Some(Remark::Impossible)).filter_map(|l| l.distance_m).sum()
 }
 
-fn leg(
+/// Where and when a vehicle passed.
+struct Passing<'a> {
+    captured: CaptureTime,
+    camera: &'a CameraId,
+    position: Option<GeoPoint>,
+}
+
+fn leg_of(
     settings: &TrajectorySettings,
     points: &[Point],
     from: usize,
     to: usize,
-    roads: Option<&Distances<'_>>,
+    roads: Option<&RoadNetwork>,
 ) -> Leg {
-    let (a, b) = (&points[from], &points[to]);
-    let (left, arrived) = (a.sighting.captured, b.sighting.captured);
+    let passing = |point: usize| Passing {
+        captured: points[point].sighting.captured,
+        camera: &points[point].sighting.camera,
+        position: points[point].position,
+    };
+    leg(settings, (from, &passing(from)), (to, &passing(to)), roads)
+}
+
+/// From one numbered point to another.
+fn leg(
+    settings: &TrajectorySettings,
+    (from, a): (usize, &Passing<'_>),
+    (to, b): (usize, &Passing<'_>),
+    roads: Option<&RoadNetwork>,
+) -> Leg {
+    let (left, arrived) = (a.captured, b.captured);
     let elapsed = arrived.at.since(left.at);
     let elapsed_uncertainty = left.uncertainty.saturating_add(arrived.uncertainty);
     let straight_m = a.position.zip(b.position).map(|(a, b)| a.distance_m(&b));
     let moved = straight_m.is_some_and(|d| d > settings.same_place_m);
     let by_road = roads.zip(straight_m).filter(|_| moved).and_then(|(roads, straight_m)| {
-        let bound_m = road_bound_m(straight_m);
-        let found = roads.between(&a.sighting.camera, &b.sighting.camera, bound_m)?;
+        let found = roads.distance_m(a.camera, b.camera, road_bound_m(straight_m))?;
         // Cameras stand beside the road: their places on it may be a little nearer to each other.
         Some(found.max(straight_m))
     });
@@ -408,7 +443,7 @@ fn kmh(distance_m: f64, elapsed: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{camera_at, plain_lattice, sighting_of, text};
+    use crate::testing::{camera_at, places, plain_lattice, sighting_of, text};
     use guiji_domain::*;
     use proptest::prelude::*;
 
@@ -434,6 +469,10 @@ mod tests {
             camera_at("b", 29.01, 121.0),
             camera_at("c", 29.05, 121.0),
         ]
+    }
+
+    fn positions() -> HashMap<CameraId, GeoPoint> {
+        places(&cameras()).into_iter().collect()
     }
 
     #[test]
@@ -533,7 +572,7 @@ mod tests {
             maybe("a", 395, 0.9),
             found(sighting("b", 120, 50, 0.2), 1.0, FoundBy::Correction),
         ];
-        let way = Trajectory::build_on(&settings, seen, &cameras(), None);
+        let way = Trajectory::build_on(&settings, seen, &positions(), None);
         let shown: Vec<_> = way
             .points
             .iter()
@@ -563,7 +602,7 @@ mod tests {
             maybe,
             Seen::read(sighting("b", 2000, 50, 0.9)),
         ];
-        let way = Trajectory::build_on(&TrajectorySettings::default(), seen, &cameras(), None);
+        let way = Trajectory::build_on(&TrajectorySettings::default(), seen, &positions(), None);
         assert_eq!(way.points.len(), 3);
         assert!((way.distance_m - 1112.0).abs() < 1.0, "{}", way.distance_m);
     }
@@ -574,12 +613,12 @@ mod tests {
         // Twice as long as it looks.
         let edge = RoadEdge { from: 0, to: 1, length_m: 11_120.0, limit_kmh: None, one_way: false };
         let graph = RoadGraph::new(vec![node(29.0), node(29.05)], vec![edge]).unwrap();
-        let roads = RoadNetwork::new(std::sync::Arc::new(graph), &cameras());
+        let roads = RoadNetwork::new(std::sync::Arc::new(graph), &places(&cameras()));
         let settings = TrajectorySettings::default();
         let way = |seconds| {
             let seen =
                 [("a", 0), ("c", seconds)].map(|(c, at)| Seen::read(sighting(c, at, 50, 0.9)));
-            Trajectory::build_on(&settings, seen.to_vec(), &cameras(), Some(&roads))
+            Trajectory::build_on(&settings, seen.to_vec(), &positions(), Some(&roads))
         };
         let leg = &way(400).legs[0];
         assert_eq!(leg.basis, DistanceBasis::Roads);

@@ -1,6 +1,6 @@
 //! Corrections beside what was read: searches find both, answers show both.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use guiji_domain::{
@@ -69,16 +69,24 @@ pub(crate) fn annotate<'a>(
     parts: &ApiParts,
     sightings: impl IntoIterator<Item = &'a mut pb::Sighting>,
 ) -> Result<(), StoreError> {
+    let sightings = sightings.into_iter();
+    annotate_known(parts, sightings.filter_map(|one| Some((sighting_id(&one.name).ok()?, one))))
+}
+
+/// The same where the ids are at hand.
+pub(crate) fn annotate_known<'a>(
+    parts: &ApiParts,
+    sightings: impl IntoIterator<Item = (SightingId, &'a mut pb::Sighting)>,
+) -> Result<(), StoreError> {
     let last = i32::from(pb::SightingStage::Final);
-    let mut of_id: BTreeMap<SightingId, Vec<&mut pb::Sighting>> = BTreeMap::new();
-    for sighting in sightings.into_iter().filter(|sighting| sighting.stage == last) {
-        if let Ok(id) = sighting_id(&sighting.name) {
-            of_id.entry(id).or_default().push(sighting);
-        }
-    }
-    let ids: BTreeSet<_> = of_id.keys().copied().collect();
-    for correction in parts.corrections.corrections_of(&ids.into_iter().collect::<Vec<_>>())? {
-        for sighting in of_id.get_mut(&correction.sighting).into_iter().flatten() {
+    let mut of_id: Vec<_> =
+        sightings.into_iter().filter(|(_, sighting)| sighting.stage == last).collect();
+    of_id.sort_by_key(|(id, _)| *id);
+    let ids: Vec<_> = of_id.iter().map(|(id, _)| *id).collect();
+    for correction in parts.corrections.corrections_of(&ids)? {
+        let first = of_id.partition_point(|(id, _)| *id < correction.sighting);
+        let same = of_id[first..].iter_mut().take_while(|(id, _)| *id == correction.sighting);
+        for (_, sighting) in same {
             sighting.corrections.push(correction_to_pb(&correction));
         }
     }

@@ -3,18 +3,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use guiji_analysis::coverage::{DistanceBasis, cameras_on_likely_ways};
 use guiji_analysis::roads::RoadNetwork;
-use guiji_domain::{Camera, CameraId, GeoPoint, StoreError};
+use guiji_domain::{CameraId, GeoPoint, StoreError};
 
 use crate::ApiParts;
 
-/// The last road network, which holds as long as roads and cameras stay.
+/// The last network, which holds as long as roads and cameras stay.
 #[derive(Default)]
 pub(crate) struct NetworkCache(Mutex<Option<Arc<Network>>>);
 
-/// Roads with cameras on them, and what was asked of them.
+/// Where cameras stand, and the roads that they stand on.
 pub(crate) struct Network {
-    roads: RoadNetwork,
-    cameras: Vec<Camera>,
+    /// By id.
+    cameras: Arc<[(CameraId, GeoPoint)]>,
+    positions: HashMap<CameraId, GeoPoint>,
+    /// `None` where no roads were imported.
+    roads: Option<RoadNetwork>,
     ways: Mutex<HashMap<(CameraId, CameraId), Option<LikelyWays>>>,
 }
 
@@ -25,34 +28,35 @@ pub(crate) type LikelyWays = (DistanceBasis, Arc<[CameraId]>);
 const WAYS_MAX: usize = 20_000;
 
 impl NetworkCache {
-    /// The roads with these cameras on them; `None` where no roads were imported. Blocking.
-    pub(crate) fn get(
-        &self,
-        parts: &ApiParts,
-        cameras: &[Camera],
-    ) -> Result<Option<Arc<Network>>, StoreError> {
-        let Some(graph) = parts.roads.road_graph()? else { return Ok(None) };
+    /// The cameras as they are registered now, on the roads of now. Blocking.
+    pub(crate) fn get(&self, parts: &ApiParts) -> Result<Arc<Network>, StoreError> {
+        let (cameras, graph) = (parts.cameras.places(), parts.roads.road_graph()?);
         // Held while it is made, so that it is made once. It guards nothing that could be left half done.
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(network) = &*cached
-            && Arc::ptr_eq(network.roads.graph(), &graph)
-            && network.cameras.iter().map(place).eq(cameras.iter().map(place))
+            && network.roads.as_ref().map(|roads| Arc::as_ptr(roads.graph()))
+                == graph.as_ref().map(Arc::as_ptr)
+            && (Arc::ptr_eq(&network.cameras, &cameras) || network.cameras == cameras)
         {
-            return Ok(Some(Arc::clone(network)));
+            return Ok(Arc::clone(network));
         }
-        let roads = RoadNetwork::new(graph, cameras);
-        let network = Network { roads, cameras: cameras.to_vec(), ways: Mutex::default() };
-        Ok(Some(Arc::clone(cached.insert(Arc::new(network)))))
+        let network = Network {
+            positions: cameras.iter().cloned().collect(),
+            roads: graph.map(|graph| RoadNetwork::new(graph, &cameras)),
+            cameras,
+            ways: Mutex::default(),
+        };
+        Ok(Arc::clone(cached.insert(Arc::new(network))))
     }
 }
 
-fn place(camera: &Camera) -> (&CameraId, GeoPoint) {
-    (&camera.id, camera.position)
-}
-
 impl Network {
-    pub(crate) fn roads(&self) -> &RoadNetwork {
-        &self.roads
+    pub(crate) fn positions(&self) -> &HashMap<CameraId, GeoPoint> {
+        &self.positions
+    }
+
+    pub(crate) fn roads(&self) -> Option<&RoadNetwork> {
+        self.roads.as_ref()
     }
 
     /// [`cameras_on_likely_ways`], found once for each pair: most vehicles drive the same few ways.
@@ -62,7 +66,8 @@ impl Network {
         if let Some(known) = kept().get(&pair) {
             return known.clone();
         }
-        let found = likely_ways(from, to, &self.cameras, Some(&self.roads));
+        let found = cameras_on_likely_ways(from, to, &self.cameras, self.roads.as_ref());
+        let found = found.map(|(basis, between)| (basis, between.into()));
         let mut kept = kept();
         if kept.len() >= WAYS_MAX {
             kept.clear();
@@ -70,15 +75,4 @@ impl Network {
         kept.insert(pair, found.clone());
         found
     }
-}
-
-/// [`cameras_on_likely_ways`].
-pub(crate) fn likely_ways(
-    from: &CameraId,
-    to: &CameraId,
-    cameras: &[Camera],
-    roads: Option<&RoadNetwork>,
-) -> Option<LikelyWays> {
-    let (basis, between) = cameras_on_likely_ways(from, to, cameras, roads)?;
-    Some((basis, between.into()))
 }

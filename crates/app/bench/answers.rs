@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result};
 use guiji_api::{Answers, ApiParts};
 use guiji_domain::{
     AuditDone, AuditEntry, AuditLog, Camera, CameraControl, CameraHealth, CameraId, CameraState,
-    CameraStatus, ControlError, Evidence, EvidenceSealer, ExportOrder, LeavingPicture, Opening,
-    People, Registered, Sealing, Sighting, SightingIntake, Stop, StoreError, StreamCounters,
-    Timestamp,
+    CameraStatus, ControlError, Evidence, EvidenceSealer, ExportOrder, GeoPoint, LeavingPicture,
+    Opening, People, Registered, Sealing, Sighting, SightingIntake, Stop, StoreError,
+    StreamCounters, Timestamp,
 };
 use guiji_store::{Deliveries, Durability, ReleaseFile, Store};
 use tokio::sync::{broadcast, watch};
@@ -41,7 +41,7 @@ pub(super) fn over(
         coverage: store.clone(),
         roads: store.clone(),
         corrections: store.clone(),
-        cameras: Arc::new(Fixed(cameras.to_vec())),
+        cameras: Arc::new(Fixed::of(cameras)),
         clock: Arc::new(SystemClock),
         alert_wake: watch::channel(0).1,
         live: broadcast::Sender::new(1),
@@ -81,11 +81,19 @@ impl Sealing for Absent {
 }
 
 /// The cameras of a county, of which none is open.
-struct Fixed(Vec<Camera>);
+struct Fixed {
+    cameras: Vec<Camera>,
+    places: Arc<[(CameraId, GeoPoint)]>,
+}
 
 impl Fixed {
+    fn of(cameras: &[Camera]) -> Self {
+        let places = cameras.iter().map(|camera| (camera.id.clone(), camera.position)).collect();
+        Self { cameras: cameras.to_vec(), places }
+    }
+
     fn refuse(&self) -> ControlError {
-        ControlError::TooMany { limit: self.0.len() }
+        ControlError::TooMany { limit: self.cameras.len() }
     }
 }
 
@@ -114,7 +122,11 @@ impl CameraControl for Fixed {
     }
 
     fn list(&self) -> Vec<(Camera, CameraHealth)> {
-        self.0.iter().map(|camera| (camera.clone(), closed())).collect()
+        self.cameras.iter().map(|camera| (camera.clone(), closed())).collect()
+    }
+
+    fn places(&self) -> Arc<[(CameraId, GeoPoint)]> {
+        Arc::clone(&self.places)
     }
 }
 

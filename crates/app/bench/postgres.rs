@@ -481,7 +481,7 @@ impl<'a> Asking<'a> {
 }
 
 impl Answers for Asking<'_> {
-    fn trajectory(&mut self, asked: &Asked) -> Result<(usize, Duration)> {
+    fn trajectory_rows(&mut self, asked: &Asked) -> Result<(usize, Duration)> {
         self.session.run(&format!("EXECUTE trajectory('{}');", asked.plate))
     }
 

@@ -73,8 +73,12 @@ impl Picker {
 
 /// A store that can be asked; each question says how many sightings it found and how long that took.
 pub(super) trait Answers {
-    /// The whole way of a plate, as it was read.
-    fn trajectory(&mut self, asked: &Asked) -> Result<(usize, Duration)>;
+    /// The rows of a plate, in order of time, and nothing told of them: what any store can give.
+    fn trajectory_rows(&mut self, asked: &Asked) -> Result<(usize, Duration)>;
+    /// The whole way of a plate, as it was read; of a store that tells nothing of it, the rows.
+    fn trajectory(&mut self, asked: &Asked) -> Result<(usize, Duration)> {
+        self.trajectory_rows(asked)
+    }
     /// The same with what may be misreads of it; of a store that cannot tell, the same.
     fn trajectory_misreads(&mut self, asked: &Asked) -> Result<(usize, Duration)> {
         self.trajectory(asked)
@@ -90,6 +94,9 @@ pub(super) trait Answers {
 /// The time that 99 of 100 questions do not exceed, milliseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct AnswerFigures {
+    /// The rows of a plate that was seen, in order of time, at most as many as a way has points: the same question to
+    /// every store.
+    pub(super) trajectory_rows_p99_ms: f64,
     /// The whole way of a plate that was seen, as `GetTrajectory` answers with `exact_only`: legs along roads, gaps,
     /// coverage, stays.
     pub(super) trajectory_p99_ms: f64,
@@ -128,6 +135,7 @@ pub(super) fn ask(store: &mut dyn Answers, asked: &[Asked]) -> Result<AnswerFigu
     };
     let (trajectory_p99_ms, trajectory_points) = p99(|store, asked| store.trajectory(asked))?;
     Ok(AnswerFigures {
+        trajectory_rows_p99_ms: p99(|store, asked| store.trajectory_rows(asked))?.0,
         trajectory_p99_ms,
         trajectory_misreads_p99_ms: p99(|store, asked| store.trajectory_misreads(asked))?.0,
         trajectory_points,

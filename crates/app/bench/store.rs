@@ -18,7 +18,7 @@ use guiji_engine::{Intake, IntakeParts, PatrolBook, WatchBook};
 use guiji_store::{Store, StoreSettings};
 use serde::Serialize;
 
-use super::questions::{self, AnswerFigures, Answers, Asked, LIKELY, PAGE, Picker};
+use super::questions::{self, AnswerFigures, Answers, Asked, LIKELY, PAGE, POINTS_MAX, Picker};
 use super::{answers, postgres};
 use crate::clock::SystemClock;
 use crate::simulate::surroundings;
@@ -340,6 +340,14 @@ fn timed(ask: impl FnOnce() -> Result<usize>) -> Result<(usize, Duration)> {
 }
 
 impl Answers for Asking<'_> {
+    fn trajectory_rows(&mut self, asked: &Asked) -> Result<(usize, Duration)> {
+        timed(|| {
+            let plate = Some(PlatePattern::parse(asked.plate.as_str())?);
+            let query = SightingQuery { plate, ..SightingQuery::all_in(TimeSpan::ALL, POINTS_MAX) };
+            Ok(self.store.search(&query)?.sightings.len())
+        })
+    }
+
     fn trajectory(&mut self, asked: &Asked) -> Result<(usize, Duration)> {
         self.way(asked, true)
     }
@@ -404,7 +412,8 @@ mod tests {
         assert!((50.0..5_000.0).contains(&bytes_per_sighting), "{bytes_per_sighting}");
         let AnswerFigures { trajectory_p99_ms, wildcard_p99_ms, area_p99_ms, fuzzy_p99_ms, .. } =
             answers;
-        for ms in [trajectory_p99_ms, wildcard_p99_ms, area_p99_ms, fuzzy_p99_ms] {
+        let rows_p99_ms = answers.trajectory_rows_p99_ms;
+        for ms in [rows_p99_ms, trajectory_p99_ms, wildcard_p99_ms, area_p99_ms, fuzzy_p99_ms] {
             assert!(ms > 0.0, "{answers:?}");
         }
         assert!(run(&arguments).unwrap_err().to_string().contains("not empty"));

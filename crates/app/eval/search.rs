@@ -276,7 +276,8 @@ fn search(store: &Store, plate: &PlateText, span: TimeSpan) -> Result<Vec<Ranked
 
 /// Stores the county's sightings and keeps the truth about those of which something was read.
 fn fill(county: &County, dir: &Path) -> Result<(Store, Truth)> {
-    let store = Store::open(StoreSettings::new(dir)).context("open the store")?;
+    let settings = StoreSettings { seal_days: 0, ..StoreSettings::new(dir) };
+    let store = Store::open(settings).context("open the store")?;
     let mut truth = Truth::default();
     let mut records = Vec::with_capacity(CHUNK);
     for passage in county.passages() {
@@ -301,6 +302,8 @@ fn fill(county: &County, dir: &Path) -> Result<(Store, Truth)> {
         }
     }
     store.record(&records).context("store sightings")?;
+    // Most of what is searched lies in days that are over.
+    store.seal_days(Timestamp::MAX).context("seal the days")?;
     Ok((store, truth))
 }
 

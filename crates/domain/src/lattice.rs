@@ -172,6 +172,11 @@ impl Lattice {
     /// The likeliest texts among the listed candidates, best first, with their probabilities. Texts shorter than
     /// [`PlateText::CHARS_MIN`] and texts with a gap in the middle are left out; at most `n`.
     pub fn top_texts(&self, n: usize) -> Vec<(PlateText, f32)> {
+        self.top_texts_from(n, 0.0)
+    }
+
+    /// The same of those that have at least so much, which takes less time the more that is.
+    pub fn top_texts_from(&self, n: usize, least: f32) -> Vec<(PlateText, f32)> {
         // Best-first search over choices of a candidate a position: each step moves one position to its next
         // candidate, at or after the last position moved, so that every combination comes up once.
         struct State {
@@ -205,7 +210,11 @@ impl Lattice {
         }
         let p = self.0.iter().map(|p| f64::from(p.0[0].probability)).product();
         let mut heap = BinaryHeap::with_capacity(32);
-        heap.push(State { p, choice: Default::default(), from: 0 });
+        // What moves on from a combination has less.
+        let enough = |p: f64| p as f32 >= least;
+        if enough(p) {
+            heap.push(State { p, choice: Default::default(), from: 0 });
+        }
         let mut texts = Vec::new();
         let mut looked_at = 0;
         while let Some(state) = heap.pop() {
@@ -226,10 +235,13 @@ impl Lattice {
             for i in state.from..self.0.len() {
                 let (position, at) = (&self.0[i].0, usize::from(state.choice[i]));
                 if at + 1 < position.len() {
-                    let mut choice = state.choice;
-                    choice[i] += 1;
                     let [now, next] = [at, at + 1].map(|at| f64::from(position[at].probability));
-                    heap.push(State { p: state.p * (next / now), choice, from: i });
+                    let p = state.p * (next / now);
+                    if enough(p) {
+                        let mut choice = state.choice;
+                        choice[i] += 1;
+                        heap.push(State { p, choice, from: i });
+                    }
                 }
             }
         }
@@ -312,6 +324,10 @@ pub(crate) mod tests {
             }
             if let Some((_, second)) = texts.get(1) {
                 prop_assert!((lattice.second_probability() - second).abs() < 1e-4);
+            }
+            for least in [0.5, 0.01] {
+                let from = lattice.top_texts_from(20, least);
+                prop_assert!(from.iter().eq(texts.iter().filter(|(_, p)| *p >= least)));
             }
             for (text, p) in &texts {
                 prop_assert!((lattice.probability(text) - p).abs() < 1e-4);

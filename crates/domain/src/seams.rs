@@ -6,9 +6,9 @@ use thiserror::Error;
 
 use crate::{
     Alert, AlertId, BBox, Camera, CameraHealth, CameraId, CameraStatus, DailyHours, Detection,
-    Digest, Frame, InvalidValue, Opening, Picture, PlateRead, PlateState, PlateText, Recorded,
-    SharedPicture, Sighting, SightingId, SightingPage, SightingQuery, SightingStage, Stop,
-    StreamCounters, TimeSpan, Timestamp, VehicleColour, WatchEntry, WatchEntryId,
+    Digest, Frame, GeoPoint, InvalidValue, Opening, Picture, PlateRead, PlateState, PlateText,
+    Recorded, SharedPicture, Sighting, SightingId, SightingPage, SightingQuery, SightingStage,
+    Stop, StreamCounters, TimeSpan, Timestamp, VehicleColour, WatchEntry, WatchEntryId,
 };
 
 /// The only source of the present.
@@ -299,7 +299,9 @@ impl LikelyQuery {
     /// when it is no answer. Stores may answer by indexes; this is what they must equal.
     pub fn probability(&self, sighting: &Sighting) -> Option<f32> {
         let PlateState::Read(read) = &sighting.plate else { return None };
-        let near = Self::places_apart(&self.plate, &read.text) <= Self::PLACES_MAX;
+        // Most that are asked about were read so.
+        let near = self.plate == read.text
+            || Self::places_apart(&self.plate, &read.text) <= Self::PLACES_MAX;
         if sighting.stage != SightingStage::Final
             || !self.span.contains(sighting.captured.at)
             || !self.cameras.as_ref().is_none_or(|cameras| cameras.contains(&sighting.camera))
@@ -533,6 +535,12 @@ pub trait CameraControl: Send + Sync {
 
     /// All cameras with their health, ordered by id.
     fn list(&self) -> Vec<(Camera, CameraHealth)>;
+
+    /// Where all cameras stand, ordered by id. Asked with every trajectory: what has not changed since the last call
+    /// should be the same slice.
+    fn places(&self) -> Arc<[(CameraId, GeoPoint)]> {
+        self.list().into_iter().map(|(camera, _)| (camera.id, camera.position)).collect()
+    }
 }
 
 /// What became of a camera that was to be registered.

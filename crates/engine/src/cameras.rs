@@ -238,9 +238,16 @@ impl CameraCell {
     }
 }
 
+/// Where cameras stand, by id.
+type Places = Arc<[(CameraId, GeoPoint)]>;
+
 /// All cameras by id.
 #[derive(Default)]
-pub(crate) struct Cells(RwLock<Held>);
+pub(crate) struct Cells {
+    held: RwLock<Held>,
+    /// Where they stand, once somebody asked and until something changes.
+    places: Mutex<Option<Places>>,
+}
 
 #[derive(Default)]
 struct Held {
@@ -257,7 +264,7 @@ impl Held {
 
 impl Cells {
     fn read(&self) -> RwLockReadGuard<'_, Held> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.held.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn get(&self, id: &CameraId) -> Option<Arc<CameraCell>> {
@@ -274,15 +281,35 @@ impl Cells {
     }
 
     fn insert(&self, cell: Arc<CameraCell>) {
-        let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         let before = held.by_id.insert(cell.camera.id.clone(), cell);
         held.let_go(before);
+        drop(held);
+        *lock(&self.places) = None;
     }
 
     fn remove(&self, id: &CameraId) {
-        let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         let removed = held.by_id.remove(id);
         held.let_go(removed);
+        drop(held);
+        *lock(&self.places) = None;
+    }
+
+    /// Puts another registration in the place of a camera's, whose stream goes on.
+    fn register_anew(&self, cell: &CameraCell, camera: Camera) {
+        *lock(&cell.registered) = camera;
+        *lock(&self.places) = None;
+    }
+
+    fn places(&self) -> Places {
+        // Held while they are gathered, so that what changes meanwhile is forgotten afterwards.
+        let mut places = lock(&self.places);
+        let gathered = || {
+            let all = self.all();
+            all.iter().map(|cell| (cell.camera.id.clone(), cell.position())).collect()
+        };
+        Arc::clone(places.get_or_insert_with(gathered))
     }
 }
 
@@ -754,7 +781,7 @@ impl CameraControl for Cameras {
             self.stop(&cell);
             self.start(after); // takes the place of the old cell
         } else {
-            *lock(&cell.registered) = after;
+            self.cells.register_anew(&cell, after);
         }
         info!(camera = %id, reopened, "camera changed");
         Ok(())
@@ -799,6 +826,10 @@ impl CameraControl for Cameras {
 
     fn list(&self) -> Vec<(Camera, CameraHealth)> {
         self.cells.all().iter().map(|cell| (cell.registered(), cell.health())).collect()
+    }
+
+    fn places(&self) -> Places {
+        self.cells.places()
     }
 }
 

@@ -459,11 +459,16 @@ fn an_edit_reopens_only_its_own_stream_and_only_when_it_must() {
     cameras.register(camera("k2")).unwrap();
     let analysed = |place: usize| cameras.list()[place].1.analysed;
     wait_until("frames of both", || analysed(0) > 20 && analysed(1) > 20);
-    // A new name: the stream goes on, and so do its counters.
-    let named = Camera { name: "路口".into(), lanes: Some(3), ..camera("k1") };
+    let places = cameras.places();
+    assert!(Arc::ptr_eq(&places, &cameras.places()), "nothing has changed");
+    // A new name and place: the stream goes on, and so do its counters.
+    let position = GeoPoint::new(29.5, 121.5).unwrap();
+    let named = Camera { name: "路口".into(), position, lanes: Some(3), ..camera("k1") };
     let before = analysed(0);
     cameras.update(&camera("k1"), named.clone()).unwrap();
     assert!(analysed(0) >= before && cameras.list()[0].0 == named);
+    assert_ne!(places[0], cameras.places()[0]);
+    assert_eq!(*cameras.places(), [(named.id.clone(), position), places[1].clone()]);
     assert!(matches!(cameras.update(&camera("k1"), named.clone()), Err(ControlError::Changed(_))));
     // Another address: what was in view ends, and the stream begins anew; that of the other does not.
     let moved = Camera { address: StreamAddress::new("other.mp4").unwrap(), ..named.clone() };
@@ -479,6 +484,8 @@ fn an_edit_reopens_only_its_own_stream_and_only_when_it_must() {
     wait_until("frames again", || analysed(0) > 0);
     assert_eq!(store.cameras().unwrap(), [moved, camera("k2")]);
     assert!(matches!(cameras.update(&camera("k9"), camera("k9")), Err(ControlError::NotFound(_))));
+    cameras.remove(&camera("k1").id).unwrap();
+    assert_eq!(*cameras.places(), [places[1].clone()]);
     assert!(engine.drain(Duration::from_secs(10)).in_time);
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use guiji_domain::{Digest, Sighting, SightingId, SightingStage, SortOrder, StoreError};
+use guiji_domain::{CameraId, Digest, Sighting, SightingId, SightingStage, SortOrder, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::audit::{self, AuditBreak, verify_audit};
@@ -188,7 +188,7 @@ fn check_context(shared: &Shared, report: &mut CheckReport) -> Result<(), StoreE
     let mut statement = connection.prepare(coverage).map_err(&failed)?;
     let mut rows = statement.query([]).map_err(&failed)?;
     while let Some(row) = rows.next().map_err(&failed)? {
-        if let Some(interval) = report.accept(context::coverage_of(row))?
+        if let Some(interval) = report.accept(context::coverage_of(row, CameraId::new))?
             && row.get::<_, i64>(6).map_err(&failed)? != context::scale_of(interval.span)
         {
             let what = format!("coverage of {} from {}", interval.camera, interval.span.first());

@@ -129,7 +129,7 @@ impl Context {
                 let bounds = params![camera.as_str(), scale, earliest(first, scale), last, first];
                 let mut rows = of_scale.query(bounds).map_err(&failed)?;
                 while let Some(row) = rows.next().map_err(&failed)? {
-                    found.push(coverage_of(row)?);
+                    found.push(coverage_of(row, |_| Ok(camera.clone()))?);
                 }
             }
             if let Some(found) = found.get_mut(begin..) {
@@ -159,7 +159,7 @@ impl Context {
         let mut rows = statement.query(params![time.as_nanos(), first, last]).map_err(&failed)?;
         let mut found = Vec::new();
         while let Some(row) = rows.next().map_err(&failed)? {
-            match coverage_of(row) {
+            match coverage_of(row, CameraId::new) {
                 Ok(interval) if cameras.is_empty() || cameras.contains(&interval.camera) => {
                     found.push(interval);
                 }
@@ -367,18 +367,23 @@ pub(crate) fn stored_roads(connection: &Connection) -> Result<Option<Vec<u8>>, S
     }
 }
 
-pub(crate) fn coverage_of(row: &Row<'_>) -> Result<Coverage, StoreError> {
+/// An interval; `camera` makes an id of the name in the row, or knows it.
+pub(crate) fn coverage_of(
+    row: &Row<'_>,
+    camera: impl FnOnce(&str) -> Result<CameraId, InvalidValue>,
+) -> Result<Coverage, StoreError> {
     let failed = sql("read coverage");
-    let camera: String = row.get(0).map_err(&failed)?;
+    let name = row.get_ref(0).map_err(&failed)?;
+    let name = name.as_str().map_err(|error| damaged("coverage", error))?;
     let first: i64 = row.get(1).map_err(&failed)?;
     let wrong = |reason: &dyn std::fmt::Display| {
-        damaged(format!("coverage of {camera} from {}", Timestamp::from_nanos(first)), reason)
+        damaged(format!("coverage of {name} from {}", Timestamp::from_nanos(first)), reason)
     };
     let invalid = |error: InvalidValue| wrong(&error);
     let last: i64 = row.get(3).map_err(&failed)?;
     let span = TimeSpan::new(Timestamp::from_nanos(first), Timestamp::from_nanos(last));
     let coverage = Coverage {
-        camera: CameraId::new(&camera).map_err(invalid)?,
+        camera: camera(name).map_err(invalid)?,
         span: span.map_err(invalid)?,
         state: Coded::from_code(row.get(2).map_err(&failed)?)
             .ok_or_else(|| wrong(&"its state is an unknown code"))?,

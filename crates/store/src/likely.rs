@@ -6,6 +6,7 @@
 use std::collections::{BinaryHeap, HashSet};
 use std::ops::{ControlFlow, RangeInclusive};
 
+use arrayvec::ArrayVec;
 use guiji_domain::{
     CameraId, Likely, LikelyQuery, PlateChar, PlateText, Sighting, StoreError, TimeSpan,
 };
@@ -14,7 +15,7 @@ use rusqlite::{Connection, params};
 use crate::codes::Coded;
 use crate::errors::{damaged, sql};
 use crate::partition::RawSighting;
-use crate::segment::Segment;
+use crate::segment::{Near, Segment};
 use crate::validate;
 
 const DOING: &str = "search likely sightings";
@@ -156,14 +157,24 @@ impl<'a> Likeliest<'a> {
         segment: &Segment,
         places: &RangeInclusive<usize>,
     ) -> Result<(), StoreError> {
-        let (query, span) = (self.query, self.span());
-        let cameras = query.cameras.as_deref();
-        segment.rows_like(&query.plate, places, span, cameras, |cursor, row, most| {
+        let query = self.query;
+        let wanted = Near {
+            plate: &query.plate,
+            places,
+            span: self.span(),
+            cameras: query.cameras.as_deref(),
+            probability_min: LikelyQuery::PROBABILITY_MIN,
+            room: self.length - self.found.len(),
+        };
+        let plate: ArrayVec<_, { PlateText::CHARS_MAX }> = query.plate.chars().collect();
+        // What was read so is mostly an answer: it is not worth a look at its lattice alone.
+        let itself = *places.end() == 0;
+        segment.rows_like(&wanted, |cursor, row, most| {
             query.stop.check(DOING)?;
             if !self.has_room_for(most) {
                 return Ok(ControlFlow::Break(()));
             }
-            if self.has_room_for(cursor.probability(row, &query.plate)?) {
+            if itself || self.has_room_for(cursor.probability(row, &plate)?) {
                 self.consider(cursor.sighting(row)?);
             }
             Ok(ControlFlow::Continue(()))

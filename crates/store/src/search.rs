@@ -8,7 +8,9 @@ use std::collections::{BinaryHeap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use guiji_domain::{PlatePattern, SightingPage, SightingQuery, SortOrder, StoreError, Timestamp};
+use guiji_domain::{
+    PlatePattern, SightingId, SightingPage, SightingQuery, SortOrder, StoreError, Timestamp,
+};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::codes::Coded;
@@ -300,7 +302,9 @@ impl<'a> Search<'a> {
                 Row::Sealed(segment, row) => {
                     let kept = cursor.take().filter(|(of, _)| Arc::ptr_eq(of, segment));
                     let kept = kept.map_or_else(|| Cursor::new(segment), |(_, cursor)| cursor);
-                    cursor.insert((segment, kept)).1.sighting(*row)?
+                    let (captured, id) = found.rank.0;
+                    let key = (captured, SightingId::from_u128(u128::from_be_bytes(id)));
+                    cursor.insert((segment, kept)).1.sighting_of(*row, key)?
                 }
             });
         }

@@ -1,7 +1,7 @@
 use guiji_domain::{Evidence, FusedPlate, InvalidValue, Lattice, PlateState, Sighting, SightingId};
 
 use super::word::optional;
-use super::{Word, capture_to_pb, timestamp_to_pb};
+use super::{Word, camera_name, capture_to_pb, timestamp_to_pb};
 use crate::pb;
 
 /// How much of a sighting is wanted.
@@ -33,7 +33,7 @@ pub(crate) fn sighting_to_pb(sighting: &Sighting, view: View) -> pb::Sighting {
     pb::Sighting {
         name: format!("sightings/{}", sighting.id),
         stage: sighting.stage.to_pb(),
-        camera: format!("cameras/{}", sighting.camera),
+        camera: camera_name(&sighting.camera),
         capture: Some(capture_to_pb(&sighting.captured)),
         first_time: Some(timestamp_to_pb(sighting.span.first())),
         last_time: Some(timestamp_to_pb(sighting.span.last())),

@@ -20,7 +20,7 @@ pub(crate) struct Names<'a>(pub(crate) &'a PassageIndex);
 
 /// `cameras/ID`.
 pub(crate) fn camera_name(camera: &CameraId) -> String {
-    format!("cameras/{camera}")
+    ["cameras/", camera.as_str()].concat()
 }
 
 fn count(n: usize) -> u32 {

@@ -6,7 +6,7 @@ use guiji_analysis::tactics::stops::StopPlace;
 use guiji_analysis::trajectory::{FoundBy, Gap, Leg, Point, Possible, Remark, Trajectory};
 use guiji_domain::PlateText;
 
-use super::{View, duration_to_pb, point_to_pb, sighting_to_pb, timestamp_to_pb};
+use super::{View, camera_name, duration_to_pb, point_to_pb, sighting_to_pb, timestamp_to_pb};
 use crate::pb;
 use crate::services::Told;
 
@@ -110,7 +110,7 @@ fn gap_to_pb(way: &Trajectory, gap: &Gap, coverage: Option<&GapCoverage>) -> pb:
 fn coverage_to_pb(coverage: &GapCoverage) -> pb::GapCoverage {
     let nanos = |nanos| Some(duration_to_pb(Duration::from_nanos(nanos)));
     let cameras = coverage.cameras.iter().take(WATCHING_MAX).map(|watching| pb::WatchingCamera {
-        camera: format!("cameras/{}", watching.camera),
+        camera: camera_name(&watching.camera),
         seeing: nanos(watching.covered.seeing_ns),
         blind: nanos(watching.covered.blind_ns),
         unknown: nanos(watching.covered.unknown_ns),
@@ -126,7 +126,7 @@ fn coverage_to_pb(coverage: &GapCoverage) -> pb::GapCoverage {
 }
 
 fn place_to_pb(passages: &PassageIndex, place: &StopPlace) -> pb::DwellPlace {
-    let camera = |key| passages.camera_id(key).map(|id| format!("cameras/{id}"));
+    let camera = |key| passages.camera_id(key).map(camera_name);
     pb::DwellPlace {
         cameras: place.cameras.iter().filter_map(|key| camera(*key)).collect(),
         centre: place.centre.as_ref().map(point_to_pb),

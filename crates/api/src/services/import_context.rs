@@ -110,10 +110,10 @@ impl Services {
             parts.roads.put_road_graph(roads.graph)?;
             // What is kept is rounded, so that only what was kept can be compared.
             answer.present = before.is_some() && parts.roads.road_graph()? == before;
-            let cameras: Vec<_> = parts.cameras.list().into_iter().map(|(c, _)| c).collect();
-            if let Some(network) = networks.get(parts, &cameras)? {
-                answer.camera_count = network.roads().cameras_on_roads() as u64;
-                answer.stray_camera_count = cameras.len() as u64 - answer.camera_count;
+            let network = networks.get(parts)?;
+            if let Some(roads) = network.roads() {
+                answer.camera_count = roads.cameras_on_roads() as u64;
+                answer.stray_camera_count = network.positions().len() as u64 - answer.camera_count;
             }
             Ok(answer)
         };

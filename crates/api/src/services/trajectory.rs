@@ -1,4 +1,6 @@
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
 
 use guiji_analysis::coverage::{GapCoverage, judge};
 use guiji_analysis::tactics::stops::{StopPlace, StopSettings, stop_places};
@@ -6,7 +8,7 @@ use guiji_analysis::tactics::travel::{Roads, TravelTimes};
 use guiji_analysis::tactics::{PassageIndex, PassageIndexBuilder};
 use guiji_analysis::trajectory::{FoundBy, Seen, Trajectory, TrajectorySettings};
 use guiji_domain::{
-    Camera, CameraId, Coverage, InvalidValue, Likely, LikelyQuery, PlatePattern, PlateState,
+    CameraId, Coverage, GeoPoint, InvalidValue, Likely, LikelyQuery, PlatePattern, PlateState,
     PlateText, Sighting, SightingQuery, StoreError, TimeSpan, Timestamp,
 };
 use tonic::{Request, async_trait};
@@ -17,7 +19,7 @@ use crate::auth::{Method, Reach};
 use crate::call::{Call, CallKind};
 use crate::convert::{View, span_from_pb, trajectory_to_pb};
 use crate::error::Problem;
-use crate::network::{Network, NetworkCache, likely_ways};
+use crate::network::NetworkCache;
 use crate::violations::Violations;
 use crate::{corrected, likely, pb};
 
@@ -73,7 +75,7 @@ impl Services {
         let reach = call.reach().for_plate(Some(&question.plate));
         let question = Question { span: reach.span("", question.span)?, ..question };
         call.asks(question.to_string());
-        let networks = std::sync::Arc::clone(&self.core.networks);
+        let networks = Arc::clone(&self.core.networks);
         let told = move |parts: &ApiParts| question.answer(parts, &reach, &networks);
         let trajectory = self.core.blocking("build a trajectory", told).await?;
         call.found(trajectory.points.len() + trajectory.possible_points.len());
@@ -109,12 +111,10 @@ impl Question {
         networks: &NetworkCache,
     ) -> Result<pb::Trajectory, Problem> {
         let seen_by = reach.view(parts);
-        let registered: Vec<_> = parts.cameras.list().into_iter().map(|(c, _)| c).collect();
         let (seen, next) = self.seen(parts, reach)?;
-        let network = networks.get(parts, &registered)?;
-        let roads = network.as_deref().map(Network::roads);
+        let network = networks.get(parts)?;
         let settings = TrajectorySettings::default();
-        let mut way = Trajectory::build_on(&settings, seen, &registered, roads);
+        let mut way = Trajectory::build_on(&settings, seen, network.positions(), network.roads());
         way.possible.sort_by(|a, b| b.seen.probability.total_cmp(&a.seen.probability));
         way.possible.truncate(POSSIBLE_MAX);
 
@@ -124,27 +124,30 @@ impl Question {
         let ways = longest.into_iter().filter_map(|number| {
             let gap = &way.gaps[number];
             let ((from, to), span) = (way.gap_ends(gap)?, way.gap_span(gap)?);
-            let (basis, between) = match &network {
-                Some(network) => network.likely_ways(from, to),
-                None => likely_ways(from, to, &registered, None),
-            }?;
+            let (basis, mut between) = network.likely_ways(from, to)?;
             // A limit on what somebody sees holds for the cameras on the way too.
-            let sees = |camera: &&CameraId| seen_by.sees_camera(camera);
-            Some((number, basis, between.iter().filter(sees).cloned().collect(), span))
+            if !seen_by.sees_every_camera() {
+                let sees = |camera: &&CameraId| seen_by.sees_camera(camera);
+                between = between.iter().filter(sees).cloned().collect();
+            }
+            Some((number, basis, between, span))
         });
-        let ways: Vec<(_, _, Vec<_>, _)> = ways.collect();
-        let histories = Histories::read(parts, ways.iter().map(|(_, _, at, span)| (at, *span)))?;
+        let ways: Vec<(_, _, Arc<[CameraId]>, _)> = ways.collect();
+        let asked = ways.iter().map(|(_, _, cameras, span)| (&**cameras, *span));
+        let histories = Histories::read(parts, asked)?;
         let mut coverage = vec![None; way.gaps.len()];
         for (number, basis, cameras, span) in ways {
-            let history = histories.of(&cameras, span);
-            coverage[number] = Some(judge(basis, &cameras, &history, span));
+            coverage[number] = Some(judge(basis, &cameras, |camera| histories.of(camera), span));
         }
-        let (stays, index) = stays(&self.plate, &way, &registered)?;
+        let (stays, index) = stays(&self.plate, &way, network.positions())?;
         let told = Told { way, coverage, stays, index, next };
         let mut answer = trajectory_to_pb(&self.plate, &told, self.view);
-        let points = answer.points.iter_mut().filter_map(|point| point.sighting.as_mut());
-        let possible = answer.possible_points.iter_mut().filter_map(|p| p.sighting.as_mut());
-        corrected::annotate(parts, points.chain(possible))?;
+        let ids = told.way.points.iter().map(|point| point.sighting.id);
+        let beside = told.way.possible.iter().map(|possible| possible.seen.sighting.id);
+        let points = answer.points.iter_mut().map(|point| point.sighting.as_mut());
+        let possible = answer.possible_points.iter_mut().map(|p| p.sighting.as_mut());
+        let all = ids.chain(beside).zip(points.chain(possible));
+        corrected::annotate_known(parts, all.filter_map(|(id, sighting)| Some((id, sighting?))))?;
         flag_corrections(&self.plate, &mut answer);
         Ok(answer)
     }
@@ -214,12 +217,16 @@ impl Question {
 }
 
 /// What is known of each camera over all gaps that ask for it, read once: gaps share most of their cameras.
-struct Histories(HashMap<CameraId, Vec<Coverage>>);
+struct Histories {
+    /// By camera.
+    intervals: Vec<Coverage>,
+    of: HashMap<CameraId, Range<usize>>,
+}
 
 impl Histories {
     fn read<'a>(
         parts: &ApiParts,
-        asked: impl Iterator<Item = (&'a Vec<CameraId>, TimeSpan)>,
+        asked: impl Iterator<Item = (&'a [CameraId], TimeSpan)>,
     ) -> Result<Self, StoreError> {
         let mut all: Option<TimeSpan> = None;
         let mut cameras = HashSet::new();
@@ -228,19 +235,21 @@ impl Histories {
             all = Some(all.map_or(span, wider));
             cameras.extend(some);
         }
-        let mut histories = HashMap::new();
-        if let Some(span) = all {
-            let cameras: Vec<_> = cameras.into_iter().cloned().collect();
-            for interval in parts.coverage.coverage(&cameras, span)? {
-                histories.entry(interval.camera.clone()).or_insert_with(Vec::new).push(interval);
-            }
+        let Some(span) = all else { return Ok(Self { intervals: Vec::new(), of: HashMap::new() }) };
+        let cameras: Vec<_> = cameras.into_iter().cloned().collect();
+        let intervals = parts.coverage.coverage(&cameras, span)?;
+        let (mut of, mut start) = (HashMap::new(), 0);
+        for same in intervals.chunk_by(|one, next| one.camera == next.camera) {
+            let end = start + same.len();
+            of.extend(same.first().map(|interval| (interval.camera.clone(), start..end)));
+            start = end;
         }
-        Ok(Self(histories))
+        Ok(Self { intervals, of })
     }
 
-    fn of(&self, cameras: &[CameraId], span: TimeSpan) -> Vec<Coverage> {
-        let known = cameras.iter().filter_map(|camera| self.0.get(camera)).flatten();
-        known.filter(|interval| interval.span.overlaps(span)).cloned().collect()
+    fn of(&self, camera: &CameraId) -> &[Coverage] {
+        let known = self.of.get(camera).and_then(|range| self.intervals.get(range.clone()));
+        known.unwrap_or_default()
     }
 }
 
@@ -256,7 +265,7 @@ fn by_reads(plate: &PlateText, sighting: &Sighting) -> f32 {
 fn stays(
     plate: &PlateText,
     way: &Trajectory,
-    cameras: &[Camera],
+    positions: &HashMap<CameraId, GeoPoint>,
 ) -> Result<(Vec<StopPlace>, PassageIndex), Problem> {
     let mut index = PassageIndexBuilder::default();
     for point in way.points.iter().filter(|point| point.by != FoundBy::Misread) {
@@ -264,8 +273,7 @@ fn stays(
     }
     let index = index.build();
     let travel = TravelTimes::default();
-    let positions = cameras.iter().map(|c| (c.id.clone(), c.position)).collect();
-    let roads = Roads { travel: &travel, positions: &positions };
+    let roads = Roads { travel: &travel, positions };
     let vehicle = index.vehicle(plate);
     let places = vehicle.map(|vehicle| {
         stop_places(&index, vehicle, TimeSpan::ALL, roads, &StopSettings::default())

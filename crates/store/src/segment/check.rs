@@ -36,7 +36,8 @@ pub(crate) fn check(
         let length = segment.directory.details_len;
         let first = block * length;
         for row in first..(first + length).min(segment.rows() as usize) {
-            let sighting = cursor.decode(row as u32, &content);
+            let sighting =
+                cursor.key(row as u32).and_then(|key| cursor.decode(row as u32, key, &content));
             if let Some(sighting) = damage_apart(sighting, found)? {
                 each(sighting)?;
             }

@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
-use guiji_domain::{PlateText, Sighting, StoreError, Timestamp};
+use guiji_domain::{PlateChar, PlateText, Sighting, StoreError, Timestamp};
 
 use super::details::{self, Keys};
 use super::directory::Column;
 use super::find::Key;
 use super::packed::{BLOCK_LEN, Packed};
+use super::plates::Chars;
 use super::read::{Segment, id_from, trait_of};
 use super::{plates, unordered};
 use crate::errors::damaged;
@@ -17,11 +18,13 @@ pub(crate) struct Cursor<'a> {
     segment: &'a Segment,
     blocks: [Option<(usize, Packed)>; Column::ALL.len()],
     details: Option<(usize, Arc<[u8]>)>,
+    /// The last plate, by its number: rows of one plate mostly come together.
+    plate: Option<(u64, (PlateText, Chars))>,
 }
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(segment: &'a Segment) -> Self {
-        Self { segment, blocks: Default::default(), details: None }
+        Self { segment, blocks: Default::default(), details: None, plate: None }
     }
 
     /// The segment.
@@ -54,22 +57,27 @@ impl<'a> Cursor<'a> {
 
     /// The sighting of a row.
     pub(crate) fn sighting(&mut self, row: u32) -> Result<Sighting, StoreError> {
+        let key = self.key(row)?;
+        self.sighting_of(row, key)
+    }
+
+    /// The same of a row whose [`Self::key`] is known.
+    pub(crate) fn sighting_of(&mut self, row: u32, key: Key) -> Result<Sighting, StoreError> {
         let details = self.details(row)?;
-        self.decode(row, &details)
+        self.decode(row, key, &details)
     }
 
     /// What the reads of a row say of a plate; 0 where none was read. Quicker than the whole sighting.
-    pub(crate) fn probability(&mut self, row: u32, plate: &PlateText) -> Result<f32, StoreError> {
+    pub(crate) fn probability(&mut self, row: u32, plate: &[PlateChar]) -> Result<f32, StoreError> {
         let number = self.value(Column::Plate, row)?;
         let Some(number) = number.checked_sub(1) else { return Ok(0.0) };
         let read = plates::unpack(self.value(Column::Plates, number as u32)?);
         let details = self.details(row)?;
-        let lattice = read
+        let probability = read
             .zip(self.segment.record(row, &details))
-            .and_then(|((_, chars), record)| details::decode_lattice(&chars, record).ok());
+            .and_then(|((_, chars), record)| details::probability_of(&chars, plate, record).ok());
         let what = || format!("row {row} in {}", self.segment.path.display());
-        let lattice = lattice.ok_or_else(|| damaged(what(), "its reads make no sense"))?;
-        Ok(lattice.probability(plate))
+        probability.ok_or_else(|| damaged(what(), "its reads make no sense"))
     }
 
     /// The block of details of a row.
@@ -85,9 +93,14 @@ impl<'a> Cursor<'a> {
         Ok(details)
     }
 
-    /// The sighting of a row whose block of details is given.
-    pub(super) fn decode(&mut self, row: u32, details: &[u8]) -> Result<Sighting, StoreError> {
-        let keys = self.keys(row)?;
+    /// The sighting of a row whose key and block of details are given.
+    pub(super) fn decode(
+        &mut self,
+        row: u32,
+        key: Key,
+        details: &[u8],
+    ) -> Result<Sighting, StoreError> {
+        let keys = self.keys(row, key)?;
         let id = keys.id;
         let what = || format!("sighting {id} in {}", self.segment.path.display());
         let record = self.segment.record(row, details);
@@ -95,17 +108,20 @@ impl<'a> Cursor<'a> {
         details::decode(keys, record).map_err(|reason| damaged(what(), reason))
     }
 
-    fn keys(&mut self, row: u32) -> Result<Keys, StoreError> {
+    fn keys(&mut self, row: u32, (captured, id): Key) -> Result<Keys, StoreError> {
         let segment = self.segment;
-        let (captured, id) = self.key(row)?;
         let wrong =
             |reason| damaged(format!("sighting {id} in {}", segment.path.display()), reason);
         let plate = match self.value(Column::Plate, row)? {
             0 => None,
-            number => Some(
-                plates::unpack(self.value(Column::Plates, (number - 1) as u32)?)
-                    .ok_or_else(|| wrong("its plate is none"))?,
-            ),
+            number => match &self.plate {
+                Some((kept, plate)) if *kept == number => Some(plate.clone()),
+                _ => {
+                    let packed = self.value(Column::Plates, (number - 1) as u32)?;
+                    let plate = plates::unpack(packed).ok_or_else(|| wrong("its plate is none"))?;
+                    Some(self.plate.insert((number, plate)).1.clone())
+                }
+            },
         };
         let traits = self.value(Column::Traits, row)?;
         let camera = segment.camera(self.value(Column::Camera, row)?);

@@ -15,12 +15,13 @@
 use std::time::Duration;
 
 use guiji_domain::{
-    CameraId, CaptureTime, ClockSource, Digest, Direction, Evidence, FusedPlate, Lattice,
-    PlateChar, PlateState, PlateText, Sighting, SightingId, SightingStage, TimeSpan, Timestamp,
-    Vehicle, VehicleClass, VehicleColour,
+    CameraId, CaptureTime, ClockSource, Digest, Direction, Evidence, FusedPlate, PlateChar,
+    PlateState, PlateText, Sighting, SightingId, SightingStage, TimeSpan, Timestamp, Vehicle,
+    VehicleClass, VehicleColour,
 };
 
-use super::probability;
+use super::plates::Chars;
+use super::probability::{self, Doubt};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::codes::{Coded, code_or_none};
 
@@ -30,7 +31,7 @@ pub(super) struct Keys {
     pub(super) id: SightingId,
     pub(super) captured: Timestamp,
     pub(super) camera: CameraId,
-    pub(super) plate: Option<(PlateText, Vec<PlateChar>)>,
+    pub(super) plate: Option<(PlateText, Chars)>,
     pub(super) class: Option<VehicleClass>,
     pub(super) colour: Option<VehicleColour>,
 }
@@ -47,8 +48,8 @@ fn unzigzag(number: u64) -> i64 {
 ///
 /// # Errors
 /// When what was put down of the lattice is none.
-pub(super) fn encode(sighting: &Sighting, out: &mut Writer) -> Result<u8, Malformed> {
-    let mut doubt = 0;
+pub(super) fn encode(sighting: &Sighting, out: &mut Writer) -> Result<Doubt, Malformed> {
+    let mut doubt = Doubt::NONE;
     let (first, last) = (sighting.span.first().as_nanos(), sighting.span.last().as_nanos());
     out.var(zigzag(first.wrapping_sub(sighting.id.started().as_nanos())));
     // The distance of two i64 always fits a u64, and wraps to it.
@@ -62,7 +63,7 @@ pub(super) fn encode(sighting: &Sighting, out: &mut Writer) -> Result<u8, Malfor
             out.byte(code_or_none(plate.kind));
             out.byte(code_or_none(plate.colour));
             out.byte(plate.rows.code());
-            let chars: Vec<_> = plate.text.chars().collect();
+            let chars: Chars = plate.text.chars().collect();
             let start = out.0.len();
             probability::encode(&plate.lattice, &chars, out);
             doubt = probability::doubt(&mut Reader(&out.0[start..]), &chars)?;
@@ -95,14 +96,18 @@ pub(super) fn encode(sighting: &Sighting, out: &mut Writer) -> Result<u8, Malfor
     Ok(doubt)
 }
 
-/// The lattice of a record whose plate was read, and nothing else of it.
-pub(super) fn decode_lattice(text: &[PlateChar], bytes: &[u8]) -> Result<Lattice, Malformed> {
+/// What the lattice of a record whose plate was read says of a text, and nothing else of it.
+pub(super) fn probability_of(
+    text: &[PlateChar],
+    sought: &[PlateChar],
+    bytes: &[u8],
+) -> Result<f32, Malformed> {
     let mut input = Reader(bytes);
     let (_first, _length) = (input.var()?, input.var()?);
     decode_quality(&mut input)?;
     let (state, _kind_colour_rows) = (input.byte()?, input.array::<3>()?);
     if state == READ {
-        probability::decode(&mut input, text)
+        probability::probability_of(&mut input, text, sought)
     } else {
         Err(Malformed("plate state"))
     }

@@ -10,10 +10,11 @@ use guiji_domain::{CameraId, PlatePattern, PlateText, SightingId, SortOrder, Sto
 
 use super::cursor::Cursor;
 use super::directory::Column;
-use super::packed::BLOCK_LEN;
+use super::ordered;
+use super::packed::{BLOCK_LEN, Packed};
 use super::plates::{self, Matcher};
+use super::probability::Doubt;
 use super::read::Segment;
-use super::{ordered, probability};
 
 /// Gathering and sorting a row costs about as much as passing over this many.
 const GATHERING: u64 = 4;
@@ -86,9 +87,13 @@ impl Segment {
                 shortest = (cost, Some(set));
             }
         }
+        // What comes by an index need not be looked up again.
+        let other =
+            |set: &&Wanted| !shortest.1.is_some_and(|shortest| std::ptr::eq(shortest, *set));
+        let cameras_len = self.directory.cameras.len() as u32;
         let filter = Filter {
-            plates: plates.as_ref().map(|set| set.bits(self.directory.plates)),
-            cameras: cameras.as_ref().map(|set| set.bits(self.directory.cameras.len() as u32)),
+            plates: plates.as_ref().filter(other).map(|set| set.bits(self.directory.plates)),
+            cameras: cameras.as_ref().filter(other).map(|set| set.bits(cameras_len)),
             request,
         };
         let mut looker = Looker { cursor: Cursor::new(self), filter };
@@ -116,8 +121,14 @@ impl Segment {
     fn rows_between(&self, request: &Request<'_>) -> Result<Range<u32>, StoreError> {
         let Range { start, end } = self.rows_captured(request.span)?;
         let mut cursor = Cursor::new(self);
-        let start = partition_point(start..end, |row| Ok(!(request.begins)(cursor.key(row)?)))?;
-        let end = partition_point(start..end, |row| Ok(!(request.ended)(cursor.key(row)?)))?;
+        let (mut start, mut end) = (start, end);
+        // Mostly nothing lies beyond the ends of the span, which is seen at once.
+        if start < end && !(request.begins)(cursor.key(start)?) {
+            start = partition_point(start..end, |row| Ok(!(request.begins)(cursor.key(row)?)))?;
+        }
+        if start < end && (request.ended)(cursor.key(end - 1)?) {
+            end = partition_point(start..end, |row| Ok(!(request.ended)(cursor.key(row)?)))?;
+        }
         Ok(start..end)
     }
 
@@ -173,52 +184,81 @@ impl Segment {
     }
 }
 
+/// Plates near to one, and which of their rows are wanted.
+pub(crate) struct Near<'a> {
+    pub(crate) plate: &'a PlateText,
+    /// In how many places they may differ from it.
+    pub(crate) places: &'a RangeInclusive<usize>,
+    /// Captured in a span, both ends included.
+    pub(crate) span: (i64, i64),
+    /// By these cameras; `None` for any.
+    pub(crate) cameras: Option<&'a [CameraId]>,
+    /// Of rows whose probability of the plate may be at least this.
+    pub(crate) probability_min: f32,
+    /// So many rows will be taken whichever they are.
+    pub(crate) room: usize,
+}
+
 impl Segment {
-    /// Calls `visit` with the rows of plates so many places from one, captured in a span, both ends included, by these
-    /// cameras: nearer plates first, and of equally near ones the rows that may be the likeliest. With each comes what its
-    /// probability of that plate is at most. A break passes over the other rows of plates as near.
+    /// Calls `visit` with the rows of near plates: nearer plates first, and of equally near ones the rows that may be the
+    /// likeliest, unless there is room for all. With each comes what its probability of the plate is at most. A break
+    /// passes over the other rows of plates as near.
     pub(crate) fn rows_like(
         &self,
-        plate: &PlateText,
-        places: &RangeInclusive<usize>,
-        span: (i64, i64),
-        cameras: Option<&[CameraId]>,
+        wanted: &Near<'_>,
         mut visit: impl FnMut(&mut Cursor<'_>, u32, f32) -> Result<ControlFlow<()>, StoreError>,
     ) -> Result<(), StoreError> {
-        let within = self.rows_captured(span)?;
+        let Near { plate, places, .. } = wanted;
+        let within = self.rows_captured(wanted.span)?;
         if within.is_empty() {
             return Ok(());
         }
-        let cameras = cameras.map(|names| self.camera_bits(names));
+        let cameras = wanted.cameras.map(|names| self.camera_bits(names));
+        let number = plates::pack(plate);
         let mut near = vec![Vec::new(); places.end() + 1];
         if *places.end() == 0 {
-            near[0].extend(self.plate_number(plate)?);
+            near[0].extend(self.plate_number(plate)?.map(|key| (key, number)));
         } else {
-            let number = plates::pack(plate);
             for block in 0..self.directory.blocks(Column::Plates).frames.len() {
                 let numbers = self.block(Column::Plates, block)?;
                 for at in 0..self.directory.block_len(Column::Plates, block) {
-                    let apart = plates::places_apart(number, numbers.get(at));
+                    let text = numbers.get(at);
+                    let apart = plates::places_apart(number, text);
                     if places.contains(&apart) {
-                        near[apart].push((block * BLOCK_LEN + at) as u32);
+                        near[apart].push(((block * BLOCK_LEN + at) as u32, text));
                     }
                 }
             }
         }
+        let mut postings = Postings::new(self, Column::PlateEnds, Column::ByPlate);
+        let mut doubts = AtHand::new(self, Column::Doubt);
+        let mut camera_of = AtHand::new(self, Column::Camera);
         let mut cursor = Cursor::new(self);
-        for (apart, keys) in near.into_iter().enumerate() {
-            let set = Wanted::new(keys, Column::PlateEnds, Column::ByPlate);
+        let mut taken = 0;
+        for keys in near {
             let mut likely = Vec::new();
-            for row in set.rows(self, &within)? {
-                if let Some(cameras) = &cameras
-                    && !cameras.contains(cursor.value(Column::Camera, row)?)
-                {
-                    continue;
+            for (key, text) in keys {
+                for at in postings.part(key, &within)? {
+                    let row = postings.row(at)?;
+                    let doubt = Doubt::of_column(doubts.value(row)?);
+                    let most = doubt.probability_max(plates::differing(text, number));
+                    if most >= wanted.probability_min
+                        && match &cameras {
+                            Some(cameras) => cameras.contains(camera_of.value(row)?),
+                            None => true,
+                        }
+                    {
+                        likely.push((most, row));
+                    }
                 }
-                let doubt = cursor.value(Column::Doubt, row)?;
-                likely.push((probability::probability_max(doubt, apart), row));
             }
-            likely.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            if taken + likely.len() > wanted.room {
+                likely.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            } else {
+                // What is read together lies together then.
+                likely.sort_unstable_by_key(|(_, row)| *row);
+            }
+            taken += likely.len();
             for (most, row) in likely {
                 if visit(&mut cursor, row, most)?.is_break() {
                     break;
@@ -240,19 +280,20 @@ impl Segment {
         let whole = within == (0..self.rows());
         let cameras = cameras.map(|names| self.camera_bits(names));
         let mut counts = Vec::with_capacity(plates.len());
+        let mut postings = Postings::new(self, Column::PlateEnds, Column::ByPlate);
+        let mut camera_of = AtHand::new(self, Column::Camera);
         for plate in plates {
             let Some(key) = self.plate_number(plate)?.filter(|_| !within.is_empty()) else {
                 counts.push(0);
                 continue;
             };
-            let set = Wanted::new(vec![key], Column::PlateEnds, Column::ByPlate);
             counts.push(match &cameras {
-                None if whole => set.range(self, key)?.len(),
-                None => set.part(self, key, &within)?.len(),
+                None if whole => postings.range(key)?.len(),
+                None => postings.part(key, &within)?.len(),
                 Some(cameras) => {
                     let mut count = 0;
-                    for row in set.rows(self, &within)? {
-                        count += usize::from(cameras.contains(self.value(Column::Camera, row)?));
+                    for at in postings.part(key, &within)? {
+                        count += usize::from(cameras.contains(camera_of.value(postings.row(at)?)?));
                     }
                     count
                 }
@@ -263,11 +304,13 @@ impl Segment {
 
     /// The rows captured in a span, both ends included.
     fn rows_captured(&self, (first, last): (i64, i64)) -> Result<Range<u32>, StoreError> {
+        let (earliest, latest) = self.directory.captured;
+        let start = if first <= earliest { 0 } else { self.first_captured_from(first)? };
         let end = match last.checked_add(1) {
-            Some(after) => self.first_captured_from(after)?,
-            None => self.rows(),
+            Some(after) if last < latest => self.first_captured_from(after)?,
+            _ => self.rows(),
         };
-        Ok(self.first_captured_from(first)?..end)
+        Ok(start..end)
     }
 
     fn camera_bits(&self, names: &[CameraId]) -> Bits {
@@ -295,52 +338,23 @@ impl Wanted {
         self.keys.is_empty()
     }
 
-    /// Where the rows of a key stand in the index.
-    fn range(&self, segment: &Segment, key: u32) -> Result<Range<u32>, StoreError> {
-        let start = match key.checked_sub(1) {
-            Some(before) => segment.value(self.ends, before)?,
-            None => 0,
-        };
-        Ok(start as u32..segment.value(self.ends, key)? as u32)
-    }
-
-    /// The part of a key's places in the index whose rows lie within a range.
-    fn part(
-        &self,
-        segment: &Segment,
-        key: u32,
-        within: &Range<u32>,
-    ) -> Result<Range<u32>, StoreError> {
-        let range = self.range(segment, key)?;
-        let below = |bound: u32| {
-            move |at: u32| Ok::<_, StoreError>(segment.value(self.rows, at)? < u64::from(bound))
-        };
-        let start = partition_point(range.clone(), below(within.start))?;
-        Ok(start..partition_point(start..range.end, below(within.end))?)
-    }
-
     /// How many rows there are, in all.
     fn count(&self, segment: &Segment) -> Result<u64, StoreError> {
+        let mut postings = Postings::new(segment, self.ends, self.rows);
         let mut count = 0;
         for key in &self.keys {
-            count += self.range(segment, *key)?.len() as u64;
+            count += postings.range(*key)?.len() as u64;
         }
         Ok(count)
     }
 
     /// The rows within a range, in no order.
     fn rows(&self, segment: &Segment, within: &Range<u32>) -> Result<Vec<u32>, StoreError> {
+        let mut postings = Postings::new(segment, self.ends, self.rows);
         let mut rows = Vec::new();
         for key in &self.keys {
-            let range = self.range(segment, *key)?;
-            let end = range.end;
-            let below = |at| Ok(segment.value(self.rows, at)? < u64::from(within.start));
-            for at in partition_point(range, below)?..end {
-                let row = segment.value(self.rows, at)? as u32;
-                if row >= within.end {
-                    break;
-                }
-                rows.push(row);
+            for at in postings.part(*key, within)? {
+                rows.push(postings.row(at)?);
             }
         }
         Ok(rows)
@@ -349,6 +363,73 @@ impl Wanted {
     /// As a set of keys below a count.
     fn bits(&self, count: u32) -> Bits {
         Bits::of(self.keys.iter().copied(), count)
+    }
+}
+
+/// A column of which every block that was read stays at hand: for places in no order, which a [`Cursor`] would fetch
+/// from the cache again and again.
+struct AtHand<'a> {
+    segment: &'a Segment,
+    column: Column,
+    blocks: Vec<Option<Packed>>,
+}
+
+impl<'a> AtHand<'a> {
+    fn new(segment: &'a Segment, column: Column) -> Self {
+        Self { segment, column, blocks: Vec::new() }
+    }
+
+    fn value(&mut self, at: u32) -> Result<u64, StoreError> {
+        let (block, at) = (at as usize / BLOCK_LEN, at as usize % BLOCK_LEN);
+        if block >= self.blocks.len() {
+            self.blocks.resize(block + 1, None);
+        }
+        let kept = &mut self.blocks[block];
+        let packed = match kept {
+            Some(packed) => packed,
+            None => kept.insert(self.segment.block(self.column, block)?),
+        };
+        Ok(packed.get(at))
+    }
+}
+
+/// An index: of each key the rows that have it, rising.
+struct Postings<'a> {
+    ends: AtHand<'a>,
+    rows: AtHand<'a>,
+}
+
+impl<'a> Postings<'a> {
+    fn new(segment: &'a Segment, ends: Column, rows: Column) -> Self {
+        Self { ends: AtHand::new(segment, ends), rows: AtHand::new(segment, rows) }
+    }
+
+    /// Where the rows of a key stand.
+    fn range(&mut self, key: u32) -> Result<Range<u32>, StoreError> {
+        let start = match key.checked_sub(1) {
+            Some(before) => self.ends.value(before)?,
+            None => 0,
+        };
+        Ok(start as u32..self.ends.value(key)? as u32)
+    }
+
+    /// The row at a place.
+    fn row(&mut self, at: u32) -> Result<u32, StoreError> {
+        Ok(self.rows.value(at)? as u32)
+    }
+
+    /// The part of a key's places whose rows lie within a range.
+    fn part(&mut self, key: u32, within: &Range<u32>) -> Result<Range<u32>, StoreError> {
+        let range = self.range(key)?;
+        let (mut start, mut end) = (range.start, range.end);
+        // Mostly a whole day is asked about.
+        if within.start > 0 {
+            start = partition_point(range.clone(), |at| Ok(self.row(at)? < within.start))?;
+        }
+        if within.end < self.rows.segment.rows() {
+            end = partition_point(start..range.end, |at| Ok(self.row(at)? < within.end))?;
+        }
+        Ok(start..end)
     }
 }
 

@@ -23,7 +23,7 @@
 //! | plate | row | 0 without, else the plate's number in the dictionary plus 1 |
 //! | camera | row | the camera's number in the directory |
 //! | traits | row | class plus 16 times colour, 0 for none, else the code plus 1 |
-//! | doubt | row | how much another plate may have of it, see `probability.rs`; 0 without a plate |
+//! | doubt | row | how much other plates may have of it, see `probability.rs`; 0 without a plate |
 //! | by id | row | row numbers, ordered by the id |
 //! | by camera | row | row numbers, ordered by camera and row |
 //! | by plate | row with a plate | row numbers, ordered by plate and row |
@@ -51,7 +51,7 @@ mod write;
 pub(crate) use cache::BlockCache;
 pub(crate) use check::check;
 pub(crate) use cursor::Cursor;
-pub(crate) use find::{Key, Request};
+pub(crate) use find::{Key, Near, Request};
 pub(crate) use read::Segment;
 pub(crate) use row::{Rows, SegmentRows};
 pub(crate) use write::SegmentWriter;

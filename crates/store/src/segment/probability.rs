@@ -93,10 +93,89 @@ pub(super) fn decode(input: &mut Reader<'_>, text: &[PlateChar]) -> Result<Latti
     Lattice::new(positions).map_err(|_| WRONG)
 }
 
-/// The greatest probability that any other character than the text's has at any position of a lattice as it was put
-/// down, as a byte: rounded up. Without making the lattice, since every sighting that is sealed comes here.
-pub(super) fn doubt(kept: &mut Reader<'_>, text: &[PlateChar]) -> Result<u8, Malformed> {
-    let mut doubt = Position::FLOOR;
+/// What other texts may have of a lattice, in 27 bits: the likeliest character at any position that is not the text's
+/// (its byte, rounded up; its place; which it is), and the byte of the next likeliest, rounded up. Most reads are sure
+/// of all characters but one, so that the two together say of most texts that they are out of the question.
+///
+/// ```text
+/// bits 0-7 byte of the likeliest, 8-11 its place, 12-18 its character, 19-26 byte of the next
+/// ```
+/// Rows of earlier days have the likeliest byte alone, the rest being 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Doubt(u32);
+
+impl Doubt {
+    /// Of a row without a plate.
+    pub(super) const NONE: Self = Self(0);
+
+    /// As the column has it. What no version writes bounds nothing.
+    pub(super) fn of_column(number: u64) -> Self {
+        Self(u32::try_from(number).unwrap_or(u32::from(u8::MAX)))
+    }
+
+    /// For the column.
+    pub(super) fn number(self) -> u64 {
+        u64::from(self.0)
+    }
+
+    /// The bytes of the likeliest and, where it is known, of the next.
+    fn bytes(self) -> (u8, Option<u8>) {
+        let next = (self.0 >> 19) as u8;
+        (self.0 as u8, (next > 0).then_some(next))
+    }
+
+    /// No text with these other characters, each at its place, has more than this; none at all is the text that was
+    /// read.
+    pub(super) fn probability_max(
+        self,
+        others: impl IntoIterator<Item = (usize, Option<PlateChar>)>,
+    ) -> f32 {
+        let (likeliest, next) = self.bytes();
+        let (place, character) =
+            ((self.0 >> 8 & 15) as usize, (self.0 >> 12) as u8 & CHARACTER_MASK);
+        let bound = |byte: u8| if byte == u8::MAX { 1.0 } else { value(byte) };
+        let mut others = others.into_iter().peekable();
+        let most = if others.peek().is_none() {
+            // What another character has at some position, the text that was read has not.
+            1.0 - value(likeliest.saturating_sub(1))
+        } else {
+            let of = |(at, c)| match next {
+                Some(next) if (at, char_code(c) & CHARACTER_MASK) != (place, character) => next,
+                _ => likeliest,
+            };
+            others.map(|other| bound(of(other))).product()
+        };
+        // A little more, since probabilities of texts are rounded.
+        most * 1.001
+    }
+}
+
+/// Of [`char_code`], as much as tells all characters and nothing apart.
+const CHARACTER_MASK: u8 = 127;
+const _: () = assert!(PlateChar::COUNT < CHARACTER_MASK as usize);
+
+/// The likeliest two of what is offered.
+struct Likeliest {
+    first: (f32, usize, u8),
+    next: f32,
+}
+
+impl Likeliest {
+    fn offer(&mut self, p: f32, place: usize, character: u8) {
+        if p > self.first.0 {
+            self.next = self.first.0;
+            self.first = (p, place, character);
+        } else {
+            self.next = self.next.max(p);
+        }
+    }
+}
+
+/// The doubt of a lattice as it was put down. Without making the lattice, since every sighting that is sealed comes
+/// here.
+pub(super) fn doubt(kept: &mut Reader<'_>, text: &[PlateChar]) -> Result<Doubt, Malformed> {
+    // Every character has the floor at every position.
+    let mut likeliest = Likeliest { first: (Position::FLOOR, 0, 0), next: Position::FLOOR };
     for i in 0..usize::from(kept.byte()?) {
         let own = char_code(text.get(i).copied());
         let head = kept.byte()?;
@@ -115,7 +194,7 @@ pub(super) fn doubt(kept: &mut Reader<'_>, text: &[PlateChar]) -> Result<u8, Mal
             listed += p;
             characters += usize::from(p > 0.0);
             if character != own {
-                doubt = doubt.max(p);
+                likeliest.offer(p, i, character);
             }
         }
         if let Some((character, rest)) = best.filter(|_| head & BEST_IS_SURE > 0) {
@@ -123,28 +202,40 @@ pub(super) fn doubt(kept: &mut Reader<'_>, text: &[PlateChar]) -> Result<u8, Mal
             listed += p;
             characters += usize::from(p > 0.0);
             if character != own {
-                doubt = doubt.max(p);
+                likeliest.offer(p, i, character);
             }
         }
-        // There are more characters than candidates, so that one is not listed.
+        // There are far more characters than candidates, so that several are not listed, of which none is named.
         let others = (PlateChar::COUNT + 1).saturating_sub(characters).max(1);
-        doubt = doubt.max((1.0 - listed).max(0.0) / others as f32);
+        let unlisted = (1.0 - listed).max(0.0) / others as f32;
+        likeliest.offer(unlisted, i, 0);
+        likeliest.offer(unlisted, i, 0);
     }
-    let code = code(doubt);
-    Ok(if value(code) < doubt { code.saturating_add(1) } else { code })
+    let up = |p: f32| match code(p) {
+        code if value(code) < p => code.saturating_add(1),
+        code => code,
+    };
+    let (p, place, character) = likeliest.first;
+    let character = u32::from(character & CHARACTER_MASK);
+    let next = up(likeliest.next).max(1);
+    Ok(Doubt(u32::from(up(p)) | (place as u32) << 8 | character << 12 | u32::from(next) << 19))
 }
 
-/// No text that differs in so many places has more than this, by the byte that [`doubt`] gave.
-pub(super) fn probability_max(doubt: u64, places: usize) -> f32 {
-    let doubt = u8::try_from(doubt).unwrap_or(u8::MAX);
-    let most = match (places, doubt) {
-        // What another character has at some position, the text that was read has not.
-        (0, doubt) => 1.0 - value(doubt.saturating_sub(1)),
-        (_, u8::MAX) => 1.0,
-        (places, doubt) => value(doubt).powi(places as i32),
-    };
-    // A little more, since probabilities of texts are rounded.
-    most * 1.001
+/// What a lattice says of a text, as [`Lattice::probability_of`] has it, without making the lattice: of most that are
+/// looked at nothing else is wanted.
+pub(super) fn probability_of(
+    input: &mut Reader<'_>,
+    text: &[PlateChar],
+    sought: &[PlateChar],
+) -> Result<f32, Malformed> {
+    let mut p = 1.0_f64;
+    let positions = usize::from(input.byte()?);
+    for i in 0..positions {
+        let position = decode_position(input, text.get(i).copied())?;
+        p *= f64::from(position.probability(sought.get(i).copied()));
+    }
+    let behind = sought.len().saturating_sub(positions);
+    Ok((p * f64::from(Position::FLOOR).powi(behind as i32)) as f32)
 }
 
 fn decode_position(input: &mut Reader<'_>, text: Option<PlateChar>) -> Result<Position, Malformed> {
@@ -236,13 +327,25 @@ pub(super) mod tests {
                 }
             }
             let other = PlateText::from_chars(&chars).unwrap();
-            let places = guiji_domain::LikelyQuery::places_apart(&text, &other);
             let own: Vec<_> = text.chars().collect();
             let mut kept = Writer::default();
             encode(&lattice, &own, &mut kept);
-            let max = probability_max(u64::from(doubt(&mut Reader(&kept.0), &own).unwrap()), places);
+            let differing = |one: &PlateText, other: &PlateText| {
+                let (mut one, mut other) = (one.chars(), other.chars());
+                let pairs = (0..PlateText::CHARS_MAX).map(|place| (place, one.next(), other.next()));
+                pairs.filter(|(_, one, other)| one != other).map(|(place, _, other)| (place, other)).collect::<Vec<_>>()
+            };
+            let doubt = doubt(&mut Reader(&kept.0), &own).unwrap();
+            let max = doubt.probability_max(differing(&text, &other));
+            prop_assert_eq!(Doubt::of_column(doubt.number()), doubt);
+            // Days that were sealed earlier have the first byte alone.
+            let earlier = Doubt(doubt.0 & 0xff).probability_max(differing(&text, &other));
+            prop_assert!(earlier >= max * 0.999, "{earlier} {max}");
             let p = decode(&mut Reader(&kept.0), &own).unwrap().probability(&other);
             prop_assert!(p <= max.max(1e-4), "{p} {max}");
+            let sought: Vec<_> = other.chars().collect();
+            let quick = probability_of(&mut Reader(&kept.0), &own, &sought).unwrap();
+            prop_assert!((quick - p).abs() <= p * 1e-5, "{quick} {p}");
         }
 
         #[test]
@@ -251,17 +354,18 @@ pub(super) mod tests {
             let mut kept = Writer::default();
             encode(&lattice, &text, &mut kept);
             let lattice = decode(&mut Reader(&kept.0), &text).unwrap();
-            let mut most = Position::FLOOR;
+            let mut all = vec![Position::FLOOR; 2];
             for (i, position) in lattice.positions().iter().enumerate() {
                 let others = PlateChar::all().map(Some).chain([None]);
-                for other in others.filter(|c| *c != text.get(i).copied()) {
-                    most = most.max(position.probability(other));
-                }
+                all.extend(others.filter(|c| *c != text.get(i).copied()).map(|c| position.probability(c)));
             }
-            let code = doubt(&mut Reader(&kept.0), &text).unwrap();
-            // The least byte that is not below; past the greatest value there is none.
-            prop_assert!(code == u8::MAX || value(code) >= most, "{} {most}", value(code));
-            prop_assert!(code == 0 || value(code - 1) < most * 1.00001, "{} {most}", value(code));
+            all.sort_by(|a, b| b.total_cmp(a));
+            let (first, next) = doubt(&mut Reader(&kept.0), &text).unwrap().bytes();
+            for (code, most) in [(first, all[0]), (next.unwrap(), all[1])] {
+                // The least byte that is not below; past the greatest value there is none.
+                prop_assert!(code == u8::MAX || value(code) >= most, "{} {most}", value(code));
+                prop_assert!(code <= 1 || value(code - 1) < most * 1.00001, "{} {most}", value(code));
+            }
         }
 
         #[test]

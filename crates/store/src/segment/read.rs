@@ -123,19 +123,30 @@ impl Segment {
     }
 
     /// A block of details from the disk, unpacked.
-    pub(super) fn read_details(&self, block: usize) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn read_details(&self, block: usize) -> Result<Arc<[u8]>, StoreError> {
         let (Some(start), Some(end)) =
             (self.directory.details.get(block), self.directory.details.get(block + 1))
         else {
             return Err(damaged(self.path.display(), "a row points behind its end"));
         };
-        let compressed = read_checked(&self.file, &self.path, *start, end - start)?;
         let what = || format!("{} at {start}", self.path.display());
-        // The checksum has said that the size is what was written.
-        let (size, compressed) =
-            compressed.split_first_chunk().ok_or_else(|| damaged(what(), "it is cut off"))?;
-        decompress(compressed, u32::from_le_bytes(*size) as usize)
-            .map_err(|error| damaged(what(), error))
+        UNPACKING.with_borrow_mut(|Unpacking { decompressor, compressed, content }| {
+            read_checked_into(compressed, &self.file, &self.path, *start, end - start)?;
+            // The checksum has said that the size is what was written.
+            let (size, compressed) =
+                compressed.split_first_chunk().ok_or_else(|| damaged(what(), "it is cut off"))?;
+            content.clear();
+            content.reserve(u32::from_le_bytes(*size) as usize);
+            let decompressor = match decompressor {
+                Some(decompressor) => decompressor,
+                None => decompressor.insert(
+                    zstd::bulk::Decompressor::new().map_err(|error| damaged(what(), error))?,
+                ),
+            };
+            let unpacked = decompressor.decompress_to_buffer(compressed, content);
+            unpacked.map_err(|error| damaged(what(), error))?;
+            Ok(Arc::from(content.as_slice()))
+        })
     }
 
     /// The row of an id.
@@ -165,7 +176,7 @@ impl Segment {
         if let Some(content) = self.cache.get(key) {
             return Ok(content);
         }
-        let content: Arc<[u8]> = self.read_details(block)?.into();
+        let content = self.read_details(block)?;
         self.cache.put(key, Arc::clone(&content));
         Ok(content)
     }
@@ -199,24 +210,38 @@ pub(super) fn id_from(started: i64, tail: u64) -> SightingId {
     SightingId::from_u128(u128::from(super::ordered(started)) << 64 | u128::from(tail))
 }
 
-/// Each thread keeps its decompressor: making one costs more than a block does.
-fn decompress(compressed: &[u8], size: usize) -> std::io::Result<Vec<u8>> {
-    thread_local! {
-        static KEPT: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
-    }
-    KEPT.with_borrow_mut(|kept| match kept {
-        Some(decompressor) => decompressor.decompress(compressed, size),
-        None => kept.insert(zstd::bulk::Decompressor::new()?).decompress(compressed, size),
-    })
+/// What a thread unpacks details with: making it costs more than a block does.
+#[derive(Default)]
+struct Unpacking {
+    decompressor: Option<zstd::bulk::Decompressor<'static>>,
+    compressed: Vec<u8>,
+    content: Vec<u8>,
+}
+
+thread_local! {
+    static UNPACKING: RefCell<Unpacking> = RefCell::default();
 }
 
 /// Bytes with their CRC-32 behind them, checked and cut off.
 fn read_checked(file: &File, path: &Path, start: u64, length: u64) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = Vec::new();
+    read_checked_into(&mut bytes, file, path, start, length)?;
+    Ok(bytes)
+}
+
+/// The same in the place of what a buffer has.
+fn read_checked_into(
+    bytes: &mut Vec<u8>,
+    file: &File,
+    path: &Path,
+    start: u64,
+    length: u64,
+) -> Result<(), StoreError> {
     let what = || format!("{} at {start}", path.display());
     let content = length.checked_sub(CHECKSUM_LEN).and_then(|l| usize::try_from(l).ok());
     let content = content.ok_or_else(|| damaged(what(), "its length is impossible"))?;
-    let mut bytes = vec![0; content + CHECKSUM_LEN as usize];
-    file.read_exact_at(&mut bytes, start).map_err(|error| match error.kind() {
+    bytes.resize(content + CHECKSUM_LEN as usize, 0);
+    file.read_exact_at(bytes, start).map_err(|error| match error.kind() {
         std::io::ErrorKind::UnexpectedEof => damaged(what(), "it is cut off"),
         _ => io_at(DOING, path)(error),
     })?;
@@ -224,5 +249,5 @@ fn read_checked(file: &File, path: &Path, start: u64, length: u64) -> Result<Vec
         return Err(damaged(what(), "its checksum does not match"));
     }
     bytes.truncate(content);
-    Ok(bytes)
+    Ok(())
 }

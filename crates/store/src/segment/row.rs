@@ -1,11 +1,13 @@
 //! Sightings on their way into a segment: what the columns say of each, and its record.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use guiji_domain::{CameraId, Sighting, SightingId, StoreError};
 
 use super::cursor::Cursor;
 use super::directory::Column;
+use super::probability::Doubt;
 use super::{Segment, details, ordered, plates};
 use crate::codec::{Malformed, Writer};
 use crate::codes::Coded;
@@ -23,7 +25,7 @@ pub(crate) struct Row<'a> {
     pub(super) plate: u64,
     pub(super) camera: &'a CameraId,
     pub(super) traits: u8,
-    pub(super) doubt: u8,
+    pub(super) doubt: Doubt,
     pub(super) record: &'a [u8],
 }
 
@@ -40,7 +42,7 @@ struct Encoded {
     id: SightingId,
     plate: u64,
     traits: u8,
-    doubt: u8,
+    doubt: Doubt,
 }
 
 /// Puts down the record of a final sighting.
@@ -174,12 +176,12 @@ impl Rows {
 pub(crate) struct SegmentRows<'a> {
     cursor: Cursor<'a>,
     row: u32,
-    details: (usize, Vec<u8>),
+    details: (usize, Arc<[u8]>),
 }
 
 impl<'a> SegmentRows<'a> {
     pub(crate) fn new(segment: &'a Segment) -> Self {
-        Self { cursor: Cursor::new(segment), row: 0, details: (usize::MAX, Vec::new()) }
+        Self { cursor: Cursor::new(segment), row: 0, details: (usize::MAX, Arc::default()) }
     }
 
     /// Calls `each` with every id.
@@ -216,8 +218,8 @@ impl<'a> SegmentRows<'a> {
         };
         let camera = self.cursor.value(Column::Camera, row)?;
         let camera = segment.camera(camera).ok_or_else(|| wrong("its camera is none"))?;
-        let traits = self.cursor.value(Column::Traits, row)? as u8; // written as a byte, as the doubt
-        let doubt = self.cursor.value(Column::Doubt, row)? as u8;
+        let traits = self.cursor.value(Column::Traits, row)? as u8; // written as a byte
+        let doubt = Doubt::of_column(self.cursor.value(Column::Doubt, row)?);
         let record = segment.record(row, &self.details.1);
         let record = record.ok_or_else(|| wrong("its record is cut off"))?;
         Ok(Row { captured, id, plate, camera, traits, doubt, record })

@@ -10,6 +10,7 @@ use guiji_domain::{CameraId, Sighting, SightingId, SightingStage, StoreError};
 
 use super::directory::{Blocks, CHECKSUM_LEN, Column, Directory};
 use super::packed::{BLOCK_LEN, Frame, pack};
+use super::probability::Doubt;
 use super::row::{Row, RowMaker, lag};
 use super::{DETAILS_LEN, END_MAGIC, MAGIC, checksum, ordered, unordered};
 use crate::codec::Writer;
@@ -34,7 +35,7 @@ pub(crate) struct SegmentWriter {
     plate: Vec<u32>,
     camera: Vec<u32>,
     traits: Vec<u8>,
-    doubt: Vec<u8>,
+    doubt: Vec<Doubt>,
     plates: HashMap<u64, u32>,
     cameras: HashMap<CameraId, u32>,
     /// Records that wait to be compressed together, and their lengths.
@@ -146,7 +147,7 @@ impl SegmentWriter {
         columns.push(out.put_column(plate.iter().map(|p| u64::from(*p)))?);
         columns.push(out.put_column(camera.iter().map(|c| u64::from(*c)))?);
         columns.push(out.put_column(traits.iter().map(|t| u64::from(*t)))?);
-        columns.push(out.put_column(doubt.iter().map(|d| u64::from(*d)))?);
+        columns.push(out.put_column(doubt.iter().map(|doubt| doubt.number()))?);
         columns.push(out.put_column(by_id.into_iter().map(u64::from))?);
         let (by_camera, camera_ends) = postings(camera.iter().copied(), cameras.len());
         columns.push(out.put_column(by_camera.into_iter().map(u64::from))?);
