@@ -65,6 +65,23 @@ pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String
         "Keyframes of views that move without vehicles, asking whether there is one.",
         perception.asked,
     );
+    page.head(
+        "guiji_wakes_total",
+        "counter",
+        "Times that a sleeping view was decoded whole again, by what showed it.",
+    );
+    for (shown_by, count) in [
+        ("keyframe", totals.woken_by_view),
+        ("glimpse", totals.woken_by_glimpse),
+        ("sizes", totals.woken_by_size),
+    ] {
+        page.line("guiji_wakes_total", &format!("{{by=\"{shown_by}\"}}"), count as f64);
+    }
+    page.counter(
+        "guiji_glimpses_total",
+        "Units of sleeping views decoded out of their order, between keyframes.",
+        totals.glimpses,
+    );
     page.head("guiji_frames_dropped_total", "counter", "Pictures dropped, by reason.");
     for (reason, count) in [
         ("newer_frame", perception.replaced),

@@ -91,7 +91,7 @@ impl Intake {
         };
         // Only the smart policy asks.
         let asked = self.line.camera.policy == DecodePolicy::Motion;
-        let mut slice = asked.then(|| self.slices.read(self.codec, bytes)).unwrap_or_default();
+        let mut slice = if asked { self.slices.read(self.codec, bytes) } else { Slice::default() };
         slice.quantiser = slice.quantiser.filter(|_| self.line.settings.heed_quantiser);
         (kind, slice)
     }

@@ -358,6 +358,7 @@ pub(super) mod tests {
             full_found: 48,
             found_of_full: 48,
             exact: 47,
+            missed: Vec::new(),
             alert_ms: (1..=100).rev().map(f64::from).collect(),
         }
     }
