@@ -50,7 +50,7 @@ struct Afterimage {
 /// A cell differs when it does so by as many times what is usual, and as many levels more.
 const TIMES_USUAL: f32 = 3.0;
 const LEVELS_MORE: f32 = 1.5;
-/// So many such cells, side by side or one upon the other, are a change. On 17 clips the largest group without a vehicle
+/// So many such cells, side by side or one upon the other, are a change. On 12 clips the largest group without a vehicle
 /// was 8 (18 in one where trees sway, while that was learnt), and with one that covers a fiftieth of the picture, 44.
 const CELLS_MIN: usize = 12;
 /// What is usual is the mean of so many glimpses, older ones fading.
