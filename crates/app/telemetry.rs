@@ -65,34 +65,34 @@ pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String
         "Keyframes of views that move without vehicles, asking whether there is one.",
         perception.asked,
     );
-    page.head(
+    page.counters(
         "guiji_wakes_total",
-        "counter",
         "Times that a sleeping view was decoded whole again, by what showed it.",
+        "by",
+        &[
+            ("keyframe", totals.woken_by_view),
+            ("glimpse", totals.woken_by_glimpse),
+            ("sizes", totals.woken_by_size),
+        ],
     );
-    for (shown_by, count) in [
-        ("keyframe", totals.woken_by_view),
-        ("glimpse", totals.woken_by_glimpse),
-        ("sizes", totals.woken_by_size),
-    ] {
-        page.line("guiji_wakes_total", &format!("{{by=\"{shown_by}\"}}"), count as f64);
-    }
     page.counter(
         "guiji_glimpses_total",
         "Units of sleeping views decoded out of their order, between keyframes.",
         totals.glimpses,
     );
-    page.head("guiji_frames_dropped_total", "counter", "Pictures dropped, by reason.");
-    for (reason, count) in [
-        ("newer_frame", perception.replaced),
-        ("analysis_behind", perception.given_up),
-        ("camera_closed", perception.late),
-        ("model_failed", perception.failed),
-        ("rate_limit", totals.skipped),
-        ("decoder_behind", totals.shed),
-    ] {
-        page.line("guiji_frames_dropped_total", &format!("{{reason=\"{reason}\"}}"), count as f64);
-    }
+    page.counters(
+        "guiji_frames_dropped_total",
+        "Pictures dropped, by reason.",
+        "reason",
+        &[
+            ("newer_frame", perception.replaced),
+            ("analysis_behind", perception.given_up),
+            ("camera_closed", perception.late),
+            ("model_failed", perception.failed),
+            ("rate_limit", totals.skipped),
+            ("decoder_behind", totals.shed),
+        ],
+    );
     page.head(
         "guiji_load_level",
         "gauge",
@@ -180,6 +180,14 @@ impl Page {
     fn counter(&mut self, name: &str, help: &str, value: u64) {
         self.head(name, "counter", help);
         self.line(name, "", value as f64);
+    }
+
+    /// One for each value of a label.
+    fn counters(&mut self, name: &str, help: &str, label: &str, values: &[(&str, u64)]) {
+        self.head(name, "counter", help);
+        for (value, count) in values {
+            self.line(name, &format!("{{{label}=\"{value}\"}}"), *count as f64);
+        }
     }
 
     fn seconds(&mut self, name: &str, help: &str, nanos: u64) {

@@ -3,7 +3,7 @@
 //! `cargo run -p guiji-ingest --example gate FOLDER`, where FOLDER is one that `guiji-scenes compose` made, or has
 //! `clips/NAME.mp4` and `truth/NAME.json` alike. A passage counts as caught when at least three of its frames with a
 //! whole plate of 60 pixels or more are delivered at 8 frames a second, or all that there are if `full` delivers
-//! fewer. No detector runs, so no vehicle is followed: what the gate keeps awake for is what it sees itself.
+//! fewer. `ONLY=NAME` plays for one line of the table. No detector runs, so no vehicle is followed: what the gate keeps awake for is what it sees itself.
 
 use std::error::Error;
 use std::path::Path;

@@ -499,8 +499,8 @@ impl Gate {
         }
     }
 
-    /// A picture of any purpose but the others was looked at, by [`Purpose::Watch`], [`Purpose::Check`] or
-    /// [`Purpose::Glimpse`]: whether to deliver it, and as what.
+    /// A picture of [`Purpose::Watch`], [`Purpose::Check`] or [`Purpose::Glimpse`] was looked at: whether to deliver it,
+    /// and as what.
     pub(crate) fn looked(&mut self, look: Look) -> Option<View> {
         let shown = if look.changed { View::Changed } else { View::Usual };
         match (self.policy, look.purpose) {
@@ -807,15 +807,24 @@ mod tests {
         assert!(driver.glimpses.windows(2).all(|pair| pair[1] - pair[0] >= 20));
     }
 
+    fn between_keyframes(number: u64) -> bool {
+        number % 200 > 155 && number % 200 < 190
+    }
+
+    /// Six vehicles were glimpsed.
+    fn proven() -> Driver {
+        let mut driver = numbered();
+        driver.stream(1200, 50, between_keyframes);
+        assert!(driver.gate.motion.glimpses.are_proven());
+        driver
+    }
+
     #[test]
     fn where_glimpses_are_proven_keyframes_are_left_out_and_a_vehicle_is_found_all_the_same() {
-        let mut driver = numbered();
-        let vehicle = |it: u64| it % 200 > 155 && it % 200 < 190;
-        driver.stream(1200, 50, vehicle);
-        assert!(driver.gate.motion.glimpses.are_proven());
+        let mut driver = proven();
         assert_eq!(driver.gate.blind(), EVERY);
         driver.seen.clear();
-        driver.stream(1000, 50, |it| it > 1800 && vehicle(it));
+        driver.stream(1000, 50, |it| it > 1800 && between_keyframes(it));
         let keys = driver.seen.iter().filter(|it| it.key && it.number < 1800).count();
         assert!((2..=3).contains(&keys), "{keys} of 12 keyframes");
         let delivered = driver.delivered();
@@ -825,10 +834,7 @@ mod tests {
 
     #[test]
     fn what_glimpses_overlook_takes_their_proof_away() {
-        let mut driver = numbered();
-        let vehicle = |it: u64| it % 200 > 155 && it % 200 < 190;
-        driver.stream(1200, 50, vehicle);
-        assert!(driver.gate.motion.glimpses.are_proven());
+        let mut driver = proven();
         // Whole pictures show vehicles where a glimpse had shown nothing.
         for _ in 0..6 {
             driver.gate.motion.glimpses.vehicle(false);

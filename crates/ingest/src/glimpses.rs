@@ -78,10 +78,6 @@ impl Glimpses {
         self.experience.hour = hour % HOURS;
     }
 
-    fn score(&mut self) -> &mut Score {
-        &mut self.experience.scores[self.experience.hour]
-    }
-
     /// Whether vehicles are glimpsed in this hour.
     pub(crate) fn are_proven(&self) -> bool {
         self.experience.scores[self.experience.hour].is_proven(PROOF_MIN)
@@ -151,6 +147,6 @@ impl Glimpses {
         if glimpsed {
             self.experience.in_vain = 0;
         }
-        self.score().note(glimpsed);
+        self.experience.scores[self.experience.hour].note(glimpsed);
     }
 }
