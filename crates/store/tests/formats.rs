@@ -56,7 +56,7 @@ fn late_v2() -> Recorded {
 #[test]
 #[ignore = "writes testdata/"]
 fn make_the_fixture() {
-    let folder = fixture("v3");
+    let folder = fixture("v4");
     let store = Store::open(StoreSettings { seal_days: 0, ..settings(&folder) }).unwrap();
     store.record(&contents_v1()).unwrap();
     assert_eq!(store.seal_days(at(86_400)).unwrap().sightings, 3);
@@ -164,6 +164,14 @@ fn version_2_opens() {
 fn version_3_opens() {
     let folder = tempfile::tempdir().unwrap();
     copy(&fixture("v3"), folder.path());
+    assert_holds_v3(folder.path());
+}
+
+/// The same in segments of version 2, with what notes commits and gaps beside the databases.
+#[test]
+fn version_4_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&fixture("v4"), folder.path());
     assert_holds_v3(folder.path());
 }
 
