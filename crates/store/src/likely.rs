@@ -169,13 +169,13 @@ impl<'a> Likeliest<'a> {
         let plate: ArrayVec<_, { PlateText::CHARS_MAX }> = query.plate.chars().collect();
         // What was read so is mostly an answer: it is not worth a look at its lattice alone.
         let itself = *places.end() == 0;
-        segment.rows_like(&wanted, |cursor, row, most| {
+        segment.rows_like(&wanted, |cursor, spot, most| {
             query.stop.check(DOING)?;
             if !self.has_room_for(most) {
                 return Ok(ControlFlow::Break(()));
             }
-            if itself || self.has_room_for(cursor.probability(row, &plate)?) {
-                self.consider(cursor.sighting(row)?);
+            if itself || self.has_room_for(cursor.probability(spot, &plate)?) {
+                self.consider(cursor.sighting(spot)?);
             }
             Ok(ControlFlow::Continue(()))
         })

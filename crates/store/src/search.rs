@@ -8,15 +8,13 @@ use std::collections::{BinaryHeap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use guiji_domain::{
-    PlatePattern, SightingId, SightingPage, SightingQuery, SortOrder, StoreError, Timestamp,
-};
+use guiji_domain::{PlatePattern, SightingPage, SightingQuery, SortOrder, StoreError, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::codes::Coded;
 use crate::errors::sql;
 use crate::partition::{RawSighting, id_key};
-use crate::segment::{self, Cursor, Segment};
+use crate::segment::{self, Cursor, Segment, Spot};
 use crate::validate;
 
 const DOING: &str = "search sightings";
@@ -52,7 +50,7 @@ struct Found {
 #[derive(Debug)]
 enum Row {
     Loose(RawSighting),
-    Sealed(Arc<Segment>, u32),
+    Sealed(Arc<Segment>, Spot),
 }
 
 /// Orders rows by the order asked for: the first wanted is the least.
@@ -170,7 +168,7 @@ impl<'a> Search<'a> {
             enough: self.length + 1,
             stop: &query.stop,
         };
-        segment.rows_wanted(&request, |(captured, id), row| {
+        segment.rows_wanted(&request, |(captured, id), spot| {
             let rank = Rank((captured, id_key(id)), query.order);
             if !self.has_room_for(rank) {
                 return ControlFlow::Break(());
@@ -178,7 +176,7 @@ impl<'a> Search<'a> {
             if !self.is_in_hours(captured) {
                 return ControlFlow::Continue(());
             }
-            self.put(Found { rank, row: Row::Sealed(Arc::clone(segment), row) });
+            self.put(Found { rank, row: Row::Sealed(Arc::clone(segment), spot) });
             ControlFlow::Continue(())
         })
     }
@@ -299,12 +297,10 @@ impl<'a> Search<'a> {
             self.query.stop.check(DOING)?;
             sightings.push(match &found.row {
                 Row::Loose(raw) => raw.checked()?,
-                Row::Sealed(segment, row) => {
+                Row::Sealed(segment, spot) => {
                     let kept = cursor.take().filter(|(of, _)| Arc::ptr_eq(of, segment));
                     let kept = kept.map_or_else(|| Cursor::new(segment), |(_, cursor)| cursor);
-                    let (captured, id) = found.rank.0;
-                    let key = (captured, SightingId::from_u128(u128::from_be_bytes(id)));
-                    cursor.insert((segment, kept)).1.sighting_of(*row, key)?
+                    cursor.insert((segment, kept)).1.sighting(*spot)?
                 }
             });
         }

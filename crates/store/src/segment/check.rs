@@ -3,6 +3,7 @@ use guiji_domain::{Sighting, StoreError};
 use super::cursor::Cursor;
 use super::directory::Column;
 use super::packed::{Packed, padded};
+use super::row::traits;
 use super::{Segment, plates};
 use crate::errors::damaged;
 
@@ -29,21 +30,39 @@ pub(crate) fn check(
     if let Err(reason) = check_indexes(segment, &columns) {
         found(damaged(segment.path.display(), reason));
     }
+    let layout = segment.directory.layout;
+    let [rows_of_places, plates] = [Column::ByPlate, Column::Plate].map(|c| &columns[c as usize]);
     let mut cursor = Cursor::new(segment);
     for block in 0..segment.directory.details.len() - 1 {
         let content = segment.read_details(block);
         let Some(content) = damage_apart(content, found)? else { continue };
-        let length = segment.directory.details_len;
-        let first = block * length;
-        for row in first..(first + length).min(segment.rows() as usize) {
-            let sighting =
-                cursor.key(row as u32).and_then(|key| cursor.decode(row as u32, key, &content));
+        let first = block * layout.details_len;
+        for place in first..(first + layout.details_len).min(segment.rows() as usize) {
+            let row = if layout.by_plate { rows_of_places[place] as usize } else { place };
+            let plate = plates.get(row).copied().unwrap_or(0);
+            let sighting = cursor.decode(place as u32, plate, &content);
+            let sighting = sighting.and_then(|it| agrees(&mut cursor, row as u32, it));
             if let Some(sighting) = damage_apart(sighting, found)? {
                 each(sighting)?;
             }
         }
     }
     Ok(())
+}
+
+/// The sighting, if the columns say the same of its row.
+fn agrees(cursor: &mut Cursor<'_>, row: u32, it: Sighting) -> Result<Sighting, StoreError> {
+    let camera = cursor.value(Column::Camera, row)?;
+    let segment = cursor.segment();
+    if cursor.key(row)? == (it.captured.at.as_nanos(), it.id)
+        && segment.camera(camera) == Some(&it.camera)
+        && cursor.value(Column::Traits, row)? == u64::from(traits(&it))
+    {
+        Ok(it)
+    } else {
+        let what = format!("sighting {} in {}", it.id, segment.path.display());
+        Err(damaged(what, "the columns say something else of it"))
+    }
 }
 
 /// Damage goes to `found`; other errors are passed on.
@@ -109,8 +128,23 @@ fn check_indexes(segment: &Segment, columns: &[Vec<u64>]) -> Result<(), &'static
     check_postings(cameras, of(Column::ByCamera), of(Column::CameraEnds))
         .ok_or("its index of cameras is wrong")?;
     let plates = of(Column::Plate).iter().map(|plate| plate.checked_sub(1));
-    check_postings(plates, of(Column::ByPlate), of(Column::PlateEnds))
+    let by_plate = of(Column::ByPlate);
+    let (with_plate, without) = by_plate
+        .split_at_checked(segment.directory.plated_rows as usize)
+        .ok_or("its index of plates is cut off")?;
+    check_postings(plates, with_plate, of(Column::PlateEnds))
         .ok_or("its index of plates is wrong")?;
+    if segment.directory.layout.by_plate {
+        let rising = without.windows(2).all(|pair| pair[0] < pair[1]);
+        let plateless = |row: &u64| of(Column::Plate).get(*row as usize) == Some(&0);
+        if !rising || !without.iter().all(plateless) {
+            return Err("its order of rows without a plate is wrong");
+        }
+        let places = of(Column::Place);
+        if by_plate.iter().zip(0..).any(|(row, place)| places.get(*row as usize) != Some(&place)) {
+            return Err("its places are wrong");
+        }
+    }
     let dictionary = of(Column::Plates);
     if dictionary.windows(2).any(|pair| pair[0] >= pair[1])
         || dictionary.iter().any(|number| plates::unpack(*number).is_none())

@@ -1,8 +1,10 @@
+use std::fmt::Display;
+use std::path::Path;
 use std::sync::Arc;
 
 use guiji_domain::{PlateChar, PlateText, Sighting, StoreError, Timestamp};
 
-use super::details::{self, Keys};
+use super::details::{self, Head, Keys};
 use super::directory::Column;
 use super::find::Key;
 use super::packed::{BLOCK_LEN, Packed};
@@ -10,6 +12,16 @@ use super::plates::Chars;
 use super::read::{Segment, id_from, trait_of};
 use super::{plates, unordered};
 use crate::errors::damaged;
+
+/// Where a sighting is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spot {
+    /// By its row.
+    Row(u32),
+    /// By its place in the order of plates, and its plate's number in the dictionary: its record can be had without looking
+    /// into columns.
+    OfPlate { place: u32, plate: u32 },
+}
 
 /// Reads rows of a segment. Keeps the last block of each column and of the details at hand: what is read together
 /// mostly lies together.
@@ -55,34 +67,60 @@ impl<'a> Cursor<'a> {
         Ok((captured, id_from(captured.wrapping_sub(lag), tail)))
     }
 
-    /// The sighting of a row.
-    pub(crate) fn sighting(&mut self, row: u32) -> Result<Sighting, StoreError> {
-        let key = self.key(row)?;
-        self.sighting_of(row, key)
+    /// What the head of the record of a place says, where records have one.
+    pub(super) fn head(&mut self, place: u32) -> Result<Option<Head>, StoreError> {
+        if !self.segment.directory.layout.by_plate {
+            return Ok(None);
+        }
+        let details = self.details(place)?;
+        self.split(place, &details).map(|(head, _)| Some(head))
     }
 
-    /// The same of a row whose [`Self::key`] is known.
-    pub(crate) fn sighting_of(&mut self, row: u32, key: Key) -> Result<Sighting, StoreError> {
-        let details = self.details(row)?;
-        self.decode(row, key, &details)
+    /// The sighting of a row.
+    pub(crate) fn sighting(&mut self, spot: Spot) -> Result<Sighting, StoreError> {
+        let (place, plate) = self.find(spot)?;
+        let details = self.details(place)?;
+        self.decode(place, plate, &details)
     }
 
     /// What the reads of a row say of a plate; 0 where none was read. Quicker than the whole sighting.
-    pub(crate) fn probability(&mut self, row: u32, plate: &[PlateChar]) -> Result<f32, StoreError> {
-        let number = self.value(Column::Plate, row)?;
-        let Some(number) = number.checked_sub(1) else { return Ok(0.0) };
-        let read = plates::unpack(self.value(Column::Plates, number as u32)?);
-        let details = self.details(row)?;
-        let probability = read
-            .zip(self.segment.record(row, &details))
-            .and_then(|((_, chars), record)| details::probability_of(&chars, plate, record).ok());
-        let what = || format!("row {row} in {}", self.segment.path.display());
-        probability.ok_or_else(|| damaged(what(), "its reads make no sense"))
+    pub(crate) fn probability(
+        &mut self,
+        spot: Spot,
+        plate: &[PlateChar],
+    ) -> Result<f32, StoreError> {
+        let (place, number) = self.find(spot)?;
+        let what = |path: &Path| format!("the record at {place} in {}", path.display());
+        let wrong = |path| damaged(what(path), "its reads make no sense");
+        let Some((_, chars)) = self.plate(number)? else { return Ok(0.0) };
+        let details = self.details(place)?;
+        let body = if self.segment.directory.layout.by_plate {
+            Some(self.split(place, &details)?.1)
+        } else {
+            self.segment.record(place, &details)
+        };
+        let probability = body.and_then(|body| details::probability_of(&chars, plate, body).ok());
+        probability.ok_or_else(|| wrong(&self.segment.path))
     }
 
-    /// The block of details of a row.
-    fn details(&mut self, row: u32) -> Result<Arc<[u8]>, StoreError> {
-        let block = row as usize / self.segment.directory.details_len;
+    /// Where the record of a row lies, and the number of its plate plus 1.
+    fn find(&mut self, spot: Spot) -> Result<(u32, u64), StoreError> {
+        let by_plate = self.segment.directory.layout.by_plate;
+        Ok(match spot {
+            Spot::Row(row) => {
+                let plate = self.value(Column::Plate, row)?;
+                (if by_plate { self.value(Column::Place, row)? as u32 } else { row }, plate)
+            }
+            Spot::OfPlate { place, plate } => {
+                let at = if by_plate { place } else { self.value(Column::ByPlate, place)? as u32 };
+                (at, u64::from(plate) + 1)
+            }
+        })
+    }
+
+    /// The block of details with the record of a place.
+    fn details(&mut self, place: u32) -> Result<Arc<[u8]>, StoreError> {
+        let block = self.segment.block_of(place);
         if let Some((kept, details)) = &self.details
             && *kept == block
         {
@@ -93,45 +131,65 @@ impl<'a> Cursor<'a> {
         Ok(details)
     }
 
-    /// The sighting of a row whose key and block of details are given.
-    pub(super) fn decode(
-        &mut self,
-        row: u32,
-        key: Key,
-        details: &[u8],
-    ) -> Result<Sighting, StoreError> {
-        let keys = self.keys(row, key)?;
-        let id = keys.id;
-        let what = || format!("sighting {id} in {}", self.segment.path.display());
-        let record = self.segment.record(row, details);
-        let record = record.ok_or_else(|| damaged(what(), "its record is cut off"))?;
-        details::decode(keys, record).map_err(|reason| damaged(what(), reason))
+    /// Head and body of the record of a place.
+    fn split<'b>(&self, place: u32, details: &'b [u8]) -> Result<(Head, &'b [u8]), StoreError> {
+        let record = self.segment.record(place, details);
+        let (first, _) = self.segment.directory.captured;
+        let parts = record.map(|record| Head::split(first, record));
+        let what = || format!("the record at {place} in {}", self.segment.path.display());
+        let parts = parts.ok_or_else(|| damaged(what(), "it is cut off"))?;
+        parts.map_err(|reason| damaged(what(), reason))
     }
 
-    fn keys(&mut self, row: u32, (captured, id): Key) -> Result<Keys, StoreError> {
+    /// The sighting whose record lies at a place of its block of details, and the number of its plate plus 1.
+    pub(super) fn decode(
+        &mut self,
+        place: u32,
+        plate: u64,
+        details: &[u8],
+    ) -> Result<Sighting, StoreError> {
         let segment = self.segment;
-        let wrong =
-            |reason| damaged(format!("sighting {id} in {}", segment.path.display()), reason);
-        let plate = match self.value(Column::Plate, row)? {
-            0 => None,
-            number => match &self.plate {
-                Some((kept, plate)) if *kept == number => Some(plate.clone()),
-                _ => {
-                    let packed = self.value(Column::Plates, (number - 1) as u32)?;
-                    let plate = plates::unpack(packed).ok_or_else(|| wrong("its plate is none"))?;
-                    Some(self.plate.insert((number, plate)).1.clone())
-                }
-            },
+        let (head, body) = if segment.directory.layout.by_plate {
+            self.split(place, details)?
+        } else {
+            let head = Head {
+                key: self.key(place)?,
+                camera: self.value(Column::Camera, place)?,
+                traits: self.value(Column::Traits, place)?,
+            };
+            let what = || format!("the record at {place} in {}", segment.path.display());
+            let body = segment.record(place, details);
+            (head, body.ok_or_else(|| damaged(what(), "it is cut off"))?)
         };
-        let traits = self.value(Column::Traits, row)?;
-        let camera = segment.camera(self.value(Column::Camera, row)?);
-        Ok(Keys {
+        let (captured, id) = head.key;
+        let wrong = |reason: &dyn Display| {
+            damaged(format!("sighting {id} in {}", segment.path.display()), reason)
+        };
+        let keys = Keys {
             id,
             captured: Timestamp::from_nanos(captured),
-            camera: camera.cloned().ok_or_else(|| wrong("its camera is none"))?,
-            plate,
-            class: trait_of(traits & 15).ok_or_else(|| wrong("its class is none"))?,
-            colour: trait_of(traits >> 4).ok_or_else(|| wrong("its colour is none"))?,
-        })
+            camera: segment
+                .camera(head.camera)
+                .cloned()
+                .ok_or_else(|| wrong(&"its camera is none"))?,
+            plate: self.plate(plate)?,
+            class: trait_of(head.traits & 15).ok_or_else(|| wrong(&"its class is none"))?,
+            colour: trait_of(head.traits >> 4).ok_or_else(|| wrong(&"its colour is none"))?,
+        };
+        details::decode(keys, body).map_err(|reason| wrong(&reason))
+    }
+
+    /// The plate whose number plus 1 is given; `None` for 0.
+    fn plate(&mut self, number: u64) -> Result<Option<(PlateText, Chars)>, StoreError> {
+        let Some(at) = number.checked_sub(1) else { return Ok(None) };
+        if let Some((kept, plate)) = &self.plate
+            && *kept == number
+        {
+            return Ok(Some(plate.clone()));
+        }
+        let packed = self.value(Column::Plates, at as u32)?;
+        let wrong = || damaged(self.segment.path.display(), "a plate is none");
+        let plate = plates::unpack(packed).ok_or_else(wrong)?;
+        Ok(Some(self.plate.insert((number, plate)).1.clone()))
     }
 }

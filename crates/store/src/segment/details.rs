@@ -2,6 +2,8 @@
 //!
 //! Numbers and names as in `codec.rs`. Only final sightings come here, so that the stage is not said.
 //! ```text
+//! head      in the order of plates only: captured less the segment's first var, captured less the start of the id i64 as
+//!           zigzag var, low half of the id u64, number of the camera var, traits u8
 //! details   first - started i64 as zigzag var, last - first var, quality, plate, shares, direction, frames var,
 //!           evidence count var, (kind u8, digest 32 bytes, size var, media type str, at i64, quality)...
 //! quality   uncertainty seconds var, nanoseconds var, clock source u8
@@ -9,7 +11,7 @@
 //! shares    f32 of the class, if there is one; f32 of the colour, if there is one
 //! direction heading u8, then unless 255: 0u8 | 1u8, course f32
 //! ```
-//! Class, colour, text and camera are in columns; the lattice is described in `probability.rs`. Everything but the
+//! Class, colour, text and camera are in columns, and but for the text in the head; the lattice is described in `probability.rs`. Everything but the
 //! lattice is exact.
 
 use std::time::Duration;
@@ -20,8 +22,10 @@ use guiji_domain::{
     VehicleClass, VehicleColour,
 };
 
+use super::find::Key;
 use super::plates::Chars;
 use super::probability::{self, Doubt};
+use super::read::id_from;
 use crate::codec::{Malformed, Reader, Writer};
 use crate::codes::{Coded, code_or_none};
 
@@ -34,6 +38,37 @@ pub(super) struct Keys {
     pub(super) plate: Option<(PlateText, Chars)>,
     pub(super) class: Option<VehicleClass>,
     pub(super) colour: Option<VehicleColour>,
+}
+
+/// What the columns say of a sighting but for its plate, where its record begins with it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Head {
+    pub(super) key: Key,
+    pub(super) camera: u64,
+    pub(super) traits: u64,
+}
+
+impl Head {
+    /// `first`: the earliest capture time of the segment.
+    pub(super) fn encode(&self, first: i64, out: &mut Writer) {
+        let (captured, id) = self.key;
+        // The distance of two i64 always fits a u64, and wraps to it.
+        out.var(captured.wrapping_sub(first) as u64);
+        out.var(zigzag(captured.wrapping_sub(id.started().as_nanos())));
+        out.bytes(&(id.as_u128() as u64).to_le_bytes());
+        out.var(self.camera);
+        out.byte(self.traits as u8);
+    }
+
+    /// The head of a record, and the rest.
+    pub(super) fn split(first: i64, record: &[u8]) -> Result<(Self, &[u8]), Malformed> {
+        let mut input = Reader(record);
+        let captured = first.wrapping_add(input.var()? as i64);
+        let started = captured.wrapping_sub(unzigzag(input.var()?));
+        let id = id_from(started, u64::from_le_bytes(input.array()?));
+        let (camera, traits) = (input.var()?, u64::from(input.byte()?));
+        Ok((Self { key: (captured, id), camera, traits }, input.0))
+    }
 }
 
 fn zigzag(number: i64) -> u64 {
@@ -206,6 +241,16 @@ mod tests {
         }
 
         #[test]
+        fn heads_round_trip(id: u128, captured: i64, first: i64, camera: u64, traits: u8) {
+            let key = (captured, SightingId::from_u128(id));
+            let head = Head { key, camera, traits: u64::from(traits) };
+            let mut out = Writer::default();
+            head.encode(first, &mut out);
+            out.byte(7);
+            prop_assert_eq!(Head::split(first, &out.0), Ok((head, &[7][..])));
+        }
+
+        #[test]
         fn nothing_panics_on_any_bytes(bytes: Vec<u8>, plate: bool) {
             let keys = Keys {
                 id: SightingId::from_u128(1 << 127),
@@ -219,6 +264,7 @@ mod tests {
                 colour: None,
             };
             drop(decode(keys.clone(), &bytes));
+            drop(Head::split(0, &bytes));
             let head = if plate { [0, 0, 0, 0, 0, 2] } else { [0, 0, 0, 0, 0, 0] };
             drop(decode(keys, &head.into_iter().chain(bytes).collect::<Vec<_>>()));
         }

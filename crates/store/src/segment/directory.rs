@@ -10,8 +10,8 @@
 
 use guiji_domain::CameraId;
 
-use super::MAGIC;
 use super::packed::{BLOCK_LEN, Frame};
+use super::{Layout, MAGIC};
 use crate::codec::{Malformed, Reader, Writer};
 
 /// The columns, in the order of the file.
@@ -30,10 +30,11 @@ pub(super) enum Column {
     Plates,
     PlateEnds,
     CameraEnds,
+    Place,
 }
 
 impl Column {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Captured,
         Self::Lag,
         Self::Tail,
@@ -47,6 +48,7 @@ impl Column {
         Self::Plates,
         Self::PlateEnds,
         Self::CameraEnds,
+        Self::Place,
     ];
 }
 
@@ -61,8 +63,7 @@ pub(super) struct Directory {
     pub(super) cameras: Vec<CameraId>,
     pub(super) plates: u32,
     pub(super) plated_rows: u32,
-    /// Sightings of a block of details.
-    pub(super) details_len: usize,
+    pub(super) layout: Layout,
     /// Where each compressed block of details begins, and where the last ends; checksums included.
     pub(super) details: Vec<u64>,
     pub(super) columns: Vec<Blocks>,
@@ -89,7 +90,10 @@ impl Directory {
             | Column::Doubt
             | Column::ById
             | Column::ByCamera => self.rows,
+            Column::ByPlate if self.layout.by_plate => self.rows,
             Column::ByPlate => self.plated_rows,
+            Column::Place if self.layout.by_plate => self.rows,
+            Column::Place => 0,
             Column::Plates | Column::PlateEnds => self.plates,
             Column::CameraEnds => self.cameras.len() as u32, // no more than rows
         }
@@ -132,8 +136,7 @@ impl Directory {
         out.0
     }
 
-    /// `details_len`: as the file's version has it.
-    pub(super) fn decode(bytes: &[u8], details_len: usize) -> Result<Self, Malformed> {
+    pub(super) fn decode(bytes: &[u8], layout: Layout) -> Result<Self, Malformed> {
         let mut input = Reader(bytes);
         let rows = input.var_u32("row count")?;
         let captured = (input.i64()?, input.i64()?);
@@ -148,13 +151,13 @@ impl Directory {
         }
         let mut end = MAGIC.len() as u64;
         let mut details = vec![end];
-        for _ in 0..(rows as usize).div_ceil(details_len) {
+        for _ in 0..(rows as usize).div_ceil(layout.details_len) {
             end = end.checked_add(input.var()?).ok_or(Malformed("place"))?;
             details.push(end);
         }
         let columns = Vec::new();
         let mut directory =
-            Self { rows, captured, cameras, plates, plated_rows, details_len, details, columns };
+            Self { rows, captured, cameras, plates, plated_rows, layout, details, columns };
         for column in Column::ALL {
             let mut blocks = Blocks::default();
             for block in 0..(directory.count(column) as usize).div_ceil(BLOCK_LEN) {
@@ -176,18 +179,17 @@ impl Directory {
 
 #[cfg(test)]
 mod tests {
-    use super::super::DETAILS_LEN;
     use super::*;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn nothing_panics_on_any_bytes(bytes: Vec<u8>, rows in 0u8..9) {
-            drop(Directory::decode(&bytes, DETAILS_LEN));
+            drop(Directory::decode(&bytes, Layout::NEWEST));
             let mut head = vec![0; 20];
             (head[0], head[18], head[19]) = (rows, rows, rows);
             let bytes: Vec<_> = head.into_iter().chain(bytes).collect();
-            drop(Directory::decode(&bytes, DETAILS_LEN));
+            drop(Directory::decode(&bytes, Layout::NEWEST));
         }
     }
 }

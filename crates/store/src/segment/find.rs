@@ -8,7 +8,7 @@ use std::ops::{ControlFlow, Range, RangeInclusive};
 
 use guiji_domain::{CameraId, PlatePattern, PlateText, SightingId, SortOrder, Stop, StoreError};
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Spot};
 use super::directory::Column;
 use super::ordered;
 use super::packed::{BLOCK_LEN, Packed};
@@ -46,7 +46,7 @@ impl Segment {
     pub(crate) fn rows_wanted(
         &self,
         request: &Request<'_>,
-        mut visit: impl FnMut(Key, u32) -> ControlFlow<()>,
+        mut visit: impl FnMut(Key, Spot) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         let rows = self.rows_between(request)?;
         if rows.is_empty() {
@@ -97,24 +97,29 @@ impl Segment {
             request,
         };
         let mut looker = Looker { cursor: Cursor::new(self), filter };
-        let mut look = |row| {
+        let mut look = |spot| {
             request.stop.check("search a sealed day")?;
-            match looker.key_if_wanted(row)? {
-                Some(key) => Ok(visit(key, row)),
+            match looker.key_if_wanted(spot)? {
+                Some(key) => Ok(visit(key, spot)),
                 None => Ok::<_, StoreError>(ControlFlow::Continue(())),
             }
         };
-        match (shortest.1, request.order) {
-            (Some(set), order) => {
-                let mut gathered = set.rows(self, &rows)?;
-                gathered.sort_unstable();
-                if order == SortOrder::NewestFirst {
-                    gathered.reverse();
+        let spots: Box<dyn DoubleEndedIterator<Item = Spot>> = match shortest.1 {
+            None => Box::new(rows.map(Spot::Row)),
+            Some(set) => match set.of_one_plate(self, &rows)? {
+                Some((places, plate)) => {
+                    Box::new(places.map(move |place| Spot::OfPlate { place, plate }))
                 }
-                until_break(gathered.into_iter(), &mut look)
-            }
-            (None, SortOrder::OldestFirst) => until_break(rows, &mut look),
-            (None, SortOrder::NewestFirst) => until_break(rows.rev(), &mut look),
+                None => {
+                    let mut gathered = set.rows(self, &rows)?;
+                    gathered.sort_unstable();
+                    Box::new(gathered.into_iter().map(Spot::Row))
+                }
+            },
+        };
+        match request.order {
+            SortOrder::OldestFirst => until_break(spots, &mut look),
+            SortOrder::NewestFirst => until_break(spots.rev(), &mut look),
         }
     }
 
@@ -206,7 +211,7 @@ impl Segment {
     pub(crate) fn rows_like(
         &self,
         wanted: &Near<'_>,
-        mut visit: impl FnMut(&mut Cursor<'_>, u32, f32) -> Result<ControlFlow<()>, StoreError>,
+        mut visit: impl FnMut(&mut Cursor<'_>, Spot, f32) -> Result<ControlFlow<()>, StoreError>,
     ) -> Result<(), StoreError> {
         let Near { plate, places, .. } = wanted;
         let within = self.rows_captured(wanted.span)?;
@@ -238,8 +243,8 @@ impl Segment {
         for keys in near {
             let mut likely = Vec::new();
             for (key, text) in keys {
-                for at in postings.part(key, &within)? {
-                    let row = postings.row(at)?;
+                for place in postings.part(key, &within)? {
+                    let row = postings.row(place)?;
                     let doubt = Doubt::of_column(doubts.value(row)?);
                     let most = doubt.probability_max(plates::differing(text, number));
                     if most >= wanted.probability_min
@@ -248,7 +253,7 @@ impl Segment {
                             None => true,
                         }
                     {
-                        likely.push((most, row));
+                        likely.push((most, place, key));
                     }
                 }
             }
@@ -256,11 +261,11 @@ impl Segment {
                 likely.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
             } else {
                 // What is read together lies together then.
-                likely.sort_unstable_by_key(|(_, row)| *row);
+                likely.sort_unstable_by_key(|(_, place, _)| *place);
             }
             taken += likely.len();
-            for (most, row) in likely {
-                if visit(&mut cursor, row, most)?.is_break() {
+            for (most, place, plate) in likely {
+                if visit(&mut cursor, Spot::OfPlate { place, plate }, most)?.is_break() {
                     break;
                 }
             }
@@ -360,6 +365,17 @@ impl Wanted {
         Ok(rows)
     }
 
+    /// The places of the rows within a range, if they are those of one plate, and the plate's number.
+    fn of_one_plate(
+        &self,
+        segment: &Segment,
+        within: &Range<u32>,
+    ) -> Result<Option<(Range<u32>, u32)>, StoreError> {
+        let (Column::ByPlate, [plate]) = (self.rows, self.keys.as_slice()) else { return Ok(None) };
+        let mut postings = Postings::new(segment, self.ends, self.rows);
+        Ok(Some((postings.part(*plate, within)?, *plate)))
+    }
+
     /// As a set of keys below a count.
     fn bits(&self, count: u32) -> Bits {
         Bits::of(self.keys.iter().copied(), count)
@@ -455,49 +471,65 @@ struct Filter<'a> {
     request: &'a Request<'a>,
 }
 
-/// Looks at rows by their columns.
+impl Filter<'_> {
+    fn wants_camera(&self, camera: u64) -> bool {
+        self.cameras.as_ref().is_none_or(|set| set.contains(camera))
+    }
+
+    fn asks_for_traits(&self) -> bool {
+        (self.request.classes, self.request.colours) != (-1, -1)
+    }
+
+    fn wants_traits(&self, traits: u64) -> bool {
+        let among = |mask: i64, code: u64| match code.checked_sub(1) {
+            None => mask == -1,
+            Some(code) => mask >> code & 1 == 1,
+        };
+        among(self.request.classes, traits & 15) && among(self.request.colours, traits >> 4)
+    }
+}
+
+/// Looks at rows by their columns, or by the heads of their records.
 struct Looker<'a> {
     cursor: Cursor<'a>,
     filter: Filter<'a>,
 }
 
 impl Looker<'_> {
-    fn key_if_wanted(&mut self, row: u32) -> Result<Option<Key>, StoreError> {
-        if self.filter.plates.is_some() {
-            let plate = self.cursor.value(Column::Plate, row)?;
-            let wanted = plate.checked_sub(1);
-            let plates = &self.filter.plates;
-            if !plates.as_ref().is_some_and(|set| wanted.is_some_and(|p| set.contains(p))) {
+    fn key_if_wanted(&mut self, spot: Spot) -> Result<Option<Key>, StoreError> {
+        let Self { cursor, filter } = self;
+        let row = match spot {
+            Spot::Row(row) => row,
+            Spot::OfPlate { place, .. } => match cursor.head(place)? {
+                None => cursor.value(Column::ByPlate, place)? as u32,
+                Some(head) => {
+                    let wanted =
+                        filter.wants_camera(head.camera) && filter.wants_traits(head.traits);
+                    return Ok(wanted.then_some(head.key));
+                }
+            },
+        };
+        if let Some(plates) = &filter.plates {
+            let plate = cursor.value(Column::Plate, row)?.checked_sub(1);
+            if !plate.is_some_and(|plate| plates.contains(plate)) {
                 return Ok(None);
             }
         }
-        if self.filter.cameras.is_some() {
-            let camera = self.cursor.value(Column::Camera, row)?;
-            if !self.filter.cameras.as_ref().is_some_and(|set| set.contains(camera)) {
-                return Ok(None);
-            }
+        if filter.cameras.is_some() && !filter.wants_camera(cursor.value(Column::Camera, row)?)
+            || filter.asks_for_traits() && !filter.wants_traits(cursor.value(Column::Traits, row)?)
+        {
+            return Ok(None);
         }
-        let (classes, colours) = (self.filter.request.classes, self.filter.request.colours);
-        if (classes, colours) != (-1, -1) {
-            let traits = self.cursor.value(Column::Traits, row)?;
-            let among = |mask: i64, code: u64| match code.checked_sub(1) {
-                None => mask == -1,
-                Some(code) => mask >> code & 1 == 1,
-            };
-            if !among(classes, traits & 15) || !among(colours, traits >> 4) {
-                return Ok(None);
-            }
-        }
-        self.cursor.key(row).map(Some)
+        cursor.key(row).map(Some)
     }
 }
 
 fn until_break(
-    rows: impl Iterator<Item = u32>,
-    look: &mut impl FnMut(u32) -> Result<ControlFlow<()>, StoreError>,
+    spots: impl Iterator<Item = Spot>,
+    look: &mut impl FnMut(Spot) -> Result<ControlFlow<()>, StoreError>,
 ) -> Result<(), StoreError> {
-    for row in rows {
-        if look(row)?.is_break() {
+    for spot in spots {
+        if look(spot)?.is_break() {
             break;
         }
     }

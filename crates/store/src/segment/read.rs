@@ -8,10 +8,10 @@ use std::sync::Arc;
 use guiji_domain::{CameraId, Sighting, SightingId, StoreError};
 
 use super::cache::BlockCache;
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Spot};
 use super::directory::{CHECKSUM_LEN, Column, Directory};
 use super::packed::{BLOCK_LEN, Packed, padded};
-use super::{DETAILS_LEN, DETAILS_LEN_1, END_MAGIC, MAGIC, MAGIC_1, checksum};
+use super::{END_MAGIC, Layout, checksum};
 use crate::codes::Coded;
 use crate::errors::{damaged, io_at};
 
@@ -43,11 +43,8 @@ impl Segment {
         let end = bytes.checked_sub(TRAILER_LEN).ok_or_else(|| wrong("it is cut off"))?;
         let mut head = [0; 8];
         file.read_exact_at(&mut head, 0).map_err(&failed)?;
-        let details_len = match &head {
-            MAGIC => DETAILS_LEN,
-            MAGIC_1 => DETAILS_LEN_1,
-            _ => return Err(wrong("it is not a sealed day of this version")),
-        };
+        let layout =
+            Layout::of(&head).ok_or_else(|| wrong("it is not a sealed day of this version"))?;
         let mut trailer = [0; TRAILER_LEN as usize];
         file.read_exact_at(&mut trailer, end).map_err(&failed)?;
         let (places, guards) = trailer.split_at(16);
@@ -61,7 +58,7 @@ impl Segment {
             return Err(wrong("its directory's place is impossible"));
         }
         let content = read_checked(&file, path, start, length)?;
-        let directory = Directory::decode(&content, details_len);
+        let directory = Directory::decode(&content, layout);
         let directory = directory.map_err(|reason| wrong(&reason.to_string()))?;
         if directory.end() != start {
             return Err(wrong("its directory does not fit its size"));
@@ -167,7 +164,7 @@ impl Segment {
 
     /// The sighting of a row; of many, a [`Cursor`] is quicker.
     pub(crate) fn sighting(&self, row: u32) -> Result<Sighting, StoreError> {
-        Cursor::new(self).sighting(row)
+        Cursor::new(self).sighting(Spot::Row(row))
     }
 
     /// A block of details, from the cache if it is there.
@@ -181,15 +178,21 @@ impl Segment {
         Ok(content)
     }
 
-    pub(super) fn record<'a>(&self, row: u32, details: &'a [u8]) -> Option<&'a [u8]> {
-        let length = self.directory.details_len;
-        let first = row as usize / length * length;
+    /// The block of details with the record of a place.
+    pub(super) fn block_of(&self, place: u32) -> usize {
+        place as usize / self.directory.layout.details_len
+    }
+
+    /// The record of a place, in its block.
+    pub(super) fn record<'a>(&self, place: u32, details: &'a [u8]) -> Option<&'a [u8]> {
+        let length = self.directory.layout.details_len;
+        let first = place as usize / length * length;
         let count = (self.rows() as usize - first).min(length);
         let (lengths, records) = details.split_at_checked(count * 4)?;
         let mut lengths = lengths
             .chunks_exact(4)
             .map(|l| l.try_into().map_or(0, |l| u32::from_le_bytes(l) as usize));
-        let start: usize = lengths.by_ref().take(row as usize - first).sum();
+        let start: usize = lengths.by_ref().take(place as usize - first).sum();
         records.get(start..)?.get(..lengths.next()?)
     }
 

@@ -1,11 +1,13 @@
 //! Sightings on their way into a segment: what the columns say of each, and its record.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use guiji_domain::{CameraId, Sighting, SightingId, StoreError};
 
 use super::cursor::Cursor;
+use super::details::Head;
 use super::directory::Column;
 use super::probability::Doubt;
 use super::{Segment, details, ordered, plates};
@@ -58,7 +60,7 @@ fn encode(sighting: &Sighting, records: &mut Writer) -> Result<Encoded, Malforme
 }
 
 /// Class and colour as the column says them.
-fn traits(sighting: &Sighting) -> u8 {
+pub(super) fn traits(sighting: &Sighting) -> u8 {
     let class = sighting.vehicle.class.map_or(0, |(class, _)| class.code() + 1);
     let colour = sighting.vehicle.colour.map_or(0, |(colour, _)| colour.code() + 1);
     class | colour << 4
@@ -81,13 +83,13 @@ impl RowMaker {
 /// Rows of many sightings, in memory: some 64 bytes each and their records.
 #[derive(Default)]
 pub(crate) struct Rows {
-    entries: Vec<Entry>,
+    entries: Vec<Pushed>,
     records: Writer,
     cameras: Vec<CameraId>,
     numbers: HashMap<CameraId, u32>,
 }
 
-struct Entry {
+struct Pushed {
     row: Encoded,
     camera: u32,
     /// Where its record begins, and its length.
@@ -111,13 +113,13 @@ impl Rows {
                 next
             }
         };
-        self.entries.push(Entry { row, camera, start, length });
+        self.entries.push(Pushed { row, camera, start, length });
         Ok(())
     }
 
     /// Bytes of memory that they take.
     pub(crate) fn bytes(&self) -> usize {
-        self.records.0.len() + self.entries.len() * size_of::<Entry>()
+        self.records.0.len() + self.entries.len() * size_of::<Pushed>()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -157,7 +159,7 @@ impl Rows {
 
     /// The row at a place.
     pub(crate) fn get(&self, at: usize) -> Option<Row<'_>> {
-        let Entry { row, camera, start, length } = self.entries.get(at)?;
+        let Pushed { row, camera, start, length } = self.entries.get(at)?;
         let Encoded { captured, id, plate, traits, doubt } = *row;
         Some(Row {
             captured,
@@ -172,16 +174,16 @@ impl Rows {
 }
 
 /// The rows of a segment one after the other, as they lie there. Records are read past the cache, which they would
-/// empty.
+/// empty, and stay in memory.
 pub(crate) struct SegmentRows<'a> {
     cursor: Cursor<'a>,
     row: u32,
-    details: (usize, Arc<[u8]>),
+    details: HashMap<usize, Arc<[u8]>>,
 }
 
 impl<'a> SegmentRows<'a> {
     pub(crate) fn new(segment: &'a Segment) -> Self {
-        Self { cursor: Cursor::new(segment), row: 0, details: (usize::MAX, Arc::default()) }
+        Self { cursor: Cursor::new(segment), row: 0, details: HashMap::new() }
     }
 
     /// Calls `each` with every id.
@@ -208,10 +210,13 @@ impl<'a> SegmentRows<'a> {
         let segment = self.cursor.segment();
         let wrong =
             |reason| damaged(format!("sighting {id} in {}", segment.path.display()), reason);
-        let block = row as usize / segment.directory.details_len;
-        if self.details.0 != block {
-            self.details = (block, segment.read_details(block)?);
-        }
+        let by_plate = segment.directory.layout.by_plate;
+        let place = if by_plate { self.cursor.value(Column::Place, row)? as u32 } else { row };
+        let block = segment.block_of(place);
+        let block = match self.details.entry(block) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(segment.read_details(block)?),
+        };
         let plate = match self.cursor.value(Column::Plate, row)? {
             0 => 0,
             number => segment.value(Column::Plates, (number - 1) as u32)?,
@@ -220,8 +225,12 @@ impl<'a> SegmentRows<'a> {
         let camera = segment.camera(camera).ok_or_else(|| wrong("its camera is none"))?;
         let traits = self.cursor.value(Column::Traits, row)? as u8; // written as a byte
         let doubt = Doubt::of_column(self.cursor.value(Column::Doubt, row)?);
-        let record = segment.record(row, &self.details.1);
-        let record = record.ok_or_else(|| wrong("its record is cut off"))?;
+        let record = segment.record(place, block);
+        let mut record = record.ok_or_else(|| wrong("its record is cut off"))?;
+        if by_plate {
+            let parts = Head::split(segment.directory.captured.0, record);
+            record = parts.map_err(|_| wrong("its record makes no sense"))?.1;
+        }
         Ok(Row { captured, id, plate, camera, traits, doubt, record })
     }
 }

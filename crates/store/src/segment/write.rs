@@ -1,18 +1,20 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
+use std::num::NonZero;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use guiji_domain::{CameraId, Sighting, SightingId, SightingStage, StoreError};
 
+use super::details::Head;
 use super::directory::{Blocks, CHECKSUM_LEN, Column, Directory};
 use super::packed::{BLOCK_LEN, Frame, pack};
 use super::probability::Doubt;
+use super::read::id_from;
 use super::row::{Row, RowMaker, lag};
-use super::{DETAILS_LEN, END_MAGIC, MAGIC, checksum, ordered, unordered};
+use super::{END_MAGIC, Layout, MAGIC, checksum, ordered, unordered};
 use crate::codec::Writer;
 use crate::errors::io_at;
 use crate::schema::sync_folder_of;
@@ -20,12 +22,14 @@ use crate::schema::sync_folder_of;
 const DOING: &str = "seal a day";
 /// More takes longer and saves little.
 const ZSTD_LEVEL: i32 = 3;
+/// Threads that compress, and rows that each of them takes at a time: enough that beginning it does not count.
+const WORKERS_MAX: usize = 4;
+const BATCH: usize = 1 << 14;
 
-/// Writes a segment, row by row. Keeps some 40 bytes a sighting in memory until it is finished. Records are compressed
-/// and written by a thread of its own.
+/// Writes a segment, row by row. Keeps all in memory until it is finished, some 160 bytes a sighting: only then is the
+/// order of plates known.
 pub(crate) struct SegmentWriter {
-    path: PathBuf,
-    packer: Packer,
+    out: Output,
     /// The last sighting's place in the order.
     last: Option<(i64, SightingId)>,
     captured: Vec<u64>,
@@ -38,9 +42,9 @@ pub(crate) struct SegmentWriter {
     doubt: Vec<Doubt>,
     plates: HashMap<u64, u32>,
     cameras: HashMap<CameraId, u32>,
-    /// Records that wait to be compressed together, and their lengths.
-    pending: Vec<u8>,
-    lengths: Vec<u32>,
+    /// Records without their heads, one behind the other, and where each ends.
+    records: Vec<u8>,
+    ends: Vec<usize>,
     maker: RowMaker,
 }
 
@@ -48,8 +52,7 @@ impl SegmentWriter {
     /// Begins a file, over whatever is there.
     pub(crate) fn create(path: &Path) -> Result<Self, StoreError> {
         Ok(Self {
-            path: path.to_owned(),
-            packer: Packer::begin(Output::create(path)?)?,
+            out: Output::create(path)?,
             last: None,
             captured: Vec::new(),
             lag: Vec::new(),
@@ -60,8 +63,8 @@ impl SegmentWriter {
             doubt: Vec::new(),
             plates: HashMap::new(),
             cameras: HashMap::new(),
-            pending: Vec::new(),
-            lengths: Vec::new(),
+            records: Vec::new(),
+            ends: Vec::new(),
             maker: RowMaker::default(),
         })
     }
@@ -100,11 +103,8 @@ impl SegmentWriter {
         if self.captured.len() >= u32::MAX as usize {
             return Err(refused("is one too many"));
         }
-        self.lengths.push(
-            u32::try_from(row.record.len())
-                .map_err(|_| refused("has a record of more than 4 GB"))?,
-        );
-        self.pending.extend_from_slice(row.record);
+        self.records.extend_from_slice(row.record);
+        self.ends.push(self.records.len());
         self.last = Some(row.key());
         self.captured.push(ordered(row.captured));
         self.lag.push(lag(row));
@@ -121,26 +121,25 @@ impl SegmentWriter {
         });
         self.traits.push(row.traits);
         self.doubt.push(row.doubt);
-        if self.lengths.len() == DETAILS_LEN {
-            self.put_details()?;
-        }
         Ok(())
     }
 
     /// Writes the rest. The file and its name are durable when it returns.
     pub(crate) fn finish(mut self) -> Result<(), StoreError> {
-        if !self.lengths.is_empty() {
-            self.put_details()?;
-        }
         let dictionary = self.sort_plates();
         let cameras = self.sort_cameras();
         let rows = self.captured.len() as u32; // checked in `push`
-        let count = |ends: &[u64]| ends.last().map_or(0, |rows| *rows as u32);
-        let by_id = self.order_of_ids(); // while the last records are compressed
-        let (mut out, details) = self.packer.finish()?;
+        let keys = self.plate.iter().map(|plate| plate.wrapping_sub(1));
+        let (mut by_plate, plate_ends) = postings(keys, dictionary.len());
+        by_plate
+            .extend((0..).zip(&self.plate).filter(|(_, plate)| **plate == 0).map(|(row, _)| row));
+        let mut places = vec![0_u64; by_plate.len()];
+        by_plate.iter().zip(0..).for_each(|(row, place)| places[*row as usize] = place);
+        let by_id = self.order_of_ids();
+        let details = self.put_details(&by_plate)?;
 
         let mut columns = Vec::with_capacity(Column::ALL.len());
-        let Self { path, captured, lag, tail, plate, camera, traits, doubt, .. } = self;
+        let Self { mut out, captured, lag, tail, plate, camera, traits, doubt, .. } = self;
         columns.push(out.put_column(captured.iter().copied())?);
         columns.push(out.put_column(lag.iter().copied())?);
         columns.push(out.put_column(tail.iter().copied())?);
@@ -151,13 +150,13 @@ impl SegmentWriter {
         columns.push(out.put_column(by_id.into_iter().map(u64::from))?);
         let (by_camera, camera_ends) = postings(camera.iter().copied(), cameras.len());
         columns.push(out.put_column(by_camera.into_iter().map(u64::from))?);
-        let keys = plate.iter().map(|plate| plate.wrapping_sub(1));
-        let (by_plate, plate_ends) = postings(keys, dictionary.len());
         columns.push(out.put_column(by_plate.into_iter().map(u64::from))?);
         columns.push(out.put_column(dictionary.iter().copied())?);
         columns.push(out.put_column(plate_ends.iter().copied())?);
         columns.push(out.put_column(camera_ends.iter().copied())?);
+        columns.push(out.put_column(places.into_iter())?);
 
+        let count = |ends: &[u64]| ends.last().map_or(0, |rows| *rows as u32);
         let edge = |at: Option<&u64>| at.copied().map_or(0, unordered);
         let directory = Directory {
             rows,
@@ -165,7 +164,7 @@ impl SegmentWriter {
             cameras,
             plates: dictionary.len() as u32,
             plated_rows: count(&plate_ends),
-            details_len: DETAILS_LEN,
+            layout: Layout::NEWEST,
             details,
             columns,
         };
@@ -179,8 +178,8 @@ impl SegmentWriter {
         trailer.bytes(END_MAGIC);
         out.put(&trailer.0)?;
 
-        let file =
-            out.file.into_inner().map_err(|error| io_at(DOING, &path)(error.into_error()))?;
+        let Output { path, file, .. } = out;
+        let file = file.into_inner().map_err(|error| io_at(DOING, &path)(error.into_error()))?;
         file.sync_all().map_err(io_at(DOING, &path))?;
         sync_folder_of(&path)
     }
@@ -223,68 +222,72 @@ impl SegmentWriter {
         order.into_iter().map(|(_, row)| row).collect()
     }
 
-    fn put_details(&mut self) -> Result<(), StoreError> {
-        let mut block = Vec::with_capacity(self.pending.len() + 4 * DETAILS_LEN);
-        self.lengths.drain(..).for_each(|length| block.extend_from_slice(&length.to_le_bytes()));
-        block.append(&mut self.pending);
-        self.packer.put(block)
-    }
-}
-
-/// Compresses blocks of records and writes them, in a thread of its own.
-struct Packer {
-    /// Bounded: who pushes waits for the disk. `None` when no more come.
-    blocks: Option<mpsc::SyncSender<Vec<u8>>>,
-    /// `None` when it was waited for.
-    thread: Option<JoinHandle<Result<Packed, StoreError>>>,
-}
-
-/// The file, and where each block begins and the last one ends.
-type Packed = (Output, Vec<u64>);
-
-impl Packer {
-    /// Blocks that may wait: enough that neither side waits for each.
-    const WAITING_MAX: usize = 256;
-
-    fn begin(mut output: Output) -> Result<Self, StoreError> {
-        let (blocks, waiting) = mpsc::sync_channel::<Vec<u8>>(Self::WAITING_MAX);
-        let path = output.path.clone();
-        let failed = io_at(DOING, &path);
-        let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(&failed)?;
-        let work = move || {
-            let mut ends = vec![output.end];
-            for block in waiting {
-                output.put_details(&mut compressor, &block)?;
-                ends.push(output.end);
+    /// Writes the records in the order of plates, compressed; where each block begins and the last ends.
+    fn put_details(&mut self, by_plate: &[u32]) -> Result<Vec<u64>, StoreError> {
+        let mut places = vec![self.out.end];
+        let workers = thread::available_parallelism().map_or(1, NonZero::get).min(WORKERS_MAX);
+        for rows in by_plate.chunks(workers * BATCH) {
+            let this = &*self;
+            let batches = thread::scope(|scope| {
+                let batches = rows.chunks(BATCH).map(|rows| scope.spawn(|| this.packed(rows)));
+                let batches: Vec<_> = batches.collect(); // all begun before one is waited for
+                batches.into_iter().map(|batch| batch.join()).collect::<Vec<_>>()
+            });
+            for batch in batches {
+                let batch = batch.unwrap_or_else(|_| {
+                    let reason = "a thread that compresses has ended".to_owned();
+                    Err(StoreError::Medium { doing: DOING, reason })
+                })?;
+                for block in batch {
+                    self.out.put_checked(&block)?;
+                    places.push(self.out.end);
+                }
             }
-            Ok((output, ends))
+        }
+        Ok(places)
+    }
+
+    /// The blocks of details of these rows.
+    fn packed(&self, rows: &[u32]) -> Result<Vec<Vec<u8>>, StoreError> {
+        let failed = io_at(DOING, &self.out.path);
+        let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(&failed)?;
+        let mut blocks = Vec::with_capacity(rows.len().div_ceil(Layout::NEWEST.details_len));
+        let (mut lengths, mut records) = (Writer::default(), Writer::default());
+        for rows in rows.chunks(Layout::NEWEST.details_len) {
+            lengths.0.clear();
+            records.0.clear();
+            for row in rows {
+                let start = records.0.len();
+                self.put_record(*row as usize, &mut records);
+                let length = u32::try_from(records.0.len() - start).map_err(|_| too_long())?;
+                lengths.bytes(&length.to_le_bytes());
+            }
+            lengths.0.append(&mut records.0);
+            let size = u32::try_from(lengths.0.len()).map_err(|_| too_long())?;
+            let mut block = size.to_le_bytes().to_vec();
+            block.extend(compressor.compress(&lengths.0).map_err(&failed)?);
+            blocks.push(block);
+        }
+        Ok(blocks)
+    }
+
+    fn put_record(&self, row: usize, out: &mut Writer) {
+        let [captured, lag] = [self.captured[row], self.lag[row]].map(unordered);
+        let first = self.captured.first().copied().map_or(0, unordered);
+        let head = Head {
+            key: (captured, id_from(captured.wrapping_sub(lag), self.tail[row])),
+            camera: u64::from(self.camera[row]),
+            traits: u64::from(self.traits[row]),
         };
-        let thread = thread::Builder::new().name("guiji-segment".into());
-        let thread = thread.spawn(work).map_err(&failed)?;
-        Ok(Self { blocks: Some(blocks), thread: Some(thread) })
-    }
-
-    fn put(&mut self, block: Vec<u8>) -> Result<(), StoreError> {
-        let sent = self.blocks.as_ref().is_some_and(|blocks| blocks.send(block).is_ok());
-        // It hangs up when it fails, and says why.
-        if sent { Ok(()) } else { self.finish().map(drop) }
-    }
-
-    fn finish(&mut self) -> Result<Packed, StoreError> {
-        self.blocks = None;
-        let ended = self.thread.take().and_then(|thread| thread.join().ok());
-        ended.unwrap_or_else(|| {
-            let reason = "the thread that writes has ended".to_owned();
-            Err(StoreError::Medium { doing: DOING, reason })
-        })
+        head.encode(first, out);
+        let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
+        out.bytes(&self.records[start..self.ends[row]]);
     }
 }
 
-impl Drop for Packer {
-    /// Waits, so that nobody writes any more to a file that was given up.
-    fn drop(&mut self) {
-        drop(self.finish());
-    }
+fn too_long() -> StoreError {
+    let reason = "the records of a few sightings have more than 4 GB".to_owned();
+    StoreError::Medium { doing: DOING, reason }
 }
 
 /// The file as far as it is written.
@@ -307,21 +310,6 @@ impl Output {
         let mut output = Self { path: path.to_owned(), file, end: 0 };
         output.put(MAGIC)?;
         Ok(output)
-    }
-
-    fn put_details(
-        &mut self,
-        compressor: &mut zstd::bulk::Compressor<'_>,
-        block: &[u8],
-    ) -> Result<(), StoreError> {
-        let size = u32::try_from(block.len()).map_err(|_| StoreError::Medium {
-            doing: DOING,
-            reason: format!("{DETAILS_LEN} sightings have records of more than 4 GB"),
-        })?;
-        let mut content = size.to_le_bytes().to_vec();
-        let compressed = compressor.compress(block).map_err(io_at(DOING, &self.path))?;
-        content.extend_from_slice(&compressed);
-        self.put_checked(&content)
     }
 
     fn put_column(&mut self, numbers: impl Iterator<Item = u64>) -> Result<Blocks, StoreError> {
