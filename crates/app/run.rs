@@ -13,7 +13,7 @@ use guiji_api::{
 use guiji_delivery::Couriers;
 use guiji_domain::{
     Camera, CameraControl as _, CameraRegistry as _, CameraState, Clock, Detector as _, Pace,
-    PixelFormat, Sighting, SightingStage, Stop,
+    PixelFormat, Sighting, SightingStage, Stop, StoreError, Timestamp,
 };
 use guiji_engine::{
     Cameras, Engine, EngineParts, EngineSettings, Escalation, EscalationParts, EvidenceSettings,
@@ -29,6 +29,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::SystemClock;
 use crate::config::{Config, DRAIN_PATIENCE, source_camera};
+use crate::store::{commands_audit, open_when_free};
 use crate::{access, audit, evidence, models, query, receivers, reload, telemetry};
 
 /// Arguments of `guiji run`.
@@ -216,7 +217,9 @@ async fn serve(arguments: RunArguments, config: Config, sources: Vec<Camera>) ->
     )));
     if let Some(days) = config.audit_payload_days {
         let audit = audit_log.clone();
-        tasks.push(tokio::spawn(forget(audit, days, clock.clone(), until(stopped.clone()))));
+        let commands = commands_audit(&config);
+        let audits = (audit, commands);
+        tasks.push(tokio::spawn(forget(audits, days, clock.clone(), until(stopped.clone()))));
     }
     if arguments.print {
         tasks
@@ -473,9 +476,22 @@ async fn retain(
     }
 }
 
-/// Erases what old records of the audit say, at the start and once an hour.
+/// Deletes what the records of both audits say that are older; how many files that were.
+fn erase_old(
+    audit: &Audit,
+    commands: &AuditSettings,
+    before: Timestamp,
+    now: Timestamp,
+) -> Result<usize, StoreError> {
+    let erase = |audit: &Audit| audit.erase_days(before, "audit.payload_days", now);
+    let of_server = erase(audit)?;
+    let of_commands = if commands.dir.is_dir() { erase(&open_when_free(commands)?)? } else { 0 };
+    Ok(of_server + of_commands)
+}
+
+/// Erases what old records of the audits say, of the server's and of that of commands, at the start and once an hour.
 async fn forget(
-    audit: Arc<Audit>,
+    (audit, commands): (Arc<Audit>, AuditSettings),
     days: u32,
     clock: Arc<dyn Clock>,
     stopped: impl Future<Output = ()>,
@@ -483,9 +499,9 @@ async fn forget(
     const EVERY: Duration = Duration::from_secs(3600);
     tokio::pin!(stopped);
     loop {
-        let (audit, now) = (Arc::clone(&audit), clock.now());
+        let (audit, commands, now) = (Arc::clone(&audit), commands.clone(), clock.now());
         let before = now.minus(Duration::from_secs(86_400) * days);
-        let erased = move || audit.erase_days(before, "audit.payload_days", now);
+        let erased = move || erase_old(&audit, &commands, before, now);
         match tokio::task::spawn_blocking(erased).await {
             Ok(Ok(0)) => {}
             Ok(Ok(files)) => info!(files, "old payloads of the audit erased"),
@@ -542,4 +558,40 @@ async fn all_ended(cameras: &Cameras) {
 async fn until(mut stopped: watch::Receiver<bool>) {
     // A sender that is gone means the same as `true`.
     drop(stopped.wait_for(|stopped| *stopped).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use guiji_domain::{AuditEntry, AuditLog as _};
+    use guiji_store::AuditRecords;
+
+    use super::*;
+
+    #[test]
+    fn old_records_of_both_audits_are_erased() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = |name| AuditSettings::new(folder.path().join(name));
+        let day = |days: u32| Timestamp::EPOCH.plus(Duration::from_secs(86_400) * (20_000 + days));
+        let audit = Audit::open(settings("audit")).unwrap();
+        let commands = settings("commands");
+        assert_eq!(erase_old(&audit, &commands, day(1), day(9)).unwrap(), 0);
+        assert!(!commands.dir.exists(), "nothing is made for nothing");
+
+        let record = |audit: &Audit| {
+            let (told, heard) = std::sync::mpsc::sync_channel(1);
+            let entry = AuditEntry { at: day(0), officer: "wang".into(), ..AuditEntry::default() };
+            audit.submit(entry, Box::new(move |done| told.send(done).unwrap()));
+            heard.recv().unwrap().unwrap();
+        };
+        record(&audit);
+        record(&open_when_free(&commands).unwrap());
+        let said = |settings: &AuditSettings| {
+            let all = AuditRecords::open(&settings.dir).unwrap();
+            all.filter(|record| record.as_ref().unwrap().field("officer") == Some("wang")).count()
+        };
+        assert_eq!(erase_old(&audit, &commands, day(0), day(9)).unwrap(), 0);
+        assert_eq!((said(&settings("audit")), said(&commands)), (1, 1));
+        assert_eq!(erase_old(&audit, &commands, day(1), day(9)).unwrap(), 2);
+        assert_eq!((said(&settings("audit")), said(&commands)), (0, 0));
+    }
 }

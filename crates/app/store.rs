@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use guiji_domain::{
     AuditEntry, AuditLog as _, Authority, CameraId, Clock as _, EvidenceKind, PlatePattern,
-    TimeSpan, Timestamp,
+    StoreError, TimeSpan, Timestamp,
 };
 use guiji_store::{
     Audit, AuditSettings, BackupReport, Damage, KeepLimit, LegalHold, Store, StoreSettings,
@@ -224,26 +224,36 @@ fn audited<T>(
     done
 }
 
-/// Writes one record into the audit of commands: a chain of its own, since a server that runs holds the other one.
+/// Writes one record into the audit of commands.
 fn write_audit(config: &Config, entry: AuditEntry) -> Result<()> {
+    let audit = open_when_free(&commands_audit(config))?;
+    let (told, heard) = std::sync::mpsc::sync_channel(1);
+    audit.submit(entry, Box::new(move |done| drop(told.send(done))));
+    heard.recv().context("the audit ended without an answer")??;
+    Ok(())
+}
+
+/// The audit of commands: a chain of its own, since a server that runs holds the other one.
+pub(crate) fn commands_audit(config: &Config) -> AuditSettings {
     let export = config.audit_checkpoints.as_ref().map(|path| {
         let mut name = path.as_os_str().to_owned();
         name.push(".commands");
         PathBuf::from(name)
     });
-    let dir = config.store_dir.join("audit/commands");
+    AuditSettings { export, ..AuditSettings::new(config.store_dir.join("audit/commands")) }
+}
+
+/// Opens the audit of commands, when no other command writes to it.
+pub(crate) fn open_when_free(settings: &AuditSettings) -> Result<Audit, StoreError> {
     let began = std::time::Instant::now();
-    let audit = loop {
-        match Audit::open(AuditSettings { export: export.clone(), ..AuditSettings::new(&dir) }) {
-            Ok(audit) => break audit,
-            Err(error) if began.elapsed() > AUDIT_PATIENCE => return Err(error.into()),
-            Err(_) => std::thread::sleep(Duration::from_millis(50)), // another command is writing
+    loop {
+        match Audit::open(settings.clone()) {
+            Err(_) if began.elapsed() <= AUDIT_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            opened => return opened,
         }
-    };
-    let (told, heard) = std::sync::mpsc::sync_channel(1);
-    audit.submit(entry, Box::new(move |done| drop(told.send(done))));
-    heard.recv().context("the audit ended without an answer")??;
-    Ok(())
+    }
 }
 
 fn copied(report: &BackupReport) -> String {
