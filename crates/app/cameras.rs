@@ -10,7 +10,9 @@ use clap::{Args, Subcommand};
 use guiji_api::client::Client;
 use guiji_api::convert::Word as _;
 use guiji_api::pb;
-use guiji_domain::{CameraId, DecodePolicy, GeoPoint, SiteId, StreamAddress, Transport};
+use guiji_domain::{
+    CameraId, DecodePolicy, GeoPoint, OnvifAddress, SiteId, StreamAddress, Transport,
+};
 
 use crate::query::{Connection, bare, found, json_line, line, word};
 
@@ -33,8 +35,8 @@ enum CamerasCommand {
     /// Register the cameras of a CSV file: all of them, or with anything wrong none.
     ///
     /// Columns, of which id, lat, lon and address are required: id, site (as id), name (as id), lat, lon, bearing
-    /// (degrees), lanes, address, substream, policy (full, keyframe-only, ...), transport (tcp, udp), enabled (yes,
-    /// no). Cameras that are registered alike already are passed over.
+    /// (degrees), lanes, address, substream, onvif, policy (full, keyframe-only, ...), transport (tcp, udp), enabled
+    /// (yes, no). Cameras that are registered alike already are passed over.
     Import {
         /// The file; its first line names the columns.
         file: PathBuf,
@@ -179,7 +181,7 @@ async fn send(
 type Numbered = (u64, pb::Camera);
 
 /// The columns, in the order of an export.
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 13] = [
     "id",
     "site",
     "name",
@@ -189,6 +191,7 @@ const COLUMNS: [&str; 12] = [
     "lanes",
     "address",
     "substream",
+    "onvif",
     "policy",
     "transport",
     "enabled",
@@ -306,6 +309,7 @@ impl Row<'_> {
         }
         let address = self.take("address", StreamAddress::new);
         let substream = self.take("substream", StreamAddress::new);
+        let onvif = self.take("onvif", OnvifAddress::new);
         let policy = self.take("policy", str::parse::<DecodePolicy>);
         let transport = self.take("transport", str::parse::<Transport>);
         let disabled = match self.text("enabled").map(str::to_lowercase).as_deref() {
@@ -329,6 +333,7 @@ impl Row<'_> {
                 lane_count,
                 stream_address: address.to_string(),
                 substream_address: substream.map(|s| s.to_string()).unwrap_or_default(),
+                onvif_address: onvif.map(|it| it.to_string()).unwrap_or_default(),
                 decode_policy: policy.unwrap_or_default().to_pb(),
                 transport: transport.unwrap_or_default().to_pb(),
                 disabled,
@@ -355,6 +360,7 @@ fn export(cameras: &[pb::Camera]) -> Result<String> {
             &camera.lane_count.map(|lanes| lanes.to_string()).unwrap_or_default(),
             &camera.stream_address,
             &camera.substream_address,
+            &camera.onvif_address,
             &word::<DecodePolicy>(camera.decode_policy),
             &word::<Transport>(camera.transport),
             if camera.disabled { "no" } else { "yes" },
@@ -369,14 +375,15 @@ mod tests {
 
     #[test]
     fn what_is_exported_is_imported_alike() {
-        let text = "\u{feff}id,lat,lon,address,name,bearing,lanes,substream,policy,enabled,site,transport\n\
-            k1,29.1,121.4,rtsp://h/1,\"路口, 东\",270.5,3,rtsp://h/2,keyframe-only,no,s1,udp\n\
-            k2,28.9,121.25,rtsp://h/3,,,,,,,,\n";
+        let text = "\u{feff}id,lat,lon,address,name,bearing,lanes,substream,policy,enabled,site,transport,onvif\n\
+            k1,29.1,121.4,rtsp://h/1,\"路口, 东\",270.5,3,rtsp://h/2,keyframe-only,no,s1,udp,http://h/o\n\
+            k2,28.9,121.25,rtsp://h/3,,,,,,,,,\n";
         let (cameras, wrong) = parse(text.as_bytes()).unwrap();
         assert_eq!(wrong, [] as [&str; 0]);
         let plain = &cameras[1].1;
         assert_eq!((plain.site.as_str(), plain.display_name.as_str()), ("k2", "k2"));
         assert_eq!(cameras[0].1.lane_count, Some(3));
+        assert_eq!(cameras[0].1.onvif_address, "http://h/o");
         assert_eq!(cameras[0].1.decode_policy(), pb::DecodePolicy::KeyframeOnly);
         assert!(cameras[0].1.disabled);
         let all: Vec<_> = cameras.iter().map(|(_, camera)| camera.clone()).collect();

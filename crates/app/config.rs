@@ -11,7 +11,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use guiji_api::{ClientCertificate, Rights, TokenSettings};
 use guiji_domain::{
-    Camera, CameraId, Credentials, EvidenceKind, GeoPoint, SiteId, StreamAddress, Timestamp,
+    Camera, CameraId, Credentials, EvidenceKind, GeoPoint, OnvifAddress, SiteId, StreamAddress,
+    Timestamp,
 };
 use guiji_ingest::{IngestSettings, RtspReceiver};
 use serde::Deserialize;
@@ -335,6 +336,10 @@ pub(crate) struct IngestConfig {
     /// Memory for encoded units of each camera, and how old they may become; `None` means what ingest takes.
     pub(crate) ring_bytes_max: Option<usize>,
     pub(crate) ring_age_max: Option<Duration>,
+    /// The longest time that `motion` may be blind; `None` means what ingest takes.
+    pub(crate) blind_max: Option<Duration>,
+    /// How often a camera is asked for a keyframe whose own are further apart; `None` means what the engine takes.
+    pub(crate) keyframe_every: Option<Duration>,
     /// Cameras that may be registered; `None` means what the engine takes.
     pub(crate) cameras_max: Option<usize>,
     /// Closed cameras that may be open for a while at the same time; `None` means what the engine takes.
@@ -350,6 +355,7 @@ impl IngestConfig {
             decoders: self.decoders.unwrap_or(settings.decoders),
             ring_bytes_max: self.ring_bytes_max.unwrap_or(settings.ring_bytes_max),
             ring_age_max: self.ring_age_max.unwrap_or(settings.ring_age_max),
+            blind_max: self.blind_max.unwrap_or(settings.blind_max),
             ..settings
         }
     }
@@ -363,6 +369,8 @@ struct RawIngest {
     decoders: Option<usize>,
     ring_mb: Option<f64>,
     ring_seconds: Option<f64>,
+    blind_max_seconds: Option<f64>,
+    keyframe_every_seconds: Option<f64>,
     cameras_max: Option<usize>,
     opened_max: Option<usize>,
 }
@@ -387,6 +395,12 @@ impl RawIngest {
         if self.ring_seconds.is_some_and(|it| !(0.0..=60.0).contains(&it)) {
             bail!("ingest.ring_seconds is out of range: give at most 60, or leave it out");
         }
+        if self.blind_max_seconds.is_some_and(|it| !(0.2..=3600.0).contains(&it)) {
+            bail!("ingest.blind_max_seconds is out of range: give 0.2 to 3600, or leave it out");
+        }
+        if self.keyframe_every_seconds.is_some_and(|it| !(1.0..=60.0).contains(&it)) {
+            bail!("ingest.keyframe_every_seconds is out of range: give 1 to 60, or leave it out");
+        }
         let receiver = self.receiver.map(|it| it.parse()).transpose();
         Ok(IngestConfig {
             receiver: receiver.context("ingest.receiver")?.unwrap_or_default(),
@@ -394,6 +408,8 @@ impl RawIngest {
             decoders: self.decoders,
             ring_bytes_max: self.ring_mb.map(|mb| (mb * 1e6) as usize),
             ring_age_max: self.ring_seconds.map(Duration::from_secs_f64),
+            blind_max: self.blind_max_seconds.map(Duration::from_secs_f64),
+            keyframe_every: self.keyframe_every_seconds.map(Duration::from_secs_f64),
             cameras_max: self.cameras_max,
             opened_max: self.opened_max,
         })
@@ -447,6 +463,7 @@ struct RawCamera {
     recorded_at: Option<String>,
     lanes: Option<u8>,
     substream: Option<String>,
+    onvif: Option<String>,
     #[serde(default = "yes")]
     enabled: bool,
 }
@@ -623,6 +640,7 @@ impl RawCamera {
                 .transpose()?,
             lanes: self.lanes,
             substream,
+            onvif: self.onvif.as_deref().map(OnvifAddress::new).transpose()?,
             enabled: self.enabled,
         })
     }
@@ -715,6 +733,7 @@ pub(crate) fn source_camera(
         recorded_at,
         lanes: None,
         substream: None,
+        onvif: None,
         enabled: true,
     })
 }
@@ -768,6 +787,9 @@ mod tests {
             ("[ingest]\ndecoders = 0", &["ingest.decoders", "at least 1"]),
             ("[ingest]\nring_mb = 0.01", &["ingest.ring_mb", "0.1 to 1000"]),
             ("[ingest]\nring_seconds = 61", &["ingest.ring_seconds", "at most 60"]),
+            ("[ingest]\nblind_max_seconds = 0", &["ingest.blind_max_seconds", "0.2 to 3600"]),
+            ("[ingest]\nkeyframe_every_seconds = 0.5", &["keyframe_every_seconds", "1 to 60"]),
+            (&format!("{CAMERA}onvif = \"10.0.0.1\""), &["k1", "http(s)://HOST"]),
             (
                 "[store.evidence.frame]\ndays = 0\ngb_max = 1",
                 &["store.evidence.frame.days", "keep = false"],

@@ -55,6 +55,8 @@ impl Player {
             patrols: store.clone(),
             registry: store.clone(),
             coverage: store.clone(),
+            read_before: store.clone(),
+            keyframes: None,
             clock: self.clock,
         };
         let engine = Engine::start(parts, EngineSettings::default()).context("start the engine")?;

@@ -10,7 +10,7 @@ use clap::Args;
 use guiji_api::{
     ApiParts, ApiServer, ApiSettings, Exposure, FileCameras, PassageSettings, Protection,
 };
-use guiji_delivery::Couriers;
+use guiji_delivery::{Couriers, Onvif};
 use guiji_domain::{
     Camera, CameraControl as _, CameraRegistry as _, CameraState, Clock, Detector as _, Pace,
     PixelFormat, Sighting, SightingStage, Stop, StoreError, Timestamp,
@@ -308,6 +308,9 @@ fn open_releases(config: &Config) -> Result<ReleaseFile> {
     ReleaseFile::open(&config.store_dir.join("releases.jsonl")).context("open the releases")
 }
 
+/// How long a camera may take to answer a wish for a keyframe.
+const KEYFRAME_PATIENCE: Duration = Duration::from_secs(5);
+
 fn start_engine(config: &Config, store: Arc<Store>, clock: Arc<dyn Clock>) -> Result<Engine> {
     let mut settings = EngineSettings {
         batch_max: config.batch_max,
@@ -320,9 +323,14 @@ fn start_engine(config: &Config, store: Arc<Store>, clock: Arc<dyn Clock>) -> Re
     settings.workers = config.workers.unwrap_or(settings.workers);
     settings.cameras_max = config.ingest.cameras_max.unwrap_or(settings.cameras_max);
     settings.opened_max = config.ingest.opened_max.unwrap_or(settings.opened_max);
+    let wishes = &mut settings.keyframes;
+    wishes.farther_than = config.ingest.blind_max.unwrap_or(wishes.farther_than);
+    wishes.every = config.ingest.keyframe_every.unwrap_or(wishes.every);
     let vision = Arc::new(models::load(config, settings.workers, models::Chosen::default())?);
     let ingest = IngestSettings::new(vision.input_size(), PixelFormat::Bgr);
     let source = GstSource::new(config.ingest.apply(ingest), clock.clone())?;
+    let onvif =
+        Onvif::new(clock.clone(), KEYFRAME_PATIENCE).context("ask cameras for keyframes")?;
     let parts = EngineParts {
         source: Arc::new(source),
         detector: vision.clone(),
@@ -333,7 +341,9 @@ fn start_engine(config: &Config, store: Arc<Store>, clock: Arc<dyn Clock>) -> Re
         watchlist: store.clone(),
         patrols: store.clone(),
         registry: store.clone(),
-        coverage: store,
+        coverage: store.clone(),
+        read_before: store,
+        keyframes: Some(Arc::new(onvif)),
         clock,
     };
     Engine::start(parts, settings).context("start the engine")

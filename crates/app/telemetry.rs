@@ -22,6 +22,7 @@ pub(crate) fn init_logs() {
 pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String {
     let (perception, recorder, intake) = (counts.perception(), counts.recorder(), counts.intake());
     let (load, totals) = (cameras.load(), cameras.stream_totals());
+    let wishes = counts.wishes();
     let cameras = cameras.list();
     let mut page = Page::default();
 
@@ -42,12 +43,48 @@ pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String
         "Cameras whose policy leaves times between two pictures of which nothing is known.",
     );
     page.line("guiji_cameras_partly_blind", "", partly as f64);
+    let dense = cameras.iter().filter(|(_, health)| health.keyframes.dense).count();
+    page.head(
+        "guiji_cameras_dense",
+        "gauge",
+        "Cameras decoded densely: their keyframes are far apart, and nothing else sees between them.",
+    );
+    page.line("guiji_cameras_dense", "", dense as f64);
+    let judged = cameras.iter().filter(|(_, health)| health.reads.is_some()).count();
+    page.head(
+        "guiji_cameras_reads_judged",
+        "gauge",
+        "Cameras of which it is known how many plates are usual at this hour of the week.",
+    );
+    page.line("guiji_cameras_reads_judged", "", judged as f64);
+    let ratios: Vec<_> = cameras.iter().filter_map(|(_, h)| Some(h.reads?.ratio())).collect();
+    page.head(
+        "guiji_cameras_read_ratio",
+        "gauge",
+        "Of these, cameras that read at most so many of the usual plates.",
+    );
+    for most in ["0.1", "0.2", "0.4", "0.6", "0.8", "1.0"] {
+        let bound = most.parse().unwrap_or(f64::INFINITY);
+        let count = ratios.iter().filter(|ratio| **ratio <= bound).count();
+        page.line("guiji_cameras_read_ratio", &format!("{{le=\"{most}\"}}"), count as f64);
+    }
     page.counter("guiji_units_total", "Encoded access units received.", totals.units);
     page.counter("guiji_keyframes_total", "Of these, keyframes.", totals.keyframes);
     page.counter("guiji_stream_bytes_total", "Bytes of encoded video.", totals.bytes);
     page.counter("guiji_frames_decoded_total", "Pictures decoded.", totals.decoded);
     page.counter("guiji_keyframes_decoded_total", "Of these, keyframes.", totals.decoded_keyframes);
     page.counter("guiji_connects_total", "Connections tried.", totals.connects);
+    page.counter(
+        "guiji_units_dense_total",
+        "Units decoded only because keyframes are far apart and nothing else sees between them.",
+        totals.dense,
+    );
+    page.counters(
+        "guiji_keyframe_wishes_total",
+        "Wishes for keyframes, by what became of them.",
+        "outcome",
+        &[("taken", wishes.taken), ("failed", wishes.failed), ("late", wishes.late)],
+    );
 
     page.counter("guiji_frames_analysed_total", "Pictures analysed.", perception.analysed);
     page.counter(

@@ -147,12 +147,21 @@ pub(crate) fn camera_row(camera: &pb::Camera) -> String {
     if let Some(retry) = time(&health.retry_time) {
         reason += &format!(" (next try in {})", short(retry.since(now)));
     }
-    let blind = health
-        .blind_period
-        .as_ref()
-        .map_or(0.0, |it| it.seconds as f64 + f64::from(it.nanos) / 1e9);
+    let blind = seconds(&health.blind_period);
     if blind > 0.0 {
         reason += &format!(" (sees every {blind:.1} s)");
+    }
+    if health.decoded_densely {
+        let apart = seconds(&health.keyframe_period);
+        reason += &format!(" (keyframes {apart:.1} s apart: all is decoded)");
+    }
+    if health.keyframes_asked_count > 0 {
+        let (asked, refused) = (health.keyframes_asked_count, health.keyframes_refused_count);
+        reason += &format!(" (asked for {asked} keyframes, {refused} in vain)");
+    }
+    // What is far too few stands in the detail, in words.
+    if let Some(rate) = health.read_rate.as_ref().filter(|it| !it.too_few && it.usual_count > 0.0) {
+        reason += &format!(" (reads {:.0} % of the usual)", rate.ratio * 100.0);
     }
     let last = time(&health.last_sighting_time)
         .map_or_else(|| "-".to_owned(), |at: Timestamp| short(now.since(at)));
@@ -171,6 +180,10 @@ pub(crate) fn camera_row(camera: &pb::Camera) -> String {
         last,
         reason.trim(),
     )
+}
+
+fn seconds(period: &Option<pb::Duration>) -> f64 {
+    period.as_ref().map_or(0.0, |it| it.seconds as f64 + f64::from(it.nanos) / 1e9)
 }
 
 fn short(duration: Duration) -> String {

@@ -36,6 +36,7 @@ pub mod motion;
 pub mod odd;
 pub mod passage;
 pub mod patrol;
+pub mod reads;
 pub mod repeats;
 pub mod roads;
 pub mod tactics;

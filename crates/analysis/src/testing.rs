@@ -131,6 +131,7 @@ pub(crate) fn camera_at(id: &str, lat_deg: f64, lon_deg: f64) -> Camera {
         recorded_at: None,
         lanes: None,
         substream: None,
+        onvif: None,
         enabled: true,
     }
 }

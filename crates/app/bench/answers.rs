@@ -148,6 +148,9 @@ fn closed() -> CameraHealth {
         last_sighting: None,
         clock_uncertainty: None,
         blind_time: Duration::ZERO,
+        keyframes: Default::default(),
+        wishes: Default::default(),
+        reads: None,
         opening: None,
     }
 }

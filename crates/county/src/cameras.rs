@@ -196,6 +196,7 @@ impl Cameras {
             recorded_at: None,
             lanes: None,
             substream: None,
+            onvif: None,
             enabled: false,
         });
         // Below CAMERAS, so it fits.

@@ -5,6 +5,8 @@
 //! memory. A delivery counts when the receiver's answer (HTTP 2xx, MQTT PUBACK) is here; the proof and the standing
 //! are then kept in one durable step ([`DeliveryLedger`](guiji_domain::DeliveryLedger)).
 //!
+//! Beside that, for want of another crate that may speak HTTP to the outside: wishes to cameras ([`Onvif`]).
+//!
 //! Never does: decide what is an alert, lose one, give a receiver up. Text of messages is made by the caller
 //! ([`CourierParts::write`]), so that a receiver gets the same JSON as every other client.
 //!
@@ -20,6 +22,8 @@ mod courier;
 mod health;
 mod message;
 mod mqtt;
+mod onvif;
+mod soap;
 mod tls;
 mod webhook;
 
@@ -28,4 +32,5 @@ pub use courier::{CourierParts, CourierSettings, Couriers, Receiver};
 pub use health::ReceiverHealth;
 pub use message::Message;
 pub use mqtt::{Mqtt, MqttSettings};
+pub use onvif::Onvif;
 pub use webhook::{Webhook, WebhookSecret, WebhookSettings};

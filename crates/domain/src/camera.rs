@@ -35,20 +35,23 @@ pub struct Camera {
     pub lanes: Option<u8>,
     /// Where the same view comes in low resolution, where the camera has such a stream. Same login as `address`.
     pub substream: Option<StreamAddress>,
+    /// Where it is asked for keyframes, where it takes such wishes. Same login as `address`.
+    pub onvif: Option<OnvifAddress>,
     /// Whether it is to be opened at all.
     pub enabled: bool,
 }
 
 impl Camera {
     /// Whether the stream must be opened anew when this registration takes the place of the other: everything but
-    /// what people call the camera and where they say that it stands. (Directions of travel rest on the bearing: what
-    /// is in view ends before it changes.)
+    /// what people call the camera, where they say that it stands and where it is asked for keyframes. (Directions of
+    /// travel rest on the bearing: what is in view ends before it changes.)
     pub fn streams_otherwise(&self, other: &Self) -> bool {
         let described_alike = Self {
             site: self.site.clone(),
             name: self.name.clone(),
             position: self.position,
             lanes: self.lanes,
+            onvif: self.onvif.clone(),
             ..other.clone()
         };
         *self != described_alike
@@ -74,6 +77,7 @@ impl Camera {
                 recorded_at,
                 lanes,
                 substream,
+                onvif,
                 enabled,
             } = camera;
             fn or_none(value: Option<impl fmt::Display>) -> String {
@@ -92,6 +96,7 @@ impl Camera {
                 ("recorded_at", or_none(*recorded_at)),
                 ("lanes", or_none(*lanes)),
                 ("substream", or_none(substream.as_ref())),
+                ("onvif", or_none(onvif.as_ref())),
                 ("enabled", enabled.to_string()),
             ]
         };
@@ -169,6 +174,37 @@ impl fmt::Display for StreamAddress {
     }
 }
 
+/// Where the ONVIF service of a camera is: `http://` or `https://`. Never carries credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OnvifAddress(String);
+
+impl OnvifAddress {
+    /// # Errors
+    /// When it is no such address, or a user name or password stands in it.
+    pub fn new(text: &str) -> Result<Self, InvalidValue> {
+        let text = text.trim();
+        let stream = StreamAddress::new(text)
+            .map_err(|error| InvalidValue { what: "ONVIF address", ..error })?;
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+        if !matches!(scheme.as_deref(), Some("http" | "https")) {
+            let fix = "use http(s)://HOST/onvif/device_service, or another path of the camera";
+            return Err(InvalidValue::new("ONVIF address", text, fix));
+        }
+        Ok(Self(stream.0))
+    }
+
+    /// The address as given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for OnvifAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// User name and password of a camera. `Debug` shows neither.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
@@ -217,7 +253,8 @@ pub enum DecodePolicy {
     /// Every picture that others refer to: with B-frames a third to a half of `full`, without them the same.
     Referenced,
     /// Keyframes while nothing changes in the view; all pictures, from the keyframe before the change on, while
-    /// something does or a vehicle is being followed.
+    /// something does or a vehicle is being followed. Where keyframes are far apart and nothing else sees between
+    /// them, every picture that others refer to.
     Motion,
 }
 words!(
@@ -288,6 +325,8 @@ pub enum StatusReason {
     Moved,
     /// Pictures come, and the camera's own clock is so far off that it is not believed.
     ClockWrong,
+    /// Pictures come, and far fewer plates are read than is usual at this hour of the week.
+    FewReads,
     /// Anything else the media framework reported.
     Other,
 }
@@ -298,7 +337,7 @@ words!(
     Silence => "silence", EndOfStream => "end-of-stream", DecodeErrors => "decode-errors",
     ResolutionChanged => "resolution-changed", Panicked => "panicked", Other => "other",
     Black => "black", Covered => "covered", Frozen => "frozen", Blurred => "blurred", Moved => "moved",
-    ClockWrong => "clock-wrong",
+    ClockWrong => "clock-wrong", FewReads => "few-reads",
 );
 
 /// A camera's state with its history's last word.
@@ -343,6 +382,8 @@ pub struct StreamCounters {
     pub woken_by_glimpse: u64,
     /// Such units.
     pub glimpses: u64,
+    /// Units decoded only because keyframes are far apart and nothing else sees between them.
+    pub dense: u64,
 }
 
 impl StreamCounters {
@@ -362,7 +403,48 @@ impl StreamCounters {
             woken_by_size: self.woken_by_size + other.woken_by_size,
             woken_by_glimpse: self.woken_by_glimpse + other.woken_by_glimpse,
             glimpses: self.glimpses + other.glimpses,
+            dense: self.dense + other.dense,
         }
+    }
+}
+
+/// How the keyframes of a stream come, and what that means for its policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeyframeRhythm {
+    /// The longest of the last few distances of keyframes, and of the one that still grows.
+    pub period: Duration,
+    /// Nothing but keyframes shows what happens in the view: closer ones would show more, or the same for less.
+    pub matters: bool,
+    /// They are too far apart for that: everything that others refer to is decoded until they come closer.
+    pub dense: bool,
+}
+
+/// How often a camera was asked for a keyframe since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeyframeWishes {
+    /// Times that it was asked.
+    pub asked: u64,
+    /// Of these, times that it refused, did not answer, or sent none.
+    pub failed: u64,
+}
+
+/// How many plates a camera reads, beside what is usual at this hour of the week.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ReadRate {
+    /// Since when is counted: the beginning of this hour or of the last one, whichever says more.
+    pub since: Timestamp,
+    /// Plates read since then.
+    pub read: u32,
+    /// As many are usual in as much time: the median of the same hours of the last weeks.
+    pub usual: f64,
+    /// So few are no chance.
+    pub too_few: bool,
+}
+
+impl ReadRate {
+    /// How many of the usual ones were read; 1 where none are usual.
+    pub fn ratio(&self) -> f64 {
+        if self.usual > 0.0 { f64::from(self.read) / self.usual } else { 1.0 }
     }
 }
 
@@ -399,6 +481,12 @@ pub struct CameraHealth {
     /// For how long at a time nothing is known of the view, by what its policy decodes: what comes and goes within it
     /// may be missed. Zero when every picture is decoded.
     pub blind_time: Duration,
+    /// How its keyframes come.
+    pub keyframes: KeyframeRhythm,
+    /// How often it was asked for keyframes.
+    pub wishes: KeyframeWishes,
+    /// How many plates it reads; `None` where it is not known yet what is usual.
+    pub reads: Option<ReadRate>,
     /// Where a closed camera is open for a while.
     pub opening: Option<Opening>,
 }
@@ -437,6 +525,7 @@ mod tests {
             recorded_at: None,
             lanes: None,
             substream: None,
+            onvif: None,
             enabled: true,
         };
         assert_eq!(before.changes_to(&before), "");
@@ -444,13 +533,17 @@ mod tests {
             address: StreamAddress::new("rtsp://h/b").unwrap(),
             credentials: login("hunter2"),
             lanes: Some(3),
+            onvif: OnvifAddress::new("http://h/onvif").ok(),
             enabled: false,
             ..before.clone()
         };
         assert_eq!(
             before.changes_to(&after),
-            "address rtsp://h/a to rtsp://h/b, lanes none to 3, enabled true to false, login"
+            "address rtsp://h/a to rtsp://h/b, lanes none to 3, onvif none to http://h/onvif, \
+             enabled true to false, login"
         );
+        let asked = Camera { onvif: after.onvif.clone(), ..before.clone() };
+        assert!(!asked.streams_otherwise(&before));
     }
 
     #[test]
@@ -464,6 +557,20 @@ mod tests {
         }
         assert_eq!(StreamAddress::new("a/b.mp4").unwrap().file_path(), Some("a/b.mp4"));
         assert_eq!(StreamAddress::new("rtsp://h/p").unwrap().file_path(), None);
+    }
+
+    #[test]
+    fn onvif_addresses_are_of_http_and_carry_no_login() {
+        assert!(OnvifAddress::new("http://10.0.0.1/onvif/device_service").is_ok());
+        for (wrong, fix) in [
+            ("", "printable"),
+            ("10.0.0.1", "http(s)://"),
+            ("rtsp://10.0.0.1/", "http(s)://"),
+            ("http://admin:hunter2@10.0.0.1/", "password_file"),
+        ] {
+            let error = OnvifAddress::new(wrong).unwrap_err().to_string();
+            assert!(error.contains(fix) && !error.contains("hunter2"), "{wrong}: {error}");
+        }
     }
 
     #[test]

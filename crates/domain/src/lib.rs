@@ -43,8 +43,9 @@ pub use audit::{AuditDone, AuditEntry, AuditLog};
 pub use authority::Authority;
 pub use backoff::{BackOff, Luck};
 pub use camera::{
-    Camera, CameraHealth, CameraState, CameraStatus, Credentials, DecodePolicy, Opening, Pace,
-    StatusReason, StreamAddress, StreamCounters, Transport,
+    Camera, CameraHealth, CameraState, CameraStatus, Credentials, DecodePolicy, KeyframeRhythm,
+    KeyframeWishes, OnvifAddress, Opening, Pace, ReadRate, StatusReason, StreamAddress,
+    StreamCounters, Transport,
 };
 pub use correction::{Correction, CorrectionStore};
 pub use coverage::{Coverage, CoverageState, CoverageStore, Covered};
@@ -69,9 +70,9 @@ pub use release::{PatternTactic, Release, ReleaseBook};
 pub use roads::{RoadEdge, RoadGraph, RoadGraphStore};
 pub use seams::{
     AlertLog, CameraControl, CameraRegistry, Clock, ControlError, Detector, Feedback, FrameSink,
-    FrameSource, Kept, Likely, LikelyQuery, LikelySearch, OpenStream, PictureEncoder, PlateReader,
-    Receipt, Registered, SightingIntake, SightingStore, SimulatedClock, StoreError, VisionError,
-    Watchlist,
+    FrameSource, Kept, KeyframeAsker, Likely, LikelyQuery, LikelySearch, OpenStream,
+    PictureEncoder, PlateReader, Receipt, Registered, SightingIntake, SightingStore,
+    SimulatedClock, StoreError, VisionError, Watchlist,
 };
 pub use sighting::{
     Direction, Evidence, EvidenceKind, FusedPlate, Heading, PlateState, Recorded, Sighting,

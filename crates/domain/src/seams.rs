@@ -6,9 +6,10 @@ use thiserror::Error;
 
 use crate::{
     Alert, AlertId, BBox, Camera, CameraHealth, CameraId, CameraStatus, DailyHours, Detection,
-    Digest, Frame, GeoPoint, InvalidValue, Opening, Picture, PlateRead, PlateState, PlateText,
-    Recorded, SharedPicture, Sighting, SightingId, SightingPage, SightingQuery, SightingStage,
-    Stop, StreamCounters, TimeSpan, Timestamp, VehicleColour, WatchEntry, WatchEntryId,
+    Digest, Frame, GeoPoint, InvalidValue, KeyframeRhythm, Opening, Picture, PlateRead, PlateState,
+    PlateText, Recorded, SharedPicture, Sighting, SightingId, SightingPage, SightingQuery,
+    SightingStage, Stop, StreamCounters, TimeSpan, Timestamp, VehicleColour, WatchEntry,
+    WatchEntryId,
 };
 
 /// The only source of the present.
@@ -81,6 +82,21 @@ pub trait OpenStream: Send + Sync {
     fn blind_time(&self) -> Duration {
         Duration::ZERO
     }
+
+    /// How its keyframes come.
+    fn keyframes(&self) -> KeyframeRhythm {
+        KeyframeRhythm::default()
+    }
+}
+
+/// Asks cameras for keyframes. Real: ONVIF. Scripted: tests.
+pub trait KeyframeAsker: Send + Sync {
+    /// Asks the camera, at its [`Camera::onvif`], for a keyframe now, and waits for its answer: seconds at most. May be
+    /// called from several threads.
+    ///
+    /// # Errors
+    /// When it refuses or cannot be reached; in words for a person, without the login.
+    fn ask(&self, camera: &Camera) -> Result<(), String>;
 }
 
 /// What analysis tells a stream of what it saw.

@@ -10,15 +10,17 @@ use guiji_analysis::passage::PassageSettings;
 use guiji_domain::{
     Camera, CameraControl, CameraHealth, CameraId, CameraRegistry, CameraState, CameraStatus,
     CaptureTime, Clock, ControlError, Feedback, Frame, FrameSink, FrameSource, GeoPoint,
-    OpenStream, Opening, Pace, Registered, StatusReason, StoreError, StreamCounters, Timestamp,
-    View,
+    KeyframeRhythm, OpenStream, Opening, Pace, ReadRate, Registered, StatusReason, StoreError,
+    StreamCounters, Timestamp, View,
 };
 use tracing::{info, warn};
 
 use crate::coverage::{CameraLoad, CoverageKeeper, is_live};
+use crate::keyframes::Wishing;
 use crate::lane::Lane;
 use crate::load::{Load, LoadLevel, LoadWatch};
 use crate::perception::PerceptionCounters;
+use crate::reads::in_words;
 use crate::slots::{Put, Slots, WhenFull};
 use crate::view::{Viewed, seeing};
 
@@ -41,6 +43,8 @@ pub(crate) struct CameraCell {
     told: Mutex<Told>,
     /// Where a camera that is registered as closed is open for a while.
     opening: Mutex<Option<Opening>>,
+    wishing: Mutex<Wishing>,
+    reads: Mutex<Option<ReadRate>>,
 }
 
 struct Health {
@@ -110,11 +114,37 @@ impl CameraCell {
         let opening = Mutex::new(None);
         let (health, stream) = (Mutex::new(health), Mutex::new(None));
         let told = Mutex::new(Told::default());
-        Self { camera, registered, settings, lane, health, stream, told, opening }
+        let (wishing, reads) = (Mutex::default(), Mutex::default());
+        Self { camera, registered, settings, lane, health, stream, told, opening, wishing, reads }
+    }
+
+    /// Its wishes for keyframes.
+    pub(crate) fn wishing(&self) -> MutexGuard<'_, Wishing> {
+        lock(&self.wishing)
+    }
+
+    /// How its keyframes come and what has come, where it can be asked for them.
+    pub(crate) fn keyframes_to_ask_for(&self) -> Option<(KeyframeRhythm, StreamCounters)> {
+        if !is_live(&self.camera) || lock(&self.registered).onvif.is_none() {
+            return None;
+        }
+        let stream = lock(&self.stream);
+        let stream = stream.as_ref()?;
+        Some((stream.keyframes(), stream.counters()))
+    }
+
+    /// Whether it is open, and its pictures are of the present.
+    pub(crate) fn is_live(&self) -> bool {
+        self.camera.enabled && is_live(&self.camera)
+    }
+
+    /// Takes note of how many plates it reads; what was noted before.
+    pub(crate) fn reads_at(&self, rate: Option<ReadRate>) -> Option<ReadRate> {
+        std::mem::replace(&mut *lock(&self.reads), rate)
     }
 
     /// As it is registered.
-    fn registered(&self) -> Camera {
+    pub(crate) fn registered(&self) -> Camera {
         lock(&self.registered).clone()
     }
 
@@ -220,10 +250,28 @@ impl CameraCell {
 
     fn health(&self) -> CameraHealth {
         let counters = self.counters();
-        let blind_time = lock(&self.stream).as_ref().map_or(Duration::ZERO, |it| it.blind_time());
+        let (blind_time, keyframes) = match lock(&self.stream).as_ref() {
+            Some(stream) => (stream.blind_time(), stream.keyframes()),
+            None => Default::default(),
+        };
+        let (wishes, trouble) = {
+            let wishing = self.wishing();
+            (wishing.counts(), wishing.trouble())
+        };
+        let reads = *lock(&self.reads);
         let health = lock(&self.health);
+        let mut status = health.status.clone();
+        if seeing(status.state) {
+            let few = reads.filter(|it| it.too_few).map(|it| in_words(&it));
+            if few.is_some() {
+                status.reason.get_or_insert(StatusReason::FewReads);
+            }
+            let said = [Some(std::mem::take(&mut status.detail)), few, trouble];
+            let said = said.into_iter().flatten().filter(|it| !it.is_empty());
+            status.detail = said.collect::<Vec<_>>().join("; ");
+        }
         CameraHealth {
-            status: health.status.clone(),
+            status,
             counters,
             units_per_s: health.units_per_s,
             analysed: health.analysed,
@@ -233,6 +281,9 @@ impl CameraCell {
             last_sighting: health.last_sighting,
             clock_uncertainty: health.last_frame.map(|captured| captured.uncertainty),
             blind_time,
+            keyframes,
+            wishes,
+            reads,
             opening: lock(&self.opening).clone(),
         }
     }
@@ -271,7 +322,7 @@ impl Cells {
         self.read().by_id.get(id).cloned()
     }
 
-    fn all(&self) -> Vec<Arc<CameraCell>> {
+    pub(crate) fn all(&self) -> Vec<Arc<CameraCell>> {
         self.read().by_id.values().cloned().collect()
     }
 

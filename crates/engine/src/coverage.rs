@@ -346,6 +346,7 @@ mod tests {
             recorded_at: None,
             lanes: None,
             substream: None,
+            onvif: None,
             enabled: true,
         }
     }

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use guiji_analysis::passage::PassageSettings;
 use guiji_domain::{
-    AlertLog, CameraId, CameraRegistry, Clock, CoverageStore, Detector, FrameSource, PatrolUnits,
-    PictureEncoder, PlateReader, Sighting, SightingStore, StoreError, Watchlist,
+    AlertLog, CameraId, CameraRegistry, Clock, CoverageStore, Detector, FrameSource, KeyframeAsker,
+    PassageSource, PatrolUnits, PictureEncoder, PlateReader, Sighting, SightingStore, StoreError,
+    Watchlist,
 };
 use tokio::sync::{broadcast, watch};
 use tracing::{info, warn};
@@ -18,9 +19,11 @@ use tracing::{info, warn};
 use crate::cameras::{Cameras, CamerasParts, Cells};
 use crate::coverage::CoverageKeeper;
 use crate::intake::{Intake, IntakeCounts, IntakeParts};
+use crate::keyframes::{KeyframeKeeper, KeyframeSettings, WishCounters, WishCounts};
 use crate::lane::EvidenceSettings;
 use crate::patrol::PatrolBook;
 use crate::perception::{Perception, PerceptionCounters, PerceptionCounts};
+use crate::reads::ReadKeeper;
 use crate::recorder::{Recorder, RecorderCounters, RecorderCounts};
 use crate::slots::Slots;
 use crate::watchbook::WatchBook;
@@ -48,6 +51,8 @@ pub struct EngineSettings {
     pub evidence: EvidenceSettings,
     /// How tracks become sightings.
     pub passages: PassageSettings,
+    /// When cameras are asked for keyframes.
+    pub keyframes: KeyframeSettings,
 }
 
 impl Default for EngineSettings {
@@ -63,6 +68,7 @@ impl Default for EngineSettings {
             opened_max: 32,
             evidence: EvidenceSettings::default(),
             passages: PassageSettings::default(),
+            keyframes: KeyframeSettings::default(),
         }
     }
 }
@@ -90,6 +96,10 @@ pub struct EngineParts {
     pub registry: Arc<dyn CameraRegistry>,
     /// Keeps what the cameras could see.
     pub coverage: Arc<dyn CoverageStore>,
+    /// Tells what was read in earlier weeks; the same store.
+    pub read_before: Arc<dyn PassageSource>,
+    /// Asks cameras for keyframes; `None`: nobody does.
+    pub keyframes: Option<Arc<dyn KeyframeAsker>>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
 }
@@ -107,8 +117,10 @@ pub struct Engine {
     give_up: Arc<AtomicBool>,
     workers: Vec<JoinHandle<()>>,
     recorder_thread: JoinHandle<()>,
-    stop_sampling: SyncSender<()>,
-    sampler: JoinHandle<()>,
+    wishes: Arc<WishCounters>,
+    /// Threads that go on until what they listen to is gone: rates, wishes for keyframes, what is usual.
+    stop_sampling: Vec<SyncSender<()>>,
+    samplers: Vec<JoinHandle<()>>,
 }
 
 /// What the engine did since its start.
@@ -117,9 +129,15 @@ pub struct EngineCounts {
     perception: Arc<PerceptionCounters>,
     recorder: Arc<RecorderCounters>,
     intake: Arc<Intake>,
+    wishes: Arc<WishCounters>,
 }
 
 impl EngineCounts {
+    /// Wishes for keyframes.
+    pub fn wishes(&self) -> WishCounts {
+        self.wishes.counts()
+    }
+
     /// The perception path.
     pub fn perception(&self) -> PerceptionCounts {
         self.perception.counts()
@@ -145,7 +163,7 @@ pub struct DrainReport {
     pub in_time: bool,
 }
 
-fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+pub(crate) fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     thread::Builder::new().name(name).spawn(work).expect("the system starts threads")
 }
 
@@ -172,7 +190,14 @@ impl Engine {
             repeat_within: settings.repeat_within,
             live_queue: settings.live_queue,
         };
-        let intake = Arc::new(Intake::with_cells(intake, cells.clone())?);
+        let reads = Arc::new(ReadKeeper::new(
+            parts.read_before,
+            parts.coverage.clone(),
+            parts.clock.clone(),
+            cells.clone(),
+        ));
+        let intake = Intake::with_cells(intake, cells.clone())?.counting(reads.clone());
+        let intake = Arc::new(intake);
         // Cameras that are registered as closed belong to whoever imports their sightings.
         let foreign: BTreeSet<CameraId> = (parts.registry.cameras()?.into_iter())
             .filter(|camera| !camera.enabled)
@@ -212,6 +237,19 @@ impl Engine {
             })
             .collect();
 
+        let wishes = Arc::new(WishCounters::default());
+        let (mut stop_sampling, mut samplers) = (Vec::new(), Vec::new());
+        if let Some(asker) = parts.keyframes {
+            let (stop, stopped) = sync_channel::<()>(0);
+            let (cells, seed) = (cells.clone(), parts.clock.now().as_nanos() as u64);
+            let keeper =
+                KeyframeKeeper::new(settings.keyframes, asker, cells, wishes.clone(), seed);
+            samplers.extend(keeper.start(stopped));
+            stop_sampling.push(stop);
+        }
+        let (stop, stopped) = sync_channel::<()>(0);
+        samplers.push(spawn("reads".into(), move || reads.run(&stopped)));
+        stop_sampling.push(stop);
         let cameras = Arc::new(Cameras::new(CamerasParts {
             coverage: coverage.clone(),
             cells,
@@ -224,11 +262,12 @@ impl Engine {
             cameras_max: settings.cameras_max,
             opened_max: settings.opened_max,
         }));
-        let (stop_sampling, stopped) = sync_channel::<()>(0);
+        let (stop, stopped) = sync_channel::<()>(0);
+        stop_sampling.push(stop);
         let (sampled, written) = (cameras.clone(), coverage.clone());
         let begun = Instant::now();
         let books = (watchbook.clone(), patrolbook.clone());
-        let sampler = spawn("rates".into(), move || {
+        samplers.push(spawn("rates".into(), move || {
             while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
                 sampled.sample_rates();
                 sampled.close_due();
@@ -237,7 +276,7 @@ impl Engine {
                 books.0.tend();
                 books.1.tend();
             }
-        });
+        }));
         Ok(Self {
             cameras,
             slots,
@@ -250,8 +289,9 @@ impl Engine {
             give_up,
             workers,
             recorder_thread,
+            wishes,
             stop_sampling,
-            sampler,
+            samplers,
         })
     }
 
@@ -291,6 +331,7 @@ impl Engine {
             perception: self.perception.clone(),
             recorder: self.recorder.clone(),
             intake: self.intake.clone(),
+            wishes: self.wishes.clone(),
         }
     }
 
@@ -304,7 +345,7 @@ impl Engine {
         let workers_done = join_all(self.workers, deadline);
         // The workers held the last senders, so the recorder ends when its queue is empty.
         let mut done = workers_done && join_all(vec![self.recorder_thread], deadline);
-        done &= join_all(vec![self.sampler], deadline);
+        done &= join_all(self.samplers, deadline);
         if !done {
             self.give_up.store(true, Relaxed);
             warn!("the drain's deadline is over; work is cut off");

@@ -17,6 +17,7 @@ use crate::cameras::Cells;
 use crate::counters::counters;
 use crate::coverage::is_live;
 use crate::patrol::PatrolBook;
+use crate::reads::ReadKeeper;
 use crate::watchbook::WatchBook;
 
 counters! {
@@ -61,6 +62,7 @@ pub struct Intake {
     parts: IntakeParts,
     cells: Arc<Cells>,
     counters: IntakeCounters,
+    reads: Option<Arc<ReadKeeper>>,
     repeats: Mutex<Repeats>,
     alert_wake: latest::Sender<u64>,
     live: broadcast::Sender<Arc<Sighting>>,
@@ -79,11 +81,17 @@ impl Intake {
         Ok(Self {
             cells,
             counters: IntakeCounters::default(),
+            reads: None,
             repeats: Mutex::new(recall_repeats(parts.alerts.as_ref(), parts.repeat_within)?),
             alert_wake: latest::Sender::new(parts.alerts.last_cursor()?),
             live: broadcast::Sender::new(parts.live_queue.max(1)),
             parts,
         })
+    }
+
+    /// Tells of plates that were read.
+    pub(crate) fn counting(self, reads: Arc<ReadKeeper>) -> Self {
+        Self { reads: Some(reads), ..self }
     }
 
     /// Shows the cursor of the last alert, whenever there is a new one.
@@ -112,6 +120,9 @@ impl Intake {
                 SightingStage::Final => {
                     if let Some(cell) = self.cells.get(&record.sighting.camera) {
                         cell.sighted(record.sighting.captured.at);
+                    }
+                    if let Some(reads) = &self.reads {
+                        reads.stored(&record.sighting);
                     }
                     self.counters.finals.fetch_add(1, Relaxed)
                 }

@@ -233,6 +233,8 @@ fn rig() -> Rig {
         patrols: store.clone(),
         registry: store.clone(),
         coverage: store.clone(),
+        read_before: store.clone(),
+        keyframes: None,
         clock: Arc::new(SimulatedClock::at(Timestamp::from_secs(1_795_000_100))),
     };
     Rig { store, parts }
@@ -254,6 +256,7 @@ fn camera(id: &str) -> Camera {
         recorded_at: None,
         lanes: None,
         substream: None,
+        onvif: None,
         enabled: true,
     }
 }
@@ -1272,5 +1275,64 @@ fn a_stream_is_told_whether_its_frames_have_room() {
     wait_until("there is room", || sink.has_room());
     wait_until("word of it", || source.heard.room.load(SeqCst) > heard);
     assert_eq!(engine.counts().perception().replaced, 0);
+    engine.drain(Duration::from_secs(10));
+}
+
+#[test]
+fn a_camera_that_reads_far_fewer_plates_than_usual_says_so() {
+    let Rig { store, mut parts } = rig();
+    // Half past an hour. What was read in the same and the last hour of four weeks before, by two cameras.
+    let now = 1_795_001_400;
+    let read_at = |camera: &str, at: i64| foreign(camera, "浙J12345", at - 1_795_000_000);
+    let week = 7 * 86_400;
+    for camera in ["k1", "k2"] {
+        let id = CameraId::new(camera).unwrap();
+        for weeks in 1..=4 {
+            let hour = now - 1800 - weeks * week;
+            let span =
+                TimeSpan::new(Timestamp::from_secs(hour - 3600), Timestamp::from_secs(hour + 3600));
+            let (state, cause) = (CoverageState::Seeing, "live".to_owned());
+            store
+                .keep_coverage(&[Coverage {
+                    camera: id.clone(),
+                    span: span.unwrap(),
+                    state,
+                    cause,
+                }])
+                .unwrap();
+            let seconds = (0..60).map(|n| hour - 3600 + n * 120 + 5);
+            let records: Vec<_> = seconds.map(|at| read_at(camera, at)).collect();
+            store.record(&records).unwrap();
+        }
+        // It could see, until now; of the last hour and a half k2 read as always, and k1 nothing.
+        let span = TimeSpan::new(Timestamp::from_secs(now - 5400), Timestamp::from_secs(now + 300));
+        let (state, cause) = (CoverageState::Seeing, "live".to_owned());
+        store.keep_coverage(&[Coverage { camera: id, span: span.unwrap(), state, cause }]).unwrap();
+    }
+    let recent: Vec<_> = (0..44).map(|n| read_at("k2", now - 5400 + n * 120 + 5)).collect();
+    store.record(&recent).unwrap();
+    let clock = Arc::new(SimulatedClock::at(Timestamp::from_secs(now)));
+    (parts.source, parts.clock) = (Arc::new(ManualSource::default()), clock.clone());
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    for id in ["k1", "k2"] {
+        engine.cameras().register(Camera { pace: Pace::RealTime, ..camera(id) }).unwrap();
+    }
+    let health = |at: usize| engine.cameras().list().swap_remove(at).1;
+    wait_until("a judgement", || health(0).reads.is_some() && health(1).reads.is_some());
+    let (few, usual) = (health(0), health(1).reads.unwrap());
+    assert!(!usual.too_few && (0.9..1.1).contains(&usual.ratio()), "{usual:?}");
+    let reads = few.reads.unwrap();
+    assert!(reads.too_few && reads.read == 0 && (44.0..46.0).contains(&reads.usual), "{reads:?}");
+    assert_eq!(
+        (few.status.state, few.status.reason),
+        (CameraState::Live, Some(StatusReason::FewReads))
+    );
+    assert!(few.status.detail.starts_with("reads 100 % fewer plates than is usual"), "{few:?}");
+    // What is stored from now on counts, once it is looked at again.
+    clock.advance(Duration::from_secs(120));
+    let mut records: Vec<_> = (0..40).map(|n| read_at("k1", now + 1 + n)).collect();
+    engine.intake().take_in(&mut records).unwrap();
+    wait_until("the end of it", || health(0).status.reason.is_none());
+    assert_eq!(health(0).reads.unwrap().read, 40);
     engine.drain(Duration::from_secs(10));
 }

@@ -202,6 +202,7 @@ fn camera(address: &str) -> Outcome<Camera> {
         recorded_at: None,
         lanes: None,
         substream: None,
+        onvif: None,
         enabled: true,
     })
 }

@@ -121,6 +121,7 @@ fn play(
         bearing_deg: None,
         lanes: None,
         substream: None,
+        onvif: None,
         address: StreamAddress::new(&clip.to_string_lossy())?,
         credentials: None,
         transport: Transport::Tcp,

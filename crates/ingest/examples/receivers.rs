@@ -163,6 +163,7 @@ fn camera(number: usize, address: &str) -> Camera {
         recorded_at: None,
         lanes: None,
         substream: None,
+        onvif: None,
         enabled: true,
     }
 }

@@ -3,7 +3,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gstreamer as gst;
-use guiji_domain::{CameraState, Feedback, StatusReason};
+use guiji_domain::{CameraState, Feedback, KeyframeRhythm, StatusReason};
 
 use crate::afterimage::Views;
 use crate::decoder::{Decoded, Decoder};
@@ -159,6 +159,11 @@ impl Desk {
     /// For how long at a time nothing is known of the view, as [`Gate::blind`] says.
     pub(crate) fn blind(&self) -> Duration {
         self.lock().gate.blind()
+    }
+
+    /// How the keyframes come.
+    pub(crate) fn keyframes(&self) -> KeyframeRhythm {
+        self.lock().gate.keyframes()
     }
 
     /// Forgets what waits, and returns when nobody decodes for this connection any more, unless the caller is the one

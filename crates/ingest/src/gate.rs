@@ -6,8 +6,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use guiji_domain::{DecodePolicy, Timestamp, View};
+use guiji_domain::{DecodePolicy, KeyframeRhythm, Timestamp, View};
 
+use crate::dense::Dense;
 use crate::glimpses::{EVERY, Experience, Glimpses};
 use crate::renumber::Numbering;
 use crate::ring::{GopRing, RingLimits};
@@ -65,6 +66,10 @@ pub(crate) struct Gate {
     /// refers to a group that this decoder has not seen.
     leading_until: Duration,
     rhythm: Rhythm,
+    /// The longest blind time that [`DecodePolicy::Motion`] puts up with; `None`: any.
+    blind_max: Option<Duration>,
+    /// It would be blind for longer, and does not sleep.
+    dense: Option<Dense>,
     sparing: bool,
     motion: Motion,
     tally: GateTally,
@@ -81,6 +86,8 @@ pub(crate) struct GateTally {
     pub(crate) woken_by_size: u64,
     /// Times that a glimpse woke it.
     pub(crate) woken_by_glimpse: u64,
+    /// Units decoded although nothing was there, because it would have been blind for too long.
+    pub(crate) dense: u64,
 }
 
 /// The state of [`DecodePolicy::Motion`].
@@ -94,6 +101,8 @@ struct Motion {
     glimpses: Glimpses,
     /// Glimpses are not wanted.
     unseeing: bool,
+    /// The last keyframe has what glimpses need.
+    numbered: bool,
     /// What was given last to be looked at, and whether its picture has not come yet.
     looked_at: u64,
     owed: bool,
@@ -150,9 +159,23 @@ impl Awake {
 }
 
 impl Motion {
+    /// A keyframe shows no change.
+    fn is_calm_at_keyframe(&mut self) {
+        self.doubt = self.doubt.and_then(|left| left.checked_sub(1)).filter(|it| *it > 0);
+    }
+
     /// Whether glimpses come and are proven.
-    fn glimpses_suffice(&self) -> bool {
-        self.glimpses.are_proven() && (self.awake.is_some() || self.glimpses.can_go_on())
+    fn glimpses_suffice(&self, now: Duration) -> bool {
+        let come = self.glimpses.can_go_on() && !self.glimpses.are_paused(now);
+        self.glimpses.are_proven() && (self.awake.is_some() || come)
+    }
+
+    /// Whether anything tells of what happens between keyframes: sizes that are proven, or glimpses that are, or have
+    /// not had the time for it.
+    fn is_told_between_keyframes(&self, now: Duration) -> bool {
+        let can_glimpse = self.numbered && !self.unseeing && !self.reorders;
+        let glimpses = can_glimpse && !self.glimpses.are_paused(now);
+        self.sizes.are_proven() || (glimpses && self.glimpses.may_be_relied_on())
     }
 }
 
@@ -217,6 +240,8 @@ impl Gate {
             ended: false,
             leading_until: Duration::ZERO,
             rhythm: Rhythm::default(),
+            blind_max: None,
+            dense: None,
             sparing: false,
             motion: Motion::default(),
             tally: GateTally::default(),
@@ -232,6 +257,12 @@ impl Gate {
     /// Whether units may be decoded out of their order to be looked at; they may unless said otherwise.
     pub(crate) fn glimpsing(mut self, glimpse: bool) -> Self {
         self.motion.unseeing = !glimpse;
+        self
+    }
+
+    /// Decodes densely where it would be blind for longer; it would put up with any time unless said otherwise.
+    pub(crate) fn seeing_within(mut self, blind_max: Duration) -> Self {
+        self.blind_max = Some(blind_max);
         self
     }
 
@@ -259,6 +290,9 @@ impl Gate {
         if self.policy == DecodePolicy::KeyframeOnly && kind != UnitKind::Key {
             return;
         }
+        if kind == UnitKind::Key {
+            self.motion.numbered = unit.numbering.is_some();
+        }
         let number = self.ring.end();
         self.ring.want_from(self.at);
         if !self.ring.push(unit) {
@@ -266,6 +300,7 @@ impl Gate {
             self.tally.shed += u64::from(number > 0);
             return;
         }
+        self.weigh_density();
         if self.policy == DecodePolicy::Motion {
             let motion = &mut self.motion;
             if !motion.deaf && motion.sizes.alarms(kind, weight, hour) && motion.awake.is_none() {
@@ -273,11 +308,34 @@ impl Gate {
                 motion.sizes.begins(true);
                 let quiet = motion.glimpses.last_quiet();
                 motion.awake = Some(Awake { quiet, ..Awake::at(running) });
-                if let Some(key) = self.ring.key_before(number) {
+                if let Some(key) = self.ring.key_before(number).filter(|_| self.dense.is_none()) {
                     self.go_back(key);
                 }
             }
         }
+    }
+
+    /// Begins to decode densely, from the last keyframe on, or ends it.
+    fn weigh_density(&mut self) {
+        let Some(max) = self.blind_max.filter(|_| self.policy == DecodePolicy::Motion) else {
+            return;
+        };
+        let now = self.rhythm.newest;
+        let needed = self.rhythm.longest() > max && !self.motion.is_told_between_keyframes(now);
+        let asleep = self.motion.awake.is_none();
+        if needed && self.dense.is_none() {
+            self.dense = Some(Dense::begun_at(now));
+            if asleep && let Some(key) = self.ring.key_before(self.at.max(self.ring.first())) {
+                self.go_back(key);
+            }
+        } else if !needed && self.dense.take().is_some() && asleep {
+            self.rest();
+        }
+    }
+
+    /// Nothing is of interest, but it must not sleep.
+    fn is_idle_and_dense(&self) -> bool {
+        self.dense.is_some() && self.motion.awake.is_none()
     }
 
     /// A keyframe shows that something is there.
@@ -317,6 +375,14 @@ impl Gate {
         if despite {
             motion.doubt = Some(DOUBT);
         }
+        if self.dense.is_none() {
+            self.rest();
+        }
+    }
+
+    /// From here on only some pictures are looked at.
+    fn rest(&mut self) {
+        let motion = &mut self.motion;
         // What the decoder has is as good to put glimpses behind as a keyframe.
         let last = (self.ring.first()..self.at)
             .rev()
@@ -378,14 +444,14 @@ impl Gate {
 
     /// Where analysis cannot keep up, what no other picture needs is left out whatever the policy.
     fn leaves_out_leaves(&self) -> bool {
-        self.policy == DecodePolicy::Referenced || self.sparing
+        self.policy == DecodePolicy::Referenced || self.sparing || self.is_idle_and_dense()
     }
 
     fn only_keys(&self) -> bool {
         match self.policy {
             DecodePolicy::Full | DecodePolicy::Referenced => false,
             DecodePolicy::KeyframeOnly => true,
-            DecodePolicy::Motion => self.motion.awake.is_none(),
+            DecodePolicy::Motion => self.motion.awake.is_none() && self.dense.is_none(),
         }
     }
 
@@ -393,10 +459,11 @@ impl Gate {
     /// faster than pictures can be analysed, and was decoded for nothing if it pushes itself out; and cameras that wake
     /// together are each a little late rather than each full of holes.
     pub(crate) fn can_wait(&self) -> bool {
-        let Some(awake) = &self.motion.awake else { return false };
+        let awake = self.motion.awake.as_ref().map(|awake| awake.since);
+        let Some(since) = awake.or(self.dense.map(|dense| dense.since)) else { return false };
         !self.ended
             && self.at >= self.motion.delivered
-            && self.ring.get(self.at).is_some_and(|it| it.running < awake.since + CATCH_UP)
+            && self.ring.get(self.at).is_some_and(|it| it.running < since + CATCH_UP)
     }
 
     /// What is to be done next; `None` until more comes.
@@ -482,6 +549,7 @@ impl Gate {
                 _ => Purpose::Deliver,
             };
             self.motion.delivered = self.motion.delivered.max(self.at);
+            self.tally.dense += u64::from(self.is_idle_and_dense());
             self.release();
             return Some(Step::Decode(Order { unit, begin, numbers: None, purpose }));
         }
@@ -509,10 +577,7 @@ impl Gate {
                 self.glimpsed(look);
                 None
             }
-            (DecodePolicy::Motion, _) => {
-                self.watched(look);
-                Some(shown)
-            }
+            (DecodePolicy::Motion, _) => self.watched(look).then_some(shown),
             _ => Some(shown),
         }
     }
@@ -551,7 +616,7 @@ impl Gate {
         }
         if !changed {
             motion.delivered = motion.delivered.max(key + 1);
-            motion.doubt = motion.doubt.and_then(|left| left.checked_sub(1)).filter(|it| *it > 0);
+            motion.is_calm_at_keyframe();
             return Some(View::Usual);
         }
         if motion.doubt.is_some() || self.sparing {
@@ -572,14 +637,35 @@ impl Gate {
         None
     }
 
-    fn watched(&mut self, Look { running, changed, key, .. }: Look) {
+    /// Whether to deliver it.
+    fn watched(&mut self, Look { running, changed, key, .. }: Look) -> bool {
         let motion = &mut self.motion;
-        let Some(awake) = &mut motion.awake else { return };
+        let Some(awake) = &mut motion.awake else {
+            return match &mut self.dense {
+                Some(dense) if changed && (motion.doubt.is_some() || self.sparing) => {
+                    motion.doubt = motion.doubt.map(|left| if key { DOUBT } else { left });
+                    dense.is_asked(running)
+                }
+                Some(_) if changed => {
+                    // Every picture is decoded: none was left out that could have shown it sooner.
+                    motion.sizes.begins(false);
+                    motion.sizes.keyframe_showed();
+                    motion.awake = Some(Awake { confirmed: true, ..Awake::at(running) });
+                    true
+                }
+                _ => {
+                    if key {
+                        motion.is_calm_at_keyframe();
+                    }
+                    true
+                }
+            };
+        };
         awake.overlooked |= changed && awake.quiet == Some(running);
         if changed {
             awake.confirmed = true;
             awake.changed = awake.changed.max(running);
-            if key {
+            if key || self.dense.is_some() {
                 motion.sizes.keyframe_showed();
             }
         } else if running.saturating_sub(awake.changed) > patience(motion.live_tracks)
@@ -588,6 +674,7 @@ impl Gate {
         {
             self.sleep(false);
         }
+        true
     }
 
     /// The detector looked at the picture of this time and found so many vehicles that are new or move.
@@ -605,6 +692,13 @@ impl Gate {
             if awake.empty_looks >= EMPTY_LOOKS && idle > patience(motion.live_tracks) {
                 self.sleep(true);
             }
+            return;
+        }
+        if self.dense.is_some() && vehicles > 0 {
+            motion.sizes.begins(false);
+            motion.sizes.keyframe_showed();
+            let (confirmed, looks, fruitful) = (true, 1, true);
+            motion.awake = Some(Awake { confirmed, looks, fruitful, ..Awake::at(running) });
             return;
         }
         // The answer to a question; one that comes too late has nothing to go back to.
@@ -633,10 +727,21 @@ impl Gate {
     pub(crate) fn blind(&self) -> Duration {
         match self.policy {
             DecodePolicy::Full | DecodePolicy::Referenced => Duration::ZERO,
+            DecodePolicy::Motion if self.dense.is_some() => Duration::ZERO,
             DecodePolicy::Motion if self.motion.sizes.are_proven() => Duration::ZERO,
-            DecodePolicy::Motion if self.motion.glimpses_suffice() => EVERY,
+            DecodePolicy::Motion if self.motion.glimpses_suffice(self.rhythm.newest) => EVERY,
             DecodePolicy::Motion | DecodePolicy::KeyframeOnly => self.rhythm.longest(),
         }
+    }
+
+    /// How the keyframes come.
+    pub(crate) fn keyframes(&self) -> KeyframeRhythm {
+        let matters = match self.policy {
+            DecodePolicy::Full | DecodePolicy::Referenced => false,
+            DecodePolicy::KeyframeOnly => true,
+            DecodePolicy::Motion => !self.motion.is_told_between_keyframes(self.rhythm.newest),
+        };
+        KeyframeRhythm { period: self.rhythm.longest(), matters, dense: self.dense.is_some() }
     }
 }
 
@@ -880,6 +985,141 @@ mod tests {
         assert!(driver.glimpses.is_empty());
     }
 
+    const BLIND_MAX: Duration = Duration::from_secs(3);
+
+    fn dense() -> Driver {
+        let mut driver = Driver::new(DecodePolicy::Motion, LIMITS);
+        driver.gate = Gate::new(DecodePolicy::Motion, LIMITS).seeing_within(BLIND_MAX);
+        driver
+    }
+
+    #[test]
+    fn where_keyframes_are_far_apart_it_does_not_sleep() {
+        let mut driver = dense();
+        driver.stream(75, 250, |_| false);
+        assert_eq!((driver.delivered(), driver.gate.keyframes().dense), (vec![0], false));
+        assert!(driver.gate.blind() > Duration::from_secs(2));
+        driver.stream(10, 250, |_| false);
+        // From the keyframe on: what came before is not lost either.
+        assert_eq!(driver.delivered(), (0..85).collect::<Vec<_>>());
+        assert!(driver.has_references());
+        let rhythm = driver.gate.keyframes();
+        assert_eq!(
+            (driver.gate.blind(), rhythm.dense, rhythm.matters),
+            (Duration::ZERO, true, true)
+        );
+        driver.stream(915, 250, |it| (300..330).contains(&it));
+        assert_eq!(driver.delivered(), (0..1000).collect::<Vec<_>>());
+        let tally = driver.gate.take_tally();
+        // Not while something was there, and half a second longer.
+        assert!((950..960).contains(&tally.dense), "{tally:?}");
+        assert_eq!((tally.shed, tally.woken_by_view), (0, 0));
+        assert!(driver.has_references());
+    }
+
+    #[test]
+    fn it_sleeps_again_when_keyframes_come_closer() {
+        let mut driver = dense();
+        driver.stream(500, 250, |_| false);
+        let dense_until = driver.pushed;
+        driver.stream(1000, 50, |_| false);
+        let delivered = driver.delivered();
+        // Eight distances are remembered, and the ninth is long no more.
+        let last =
+            delivered.windows(2).filter(|pair| pair[1] == pair[0] + 1).map(|it| it[1]).last();
+        assert_eq!(last, Some(dense_until + 400));
+        assert!(!driver.gate.keyframes().dense);
+        assert_eq!(driver.gate.blind(), Duration::from_secs(2));
+        assert!(driver.has_references());
+    }
+
+    #[test]
+    fn pictures_that_nobody_refers_to_are_left_out_while_nothing_is_there() {
+        let mut driver = dense();
+        let group = |driver: &mut Driver, changed: bool| {
+            for _ in 0..200 {
+                let kind = match driver.pushed % 200 {
+                    0 => UnitKind::Key,
+                    it if it % 2 == 1 => UnitKind::Leaf,
+                    _ => UnitKind::Delta,
+                };
+                driver.push(kind, 1000);
+                driver.decode(|_| changed);
+            }
+        };
+        group(&mut driver, false);
+        assert_eq!(driver.delivered(), (0..200).step_by(2).collect::<Vec<_>>());
+        group(&mut driver, true);
+        assert!(driver.delivered().contains(&333));
+    }
+
+    #[test]
+    fn a_dense_view_that_moves_without_vehicles_is_looked_at_now_and_then() {
+        let mut driver = dense();
+        let units = |driver: &mut Driver, count: u64, vehicles: &dyn Fn(u64) -> bool| {
+            for _ in 0..count {
+                let number = driver.pushed;
+                let key = number.is_multiple_of(250);
+                driver.push(if key { UnitKind::Key } else { UnitKind::Delta }, 1000);
+                let before = driver.delivered().len();
+                driver.decode(|_| true);
+                for it in driver.delivered().into_iter().skip(before) {
+                    let found = usize::from(vehicles(it));
+                    driver.gate.detected(Duration::from_millis(40 * it), found);
+                }
+            }
+        };
+        units(&mut driver, 500, &|_| false);
+        let doubted = driver.delivered().into_iter().filter(|it| *it >= 250).count();
+        assert!((11..=14).contains(&doubted), "one in 0.8 s: {doubted}");
+        assert_eq!(driver.gate.blind(), Duration::ZERO);
+        units(&mut driver, 250, &|it| (600..640).contains(&it));
+        let delivered = driver.delivered();
+        assert!((620..640).all(|it| delivered.contains(&it)), "{delivered:?}");
+        assert!(!delivered.contains(&749) || !delivered.contains(&748), "{delivered:?}");
+    }
+
+    #[test]
+    fn glimpses_have_a_day_to_prove_themselves() {
+        let numbered = || Driver { numbered: true, ..dense() };
+        let mut driver = numbered();
+        driver.stream(500, 250, |_| false);
+        let rhythm = driver.gate.keyframes();
+        assert_eq!((rhythm.dense, rhythm.matters), (false, false), "they look, every 0.8 s");
+        // They overlook vehicles.
+        (0..5).for_each(|_| driver.gate.motion.glimpses.vehicle(false));
+        driver.stream(10, 250, |_| false);
+        assert!(driver.gate.keyframes().dense);
+        // Their time is over.
+        let mut driver = numbered();
+        driver.stream(100, 250, |_| false);
+        driver.gate.motion.glimpses.trial_is_over();
+        driver.stream(10, 250, |_| false);
+        assert!(driver.gate.keyframes().dense);
+        // They are proven.
+        (0..6).for_each(|_| driver.gate.motion.glimpses.vehicle(true));
+        driver.stream(50, 250, |_| false);
+        assert!(!driver.gate.keyframes().dense);
+        assert_eq!(driver.gate.blind(), EVERY);
+        assert!(driver.has_references());
+    }
+
+    #[test]
+    fn dense_views_teach_sizes_and_sleep_once_these_are_proven() {
+        let mut driver = dense();
+        let vehicle = |it: u64| it > 300 && it % 200 > 150 && it % 200 < 180;
+        for number in 0..4000u64 {
+            let kind = if number.is_multiple_of(250) { UnitKind::Key } else { UnitKind::Delta };
+            driver.push(kind, if vehicle(number) { 2000 } else { 1000 });
+            driver.decode(vehicle);
+        }
+        assert!(driver.gate.motion.sizes.are_proven());
+        assert!(!driver.gate.keyframes().dense);
+        let delivered = driver.delivered();
+        assert!((3952..3980).all(|it| delivered.contains(&it)), "{delivered:?}");
+        assert!(delivered.len() < 3500, "{}", delivered.len());
+    }
+
     fn letters(policy: DecodePolicy, kinds: &str) -> String {
         let mut driver = Driver::new(policy, LIMITS);
         for kind in kinds.chars() {
@@ -1107,9 +1347,13 @@ mod tests {
             policy in prop::sample::select(DecodePolicy::ALL),
             units in prop::collection::vec((0u8..12, 1usize..3000, any::<bool>(), 0u8..4), 1..400),
             bytes in 5_000usize..90_000,
+            blind_max_ms in 200u64..3000,
+            numbered: bool,
         ) {
             let limits = RingLimits { bytes, age: Duration::from_secs(2) };
-            let mut driver = Driver::new(policy, limits);
+            let mut driver = Driver { numbered, ..Driver::new(policy, limits) };
+            let blind_max = Duration::from_millis(blind_max_ms);
+            driver.gate = Gate::new(policy, limits).seeing_within(blind_max);
             let changed: Vec<bool> = units.iter().map(|it| it.2).collect();
             for (kind, size, vehicle, decode) in units {
                 driver.push(if kind == 0 { UnitKind::Key } else { UnitKind::Delta }, size);

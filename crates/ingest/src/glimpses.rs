@@ -36,6 +36,8 @@ pub(crate) struct Experience {
     hour: usize,
     /// So many in a row were for nothing.
     in_vain: u32,
+    /// For how long views that they are all that sees between keyframes were left to them.
+    tried: Duration,
 }
 
 /// What the decoder has, and how the next unit is put behind it.
@@ -52,6 +54,8 @@ pub(crate) const EVERY: Duration = Duration::from_millis(800);
 const WHOLE_EVERY: Duration = Duration::from_secs(10);
 /// Five verdicts weigh so much.
 const PROOF_MIN: f32 = 4.5;
+/// Where keyframes are far apart they are relied on for so long before they are proven: a day has all its hours.
+const TRIAL: Duration = Duration::from_secs(24 * 3600);
 /// So many in a row for nothing pause it, for as long at first, and twice as long with each more.
 const IN_VAIN_MAX: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(60);
@@ -83,6 +87,18 @@ impl Glimpses {
         self.experience.scores[self.experience.hour].is_proven(PROOF_MIN)
     }
 
+    /// Whether they are proven in this hour, or nothing is proven against them and they had no time for it.
+    pub(crate) fn may_be_relied_on(&self) -> bool {
+        let score = self.experience.scores[self.experience.hour];
+        let on_trial = self.experience.tried < TRIAL && !score.is_judged(PROOF_MIN);
+        on_trial || self.are_proven()
+    }
+
+    /// Whether none come because too many were for nothing.
+    pub(crate) fn are_paused(&self, now: Duration) -> bool {
+        now < self.paused_until
+    }
+
     /// Whether the next one has something to be put behind.
     pub(crate) fn can_go_on(&self) -> bool {
         self.chain.is_some()
@@ -111,6 +127,8 @@ impl Glimpses {
 
     /// The decoder is given this unit next; the numbers that it must get.
     pub(crate) fn glimpse(&mut self, unit: &Unit) -> Option<Numbering> {
+        let since = unit.running.saturating_sub(self.looked);
+        self.experience.tried += since.min(2 * EVERY);
         self.looked = unit.running;
         let chain = self.chain.as_mut()?;
         chain.glimpses += 1;
@@ -139,6 +157,11 @@ impl Glimpses {
         if let Some(more) = experience.in_vain.checked_sub(IN_VAIN_MAX) {
             self.paused_until = running + PAUSE * 2u32.pow(more.min(PAUSES_DOUBLED_MAX));
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn trial_is_over(&mut self) {
+        self.experience.tried = TRIAL;
     }
 
     /// A vehicle came. `glimpsed`: a glimpse showed it first; `false` when full pictures show that it was there in a

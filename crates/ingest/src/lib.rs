@@ -32,6 +32,7 @@ mod afterimage;
 mod capture_clock;
 mod decoder;
 mod delivery;
+mod dense;
 mod descriptors;
 mod desk;
 mod doorway;

@@ -18,10 +18,15 @@ impl Score {
         *if heard { &mut self.heard } else { &mut self.missed } += 1.0;
     }
 
+    /// Whether there were so many, weighed.
+    pub(crate) fn is_judged(self, weight_min: f32) -> bool {
+        self.heard + self.missed >= weight_min
+    }
+
     /// Whether nine of ten were announced, of at least so many, weighed.
     pub(crate) fn is_proven(self, weight_min: f32) -> bool {
         let Self { heard, missed } = self;
-        heard + missed >= weight_min && heard >= SHARE_MIN * (heard + missed)
+        self.is_judged(weight_min) && heard >= SHARE_MIN * (heard + missed)
     }
 }
 

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use guiji_domain::{Camera, Clock, Feedback, FrameSink, FrameSource, OpenStream, StreamCounters};
+use guiji_domain::{
+    Camera, Clock, Feedback, FrameSink, FrameSource, KeyframeRhythm, OpenStream, StreamCounters,
+};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
@@ -119,6 +121,10 @@ impl OpenStream for GstStream {
 
     fn blind_time(&self) -> Duration {
         self.line.desk().map_or(Duration::ZERO, |desk| desk.blind())
+    }
+
+    fn keyframes(&self) -> KeyframeRhythm {
+        self.line.desk().map(|desk| desk.keyframes()).unwrap_or_default()
     }
 }
 

@@ -128,6 +128,29 @@ fn what_sizes_do_not_tell_a_glimpse_does() {
 }
 
 #[test]
+fn where_keyframes_are_far_apart_and_nothing_else_sees_everything_is_decoded() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("clip.mp4");
+    // H.265: no glimpses.
+    let encoder = "x265enc tune=zerolatency key-int-max=250 speed-preset=ultrafast log-level=none \
+                   option-string=scenecut=0 ! h265parse";
+    make_road(&path, &format!("{encoder} ! mp4mux"));
+    let settings = |secs| IngestSettings {
+        heed_sizes: false,
+        blind_max: Duration::from_secs(secs),
+        ..settings()
+    };
+    let (_, sleeping) = play_with(&recording(&path, DecodePolicy::Motion), settings(60));
+    assert_eq!(sleeping.dense, 0);
+    let (seen, counters) = play_with(&recording(&path, DecodePolicy::Motion), settings(3));
+    let found = numbers(&seen);
+    let missing: Vec<_> = (0..280).filter(|it| !found.contains(it)).collect();
+    assert!(missing.is_empty(), "{missing:?} of {found:?}, {counters:?}");
+    assert!(found.windows(2).all(|pair| pair[0] < pair[1]), "{found:?}");
+    assert!(counters.dense > 150 && counters.shed == 0, "{counters:?}");
+}
+
+#[test]
 fn a_live_camera_says_how_long_it_is_blind_and_hears_what_was_seen() {
     let server = Serving::of(live_h264()).start();
     let sink = Recorder::new();

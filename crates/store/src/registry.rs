@@ -1,9 +1,9 @@
 use std::path::Path;
 
 use guiji_domain::{
-    Approval, Camera, CameraId, Credentials, DailyHours, GeoPoint, InvalidValue, PlatePattern,
-    PlateText, SiteId, StoreError, StreamAddress, Timestamp, VehicleDescription, WatchEntry,
-    WatchEntryId, WatchTarget, Weekdays,
+    Approval, Camera, CameraId, Credentials, DailyHours, GeoPoint, InvalidValue, OnvifAddress,
+    PlatePattern, PlateText, SiteId, StoreError, StreamAddress, Timestamp, VehicleDescription,
+    WatchEntry, WatchEntryId, WatchTarget, Weekdays,
 };
 use rusqlite::{Connection, Row, params};
 
@@ -75,8 +75,8 @@ impl Registry {
         self.connection
             .execute(
                 "INSERT OR REPLACE INTO camera (id, site, name, lat_deg, lon_deg, bearing_deg, address, username,
-                 sealed, transport, pace, policy, analysed_fps_max, recorded_at, enabled, lanes, substream)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+                 sealed, transport, pace, policy, analysed_fps_max, recorded_at, enabled, lanes, substream, onvif)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
                 params![
                     camera.id.as_str(),
                     camera.site.as_str(),
@@ -95,6 +95,7 @@ impl Registry {
                     camera.enabled,
                     camera.lanes,
                     camera.substream.as_ref().map(StreamAddress::as_str),
+                    camera.onvif.as_ref().map(OnvifAddress::as_str),
                 ],
             )
             .map_err(sql("register a camera"))?;
@@ -111,7 +112,7 @@ impl Registry {
     pub(crate) fn cameras(&self) -> Result<Vec<Camera>, StoreError> {
         self.all(
             "id, site, name, lat_deg, lon_deg, bearing_deg, address, username, sealed,
-             transport, pace, policy, analysed_fps_max, recorded_at, enabled, lanes, substream",
+             transport, pace, policy, analysed_fps_max, recorded_at, enabled, lanes, substream, onvif",
             "camera ORDER BY id",
             params![],
             "camera",
@@ -303,6 +304,7 @@ fn camera_of(row: &Row<'_>, key: &SealKey) -> rusqlite::Result<Result<Camera, In
     let (analysed_fps_max, recorded_at, enabled) =
         (row.get(12)?, row.get::<_, Option<i64>>(13)?, row.get(14)?);
     let (lanes, substream): (_, Option<Text>) = (row.get(15)?, row.get(16)?);
+    let onvif: Option<Text> = row.get(17)?;
     let make = move || {
         Ok(Camera {
             id: CameraId::new(&id)?,
@@ -329,6 +331,7 @@ fn camera_of(row: &Row<'_>, key: &SealKey) -> rusqlite::Result<Result<Camera, In
             enabled,
             lanes,
             substream: substream.as_deref().map(StreamAddress::new).transpose()?,
+            onvif: onvif.as_deref().map(OnvifAddress::new).transpose()?,
         })
     };
     Ok(make())

@@ -44,6 +44,7 @@ impl FileKind {
                 REGISTRY_V5,
                 REGISTRY_V6,
                 REGISTRY_SUMS,
+                REGISTRY_V8,
             ],
             Self::Partition => &[PARTITION_V1, PARTITION_V2, PARTITION_V3],
             Self::Context => &[CONTEXT_V1, CONTEXT_V2],
@@ -127,6 +128,9 @@ ALTER TABLE watch_entry ADD COLUMN checksum INTEGER;
 ALTER TABLE alert_cursor ADD COLUMN checksum INTEGER;
 ALTER TABLE unfinished ADD COLUMN checksum INTEGER;
 ";
+
+// onvif: where the camera is asked for keyframes. Null at first, so that checksums stay (`rows.rs`).
+const REGISTRY_V8: &str = "ALTER TABLE camera ADD COLUMN onvif TEXT;";
 
 const DELIVERIES_V1: &str = "
 -- reached: everything in the alert log up to it is dealt with, what lies aside excepted.

@@ -742,6 +742,7 @@ fn the_cameras_are_kept_in_order(store: &dyn AnyStore) {
     second.recorded_at = Some(at(5));
     second.lanes = Some(3);
     second.substream = Some(StreamAddress::new("rtsp://h/low").unwrap());
+    second.onvif = Some(OnvifAddress::new("http://h/onvif/device_service").unwrap());
     second.enabled = false;
     store.put_camera(&second).unwrap();
     store.put_camera(&camera("k1")).unwrap();

@@ -1,5 +1,6 @@
 use guiji_domain::{
-    Camera, CameraHealth, CameraId, Credentials, InvalidValue, Pace, SiteId, StreamAddress,
+    Camera, CameraHealth, CameraId, Credentials, InvalidValue, OnvifAddress, Pace, SiteId,
+    StreamAddress,
 };
 
 use prost::Message as _;
@@ -61,6 +62,7 @@ impl From<&Camera> for pb::Camera {
                 .as_ref()
                 .map(ToString::to_string)
                 .unwrap_or_default(),
+            onvif_address: camera.onvif.as_ref().map(ToString::to_string).unwrap_or_default(),
             etag: String::new(),
         }
     }
@@ -89,6 +91,17 @@ fn health_to_pb(health: &CameraHealth) -> pb::CameraHealth {
         clock_uncertainty: health.clock_uncertainty.map(duration_to_pb),
         blind_period: Some(duration_to_pb(health.blind_time)),
         closing_time: health.opening.as_ref().map(|opening| timestamp_to_pb(opening.until)),
+        keyframe_period: Some(duration_to_pb(health.keyframes.period)),
+        decoded_densely: health.keyframes.dense,
+        keyframes_asked_count: health.wishes.asked,
+        keyframes_refused_count: health.wishes.failed,
+        read_rate: health.reads.map(|reads| pb::ReadRate {
+            start_time: Some(timestamp_to_pb(reads.since)),
+            read_count: reads.read,
+            usual_count: reads.usual,
+            ratio: reads.ratio(),
+            too_few: reads.too_few,
+        }),
         opened_by: health.opening.as_ref().map_or_else(String::new, |opening| opening.by.clone()),
     }
 }
@@ -144,6 +157,9 @@ pub(crate) fn registration_from_pb(
         }
         Some(substream)
     });
+    let onvif = Some(camera.onvif_address.as_str()).filter(|given| !given.is_empty());
+    let onvif =
+        onvif.and_then(|given| wrong.take(field("onvif_address"), OnvifAddress::new(given)));
     let credentials = camera.credentials.as_ref().map(|given| {
         wrong.check_text(&field("credentials.username"), &given.username, TEXT_CHARS_MAX);
         wrong.check_text(&field("credentials.password"), &given.password, TEXT_CHARS_MAX);
@@ -181,6 +197,7 @@ pub(crate) fn registration_from_pb(
         recorded_at,
         lanes,
         substream,
+        onvif,
         enabled: !camera.disabled,
     })
 }
@@ -224,6 +241,7 @@ const CHANGES: &[Change] = changes! {
     disabled: |c| c.disabled;
     lane_count: |c| c.lane_count.is_some();
     substream_address: |c| !c.substream_address.is_empty();
+    onvif_address: |c| !c.onvif_address.is_empty();
 };
 
 /// The registration that UpdateCamera asks for.
@@ -290,6 +308,7 @@ mod tests {
             disabled: true,
             lane_count: Some(3),
             substream_address: "rtsp://10.0.0.1/ch2".into(),
+            onvif_address: "http://10.0.0.1/onvif/device_service".into(),
             ..Default::default()
         }
     }
@@ -312,6 +331,9 @@ mod tests {
             last_sighting: None,
             clock_uncertainty: None,
             blind_time: std::time::Duration::ZERO,
+            keyframes: Default::default(),
+            wishes: Default::default(),
+            reads: None,
             opening: None,
         }
     }
@@ -376,6 +398,12 @@ mod tests {
                 with(|c| c.substream_address = "a.mp4".into()),
                 "camera.substream_address",
                 "same kind",
+            ),
+            (
+                "k1",
+                with(|c| c.onvif_address = "rtsp://10.0.0.1/".into()),
+                "camera.onvif_address",
+                "http(s)://",
             ),
             ("k1", with(|c| c.transport = 9), "camera.transport", "Tcp"),
             ("k1", with(|c| c.analysed_fps_max = -1.0), "camera.analysed_fps_max", "above 0"),

@@ -65,7 +65,7 @@ word!(SightingStage, "sighting stage": Provisional Final);
 word!(SortOrder, "order": OldestFirst NewestFirst);
 word!(StatusReason, "status reason": Unreachable NotAuthorised NotFound BadAddress UnsupportedCodec NoKeyframe
     Silence EndOfStream DecodeErrors ResolutionChanged Panicked Other Black Covered Frozen Blurred Moved
-    ClockWrong);
+    ClockWrong FewReads);
 word!(Transport, "transport": Tcp Udp);
 word!(VehicleClass, "vehicle class": Car Truck Bus Motorcycle);
 word!(VehicleColour, "vehicle colour": White Silver Grey Black Red Yellow Green Blue Brown);

@@ -421,6 +421,9 @@ pub(crate) fn health() -> CameraHealth {
         last_sighting: None,
         clock_uncertainty: Some(Duration::from_millis(40)),
         blind_time: Duration::from_secs(2),
+        keyframes: Default::default(),
+        wishes: Default::default(),
+        reads: None,
         opening: None,
     }
 }
@@ -441,6 +444,7 @@ pub(crate) fn camera(id: &str, lat_deg: f64, lon_deg: f64) -> Camera {
         recorded_at: None,
         lanes: None,
         substream: None,
+        onvif: None,
         enabled: true,
     }
 }

@@ -61,6 +61,7 @@ pub fn camera(address: &str) -> Camera {
         recorded_at: None,
         lanes: None,
         substream: None,
+        onvif: None,
         enabled: true,
     }
 }

@@ -176,6 +176,7 @@ pub(crate) fn camera(id: &str) -> Camera {
         recorded_at: None,
         lanes: None,
         substream: None,
+        onvif: None,
         enabled: true,
     }
 }
