@@ -3,6 +3,8 @@
 //! It keeps the encoded units of the last groups of pictures and says, one step after the other, what is to be
 //! decoded. Pure: units, verdicts on pictures and feedback in, steps out, so it is tested without a decoder.
 
+mod motion;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use crate::renumber::Numbering;
 use crate::ring::{GopRing, RingLimits};
 use crate::sizes::{Sizes, weight};
 use crate::unit::{Unit, UnitKind};
+use motion::{Awake, DOUBT, EMPTY_LOOKS, Motion, UNASKED_MAX, patience};
 
 /// What is to be done next.
 #[derive(Debug, Clone)]
@@ -83,79 +86,6 @@ pub(crate) struct GateTally {
     pub(crate) woken_by_glimpse: u64,
 }
 
-/// The state of [`DecodePolicy::Motion`].
-#[derive(Debug, Default)]
-struct Motion {
-    awake: Option<Awake>,
-    /// Pictures of units before this one were delivered or will never be.
-    delivered: u64,
-    sizes: Sizes,
-    deaf: bool,
-    glimpses: Glimpses,
-    /// Glimpses are not wanted.
-    unseeing: bool,
-    /// What was given last to be looked at, and whether its picture has not come yet.
-    looked_at: u64,
-    owed: bool,
-    /// The glimpse before it, when it is a keyframe and the glimpse showed nothing.
-    quiet_before_key: Option<Duration>,
-    /// The decoder holds pictures back, to give them in another order: it can only be emptied and let go.
-    reorders: bool,
-    /// Vehicles that the engine follows.
-    live_tracks: usize,
-    /// Set when it fell asleep although the view was changed, because the detector saw nothing new in it: so many
-    /// keyframes without a change end it. Until then a keyframe with a change does not wake it but asks the detector.
-    doubt: Option<u32>,
-    /// The keyframe whose answer is awaited.
-    asked: Option<u64>,
-    /// So many in a row were changed and did not ask.
-    unasked: u32,
-}
-
-#[derive(Debug)]
-struct Awake {
-    /// Times in the stream: of what woke it, of the last change seen, and of the last vehicle that was new or moved.
-    since: Duration,
-    changed: Duration,
-    vehicle: Duration,
-    /// A picture has shown a change since.
-    confirmed: bool,
-    /// A glimpse woke it.
-    glimpsed: bool,
-    /// The glimpse before, which showed nothing, and whether its full picture does.
-    quiet: Option<Duration>,
-    overlooked: bool,
-    /// How often the detector looked, how often in a row it saw nothing new, and whether it ever did.
-    looks: u32,
-    empty_looks: u32,
-    fruitful: bool,
-}
-
-impl Awake {
-    fn at(running: Duration) -> Self {
-        let (since, changed, vehicle) = (running, running, running);
-        Self {
-            since,
-            changed,
-            vehicle,
-            confirmed: false,
-            glimpsed: false,
-            quiet: None,
-            overlooked: false,
-            looks: 0,
-            empty_looks: 0,
-            fruitful: false,
-        }
-    }
-}
-
-impl Motion {
-    /// Whether glimpses come and are proven.
-    fn glimpses_suffice(&self) -> bool {
-        self.glimpses.are_proven() && (self.awake.is_some() || self.glimpses.can_go_on())
-    }
-}
-
 /// The distances of a stream's keyframes.
 #[derive(Debug, Default)]
 struct Rhythm {
@@ -191,17 +121,6 @@ impl Rhythm {
     }
 }
 
-/// After so much stream time without a change it goes to sleep, if nothing is being followed.
-const CALM: Duration = Duration::from_millis(500);
-/// And after so much in any case: what stands does not need every picture, and when it moves the view changes.
-const CALM_FOLLOWING: Duration = Duration::from_secs(5);
-/// So many looks of the detector in a row without anything new, and as much time, send it to sleep even though the
-/// view is changed: trees, rain, a flag.
-const EMPTY_LOOKS: u32 = 8;
-/// So many keyframes without a change end the doubt that follows.
-const DOUBT: u32 = 5;
-/// And at most so many with one do not ask, because the glimpse before showed nothing.
-const UNASKED_MAX: u32 = 4;
 /// Room for a picture is waited for only so long after it woke: what is behind for longer is overload, and is thinned like
 /// any other, so that the newest wins.
 const CATCH_UP: Duration = Duration::from_secs(8);
@@ -650,11 +569,6 @@ pub(crate) struct Look {
     pub(crate) key: bool,
     /// It differs from the view's background.
     pub(crate) changed: bool,
-}
-
-/// For how long without a reason it stays awake.
-fn patience(live_tracks: usize) -> Duration {
-    if live_tracks > 0 { CALM_FOLLOWING } else { CALM }
 }
 
 /// The hour of the day, UTC: which one does not matter, only that it is the same one tomorrow.
