@@ -3,7 +3,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gstreamer as gst;
-use guiji_domain::{CameraState, Feedback, StatusReason};
+use guiji_domain::{CameraState, CaptureTime, Feedback, StatusReason, Stream, Timestamp};
 
 use crate::afterimage::Views;
 use crate::decoder::{Decoded, Decoder};
@@ -45,6 +45,8 @@ struct State {
     closed: bool,
     /// What was learnt was given back to the line.
     handed_on: bool,
+    /// The sentinel was told that the gate is awake.
+    told_awake: bool,
 }
 
 /// What the one who has the turn needs.
@@ -71,7 +73,14 @@ impl Desk {
     ) -> Arc<Self> {
         let delivery = Delivery::new(Arc::clone(line), Arc::clone(progress), views);
         let work = Work { decoder: None, moments: Moments::default(), delivery };
-        let state = State { gate, queued: false, running: false, closed: false, handed_on: false };
+        let state = State {
+            gate,
+            queued: false,
+            running: false,
+            closed: false,
+            handed_on: false,
+            told_awake: false,
+        };
         let this = Arc::new(Self {
             line: Arc::clone(line),
             progress: Arc::clone(progress),
@@ -100,7 +109,15 @@ impl Desk {
         }
         state.gate.push(unit);
         self.go(state);
+        if let Some(sentinel) = &self.line.sentinel {
+            sentinel.heard(self.line.stream);
+        }
         Ok(())
+    }
+
+    /// Whether units came.
+    pub(crate) fn receives(&self) -> bool {
+        self.lock().gate.receives()
     }
 
     /// No more units come: waits until those that came are decoded and delivered, or it is closed.
@@ -146,6 +163,45 @@ impl Desk {
             let mut state = self.lock();
             state.gate.detected(running, vehicles);
             self.go(state);
+            self.tell_sentinel();
+        }
+    }
+
+    /// Another stream watches the view, or no longer, as [`Gate::relieve`] says.
+    pub(crate) fn relieve(self: &Arc<Self>, relieved: bool, seen: Timestamp) {
+        let mut state = self.lock();
+        state.gate.relieve(relieved, Some(seen));
+        self.go(state);
+    }
+
+    /// Another stream is awake: this one sleeps.
+    pub(crate) fn rest(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.gate.rest();
+        self.go(state);
+    }
+
+    /// Another stream shows a vehicle, as [`Gate::wake_for`] says.
+    pub(crate) fn wake_for(self: &Arc<Self>, vehicle: CaptureTime, clear: Timestamp) {
+        let mut state = self.lock();
+        state.gate.wake_for(vehicle, clear);
+        self.go(state);
+        self.tell_sentinel();
+    }
+
+    /// Says whether the main stream is awake, when that has changed. Nothing may be locked.
+    fn tell_sentinel(&self) {
+        let Some(sentinel) =
+            self.line.sentinel.as_ref().filter(|_| self.line.stream == Stream::Main)
+        else {
+            return;
+        };
+        let mut state = self.lock();
+        let awake = state.gate.is_awake() && !state.closed;
+        if std::mem::replace(&mut state.told_awake, awake) != awake {
+            let saw = state.gate.saw();
+            drop(state);
+            sentinel.main_is(awake, saw);
         }
     }
 
@@ -175,6 +231,7 @@ impl Desk {
         }
         let (sizes, experience) = state.gate.forget();
         drop(state);
+        self.tell_sentinel();
         // Not to be had when this is the decoding thread, or it panicked: then the next connection begins anew.
         if let Ok(mut work) = self.work.try_lock() {
             self.line.learn(Learnt { sizes, experience, views: work.delivery.forget() });
@@ -192,6 +249,8 @@ impl Desk {
             state.queued = false;
             self.idle.notify_all();
         }
+        drop(state);
+        self.tell_sentinel();
         step
     }
 

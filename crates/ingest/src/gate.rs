@@ -4,6 +4,7 @@
 //! decoded. Pure: units, verdicts on pictures and feedback in, steps out, so it is tested without a decoder.
 
 mod motion;
+mod relief;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -84,6 +85,8 @@ pub(crate) struct GateTally {
     pub(crate) woken_by_size: u64,
     /// Times that a glimpse woke it.
     pub(crate) woken_by_glimpse: u64,
+    /// Times that the camera's other stream woke it.
+    pub(crate) woken_by_substream: u64,
 }
 
 /// The distances of a stream's keyframes.
@@ -187,7 +190,8 @@ impl Gate {
         }
         if self.policy == DecodePolicy::Motion {
             let motion = &mut self.motion;
-            if !motion.deaf && motion.sizes.alarms(kind, weight, hour) && motion.awake.is_none() {
+            let alarmed = !motion.deaf && motion.sizes.alarms(kind, weight, hour);
+            if alarmed && motion.awake.is_none() && !motion.relieved {
                 self.tally.woken_by_size += 1;
                 motion.sizes.begins(true);
                 let quiet = motion.glimpses.last_quiet();
@@ -240,7 +244,12 @@ impl Gate {
         let last = (self.ring.first()..self.at)
             .rev()
             .find_map(|number| self.ring.get(number).filter(|unit| unit.kind != UnitKind::Leaf));
+        motion.saw = last.map(|last| last.captured.at);
         match last {
+            Some(last) if motion.relieved => {
+                motion.background = Some(last.running);
+                self.drain_due = self.continuous;
+            }
             Some(last) if self.continuous && !motion.reorders => motion.glimpses.begin_on(last),
             _ => self.drain_due = self.continuous,
         }
@@ -287,6 +296,7 @@ impl Gate {
     fn is_worth_a_look(&self, unit: &Unit) -> bool {
         let motion = &self.motion;
         match (self.policy, unit.kind) {
+            (DecodePolicy::Motion, _) if motion.relieved => self.keeps_background_by(unit),
             (DecodePolicy::Motion, UnitKind::Key) => {
                 motion.doubt.is_some() || motion.unseeing || motion.glimpses.want_whole(unit)
             }
@@ -358,8 +368,12 @@ impl Gate {
         let (mut numbers, mut purpose) = (None, Purpose::Watch);
         if self.policy == DecodePolicy::Motion {
             let motion = &mut self.motion;
-            (motion.looked_at, motion.owed) = (number, true);
-            if begin {
+            (motion.looked_at, motion.owed) = (number, !motion.relieved);
+            if motion.relieved {
+                motion.background = Some(unit.running);
+                self.drain_due = true; // nothing is put behind it
+                purpose = Purpose::Check;
+            } else if begin {
                 motion.quiet_before_key = motion.glimpses.last_quiet();
                 motion.glimpses.begin_on(&unit);
                 purpose = Purpose::Check;
@@ -447,8 +461,8 @@ impl Gate {
     fn glimpsed(&mut self, Look { running, changed, .. }: Look) {
         let Some(number) = self.looked_at(running) else { return };
         let motion = &mut self.motion;
-        if motion.awake.is_some() {
-            return; // sizes woke it meanwhile
+        if motion.awake.is_some() || motion.relieved {
+            return; // something else woke it meanwhile, or watches now
         }
         if changed {
             self.wake_by_glimpse(number, running);
@@ -468,10 +482,14 @@ impl Gate {
             }
             return None; // it comes again in its turn
         }
+        if motion.relieved {
+            return None;
+        }
         if !changed {
+            let is_news = key >= motion.delivered;
             motion.delivered = motion.delivered.max(key + 1);
             motion.doubt = motion.doubt.and_then(|left| left.checked_sub(1)).filter(|it| *it > 0);
-            return Some(View::Usual);
+            return is_news.then_some(View::Usual);
         }
         if motion.doubt.is_some() || self.sparing {
             // Where glimpses see nothing come, it is most likely what it was before.
@@ -587,30 +605,30 @@ mod tests {
 
     /// What became of a unit, by its number in the stream.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    struct Seen {
-        number: u64,
+    pub(super) struct Seen {
+        pub(super) number: u64,
         /// Needs no other.
-        key: bool,
+        pub(super) key: bool,
         begin: bool,
-        delivered: bool,
+        pub(super) delivered: bool,
     }
 
     /// A decoder that gives each picture at once, driven by a gate.
-    struct Driver {
-        gate: Gate,
+    pub(super) struct Driver {
+        pub(super) gate: Gate,
         /// Units can be decoded out of their order.
         numbered: bool,
         /// The decoder gives a picture only when it gets the next, or when it is emptied.
         holds_back: bool,
-        glimpses: Vec<u64>,
-        seen: Vec<Seen>,
+        pub(super) glimpses: Vec<u64>,
+        pub(super) seen: Vec<Seen>,
         pushed: u64,
         /// Keyframes with which it asked.
         asked: Vec<u64>,
     }
 
     impl Driver {
-        fn new(policy: DecodePolicy, limits: RingLimits) -> Self {
+        pub(super) fn new(policy: DecodePolicy, limits: RingLimits) -> Self {
             Self {
                 gate: Gate::new(policy, limits),
                 numbered: false,
@@ -628,7 +646,7 @@ mod tests {
             self.pushed += 1;
         }
 
-        fn decode(&mut self, changed: impl Fn(u64) -> bool) {
+        pub(super) fn decode(&mut self, changed: impl Fn(u64) -> bool) {
             while let Some(step) = self.gate.next() {
                 let Step::Decode(Order { unit, begin, purpose, .. }) = step else { continue };
                 let number = unit.running.as_millis() as u64 / 40;
@@ -674,7 +692,7 @@ mod tests {
         }
 
         /// A stream of groups of so many units of 1000 bytes, decoded as they come.
-        fn stream(&mut self, units: u64, group: u64, changed: impl Fn(u64) -> bool) {
+        pub(super) fn stream(&mut self, units: u64, group: u64, changed: impl Fn(u64) -> bool) {
             for _ in 0..units {
                 let key = self.pushed.is_multiple_of(group);
                 let kind = if key { UnitKind::Key } else { UnitKind::Delta };
@@ -683,12 +701,12 @@ mod tests {
             }
         }
 
-        fn delivered(&self) -> Vec<u64> {
+        pub(super) fn delivered(&self) -> Vec<u64> {
             self.seen.iter().filter(|it| it.delivered).map(|it| it.number).collect()
         }
 
         /// Every unit was decoded after those of its group that come before it, by the same decoder.
-        fn has_references(&self) -> bool {
+        pub(super) fn has_references(&self) -> bool {
             self.seen.windows(2).all(|pair| pair[1].key || pair[1].number == pair[0].number + 1)
         }
     }
@@ -703,7 +721,7 @@ mod tests {
         order: 0,
     };
 
-    fn numbered() -> Driver {
+    pub(super) fn numbered() -> Driver {
         Driver { numbered: true, ..Driver::new(DecodePolicy::Motion, LIMITS) }
     }
 
@@ -1019,13 +1037,13 @@ mod tests {
         #[test]
         fn sound(
             policy in prop::sample::select(DecodePolicy::ALL),
-            units in prop::collection::vec((0u8..12, 1usize..3000, any::<bool>(), 0u8..4), 1..400),
+            units in prop::collection::vec((0u8..12, 1usize..3000, any::<bool>(), 0u8..4, 0u8..8), 1..400),
             bytes in 5_000usize..90_000,
         ) {
             let limits = RingLimits { bytes, age: Duration::from_secs(2) };
             let mut driver = Driver::new(policy, limits);
             let changed: Vec<bool> = units.iter().map(|it| it.2).collect();
-            for (kind, size, vehicle, decode) in units {
+            for (kind, size, vehicle, decode, relief) in units {
                 driver.push(if kind == 0 { UnitKind::Key } else { UnitKind::Delta }, size);
                 if decode == 0 {
                     driver.decode(|it| changed[it as usize]);
@@ -1033,6 +1051,16 @@ mod tests {
                     for it in driver.asked.pop().into_iter().chain(last) {
                         let running = Duration::from_millis(40 * it);
                         (0..3).for_each(|_| driver.gate.detected(running, usize::from(vehicle)));
+                    }
+                }
+                if relief == 0 {
+                    let captured = unit(driver.pushed, UnitKind::Delta, 1).captured;
+                    let before = captured.at.minus(Duration::from_millis(size as u64));
+                    match decode {
+                        0 => driver.gate.relieve(vehicle, Some(before)),
+                        1 => driver.gate.rest(),
+                        _ if policy == DecodePolicy::Motion => driver.gate.wake_for(captured, before),
+                        _ => {}
                     }
                 }
             }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use guiji_domain::Timestamp;
+
 use crate::glimpses::Glimpses;
 use crate::sizes::Sizes;
 
@@ -32,6 +34,12 @@ pub(super) struct Motion {
     pub(super) asked: Option<u64>,
     /// So many in a row were changed and did not ask.
     pub(super) unasked: u32,
+    /// When the last picture before it fell asleep was captured.
+    pub(super) saw: Option<Timestamp>,
+    /// Another stream's gate watches the view.
+    pub(super) relieved: bool,
+    /// When the view's background was last looked at while that was so.
+    pub(super) background: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -74,7 +82,8 @@ impl Awake {
 impl Motion {
     /// Whether glimpses come and are proven.
     pub(super) fn glimpses_suffice(&self) -> bool {
-        self.glimpses.are_proven() && (self.awake.is_some() || self.glimpses.can_go_on())
+        let can = self.awake.is_some() || self.relieved || self.glimpses.can_go_on();
+        self.glimpses.are_proven() && can
     }
 }
 
