@@ -33,6 +33,8 @@ pub(crate) struct Desk {
     work: Mutex<Work>,
     /// `None`: decoded by the thread that brings the units.
     pool: Option<Arc<DecodePool>>,
+    /// Whether the sentinel was told that the gate is awake. Held while telling, so that the last word is the true one.
+    told_awake: Mutex<bool>,
     urgent: AtomicBool,
 }
 
@@ -45,8 +47,6 @@ struct State {
     closed: bool,
     /// What was learnt was given back to the line.
     handed_on: bool,
-    /// The sentinel was told that the gate is awake.
-    told_awake: bool,
 }
 
 /// What the one who has the turn needs.
@@ -73,14 +73,7 @@ impl Desk {
     ) -> Arc<Self> {
         let delivery = Delivery::new(Arc::clone(line), Arc::clone(progress), views);
         let work = Work { decoder: None, moments: Moments::default(), delivery };
-        let state = State {
-            gate,
-            queued: false,
-            running: false,
-            closed: false,
-            handed_on: false,
-            told_awake: false,
-        };
+        let state = State { gate, queued: false, running: false, closed: false, handed_on: false };
         let this = Arc::new(Self {
             line: Arc::clone(line),
             progress: Arc::clone(progress),
@@ -88,6 +81,7 @@ impl Desk {
             idle: Condvar::new(),
             work: Mutex::new(work),
             pool,
+            told_awake: Mutex::new(false),
             urgent: AtomicBool::new(false),
         });
         this.follows(line.feedback());
@@ -196,11 +190,11 @@ impl Desk {
         else {
             return;
         };
-        let mut state = self.lock();
-        let awake = state.gate.is_awake() && !state.closed;
-        if std::mem::replace(&mut state.told_awake, awake) != awake {
-            let saw = state.gate.saw();
-            drop(state);
+        let mut told = self.told_awake.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.lock();
+        let (awake, saw) = (state.gate.is_awake() && !state.closed, state.gate.saw());
+        drop(state);
+        if std::mem::replace(&mut *told, awake) != awake {
             sentinel.main_is(awake, saw);
         }
     }
