@@ -99,7 +99,7 @@ pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String
     );
     page.counter(
         "guiji_frames_asked_total",
-        "Keyframes of views that move without vehicles, asking whether there is one.",
+        "Keyframes of views that move without vehicles and pictures of substreams, asking whether there is one.",
         perception.asked,
     );
     page.counters(
@@ -110,12 +110,18 @@ pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String
             ("keyframe", totals.woken_by_view),
             ("glimpse", totals.woken_by_glimpse),
             ("sizes", totals.woken_by_size),
+            ("substream", totals.woken_by_substream),
         ],
     );
     page.counter(
         "guiji_glimpses_total",
         "Units of sleeping views decoded out of their order, between keyframes.",
         totals.glimpses,
+    );
+    page.counter(
+        "guiji_substream_frames_decoded_total",
+        "Pictures of substreams decoded, to watch views in place of main streams; not among the others.",
+        totals.substream_decoded,
     );
     page.counters(
         "guiji_frames_dropped_total",

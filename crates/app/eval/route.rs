@@ -10,7 +10,7 @@ use guiji_analysis::fusion::PlateFusion;
 use guiji_analysis::passage::PassageSettings;
 use guiji_domain::{
     BBox, CameraId, CaptureTime, ClockSource, Detector, Frame, FusedPlate, OwnedPicture, PlateRead,
-    PlateReader, SharedPicture, Timestamp, View,
+    PlateReader, SharedPicture, Stream, Timestamp, View,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -113,6 +113,7 @@ impl Route<'_> {
                 uncertainty: Duration::ZERO,
                 source: ClockSource::Stated,
             },
+            stream: Stream::Main,
             pts: Duration::ZERO,
             full: picture.clone(),
             small: picture.clone(),

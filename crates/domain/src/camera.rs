@@ -33,7 +33,8 @@ pub struct Camera {
     pub recorded_at: Option<Timestamp>,
     /// How many lanes are in view.
     pub lanes: Option<u8>,
-    /// Where the same view comes in low resolution, where the camera has such a stream. Same login as `address`.
+    /// Where the same view comes in low resolution, where the camera has such a stream. Same login and transport as
+    /// `address`. Who watches by it, [`Camera::watched_by`] says.
     pub substream: Option<StreamAddress>,
     /// Where it is asked for keyframes, where it takes such wishes. Same login as `address`.
     pub onvif: Option<OnvifAddress>,
@@ -42,6 +43,23 @@ pub struct Camera {
 }
 
 impl Camera {
+    /// The substream that is opened beside the main stream and watches in its place while nothing is there: with
+    /// [`DecodePolicy::Motion`], where both are live RTSP streams. Other policies decode the main stream by rules that a
+    /// second stream has no say in; they leave it alone.
+    pub fn watched_by(&self) -> Option<&StreamAddress> {
+        let substream = self.substream.as_ref()?;
+        let watches = self.policy == DecodePolicy::Motion
+            && self.pace == Pace::RealTime
+            && self.address.is_rtsp()
+            && substream.is_rtsp();
+        watches.then_some(substream)
+    }
+
+    /// How many streams are open while it is.
+    pub fn streams(&self) -> usize {
+        1 + usize::from(self.watched_by().is_some())
+    }
+
     /// Whether the stream must be opened anew when this registration takes the place of the other: everything but
     /// what people call the camera, where they say that it stands and where it is asked for keyframes. (Directions of
     /// travel rest on the bearing: what is in view ends before it changes.)
@@ -156,6 +174,12 @@ impl StreamAddress {
     /// The address as given.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is a live stream by RTSP.
+    pub fn is_rtsp(&self) -> bool {
+        let scheme = self.0.split_once("://").map_or("", |(scheme, _)| scheme);
+        ["rtsp", "rtsps"].iter().any(|it| scheme.eq_ignore_ascii_case(it))
     }
 
     /// The path of a local file, where it is one.
@@ -384,6 +408,10 @@ pub struct StreamCounters {
     pub glimpses: u64,
     /// Units decoded only because keyframes are far apart and nothing else sees between them.
     pub dense: u64,
+    /// Times that a vehicle in the substream woke the main stream.
+    pub woken_by_substream: u64,
+    /// Pictures of the substream decoded; all else here is of the main stream, but for `shed`, which is of both.
+    pub substream_decoded: u64,
 }
 
 impl StreamCounters {
@@ -404,6 +432,8 @@ impl StreamCounters {
             woken_by_glimpse: self.woken_by_glimpse + other.woken_by_glimpse,
             glimpses: self.glimpses + other.glimpses,
             dense: self.dense + other.dense,
+            woken_by_substream: self.woken_by_substream + other.woken_by_substream,
+            substream_decoded: self.substream_decoded + other.substream_decoded,
         }
     }
 }
@@ -505,12 +535,12 @@ mod tests {
         assert!(!format!("{secret:?}").contains("hunter2"));
     }
 
-    #[test]
-    fn changes_are_told_without_secrets() {
-        let login = |password: &str| {
-            Some(Credentials { username: "admin".into(), password: password.into() })
-        };
-        let before = Camera {
+    fn login(password: &str) -> Option<Credentials> {
+        Some(Credentials { username: "admin".into(), password: password.into() })
+    }
+
+    fn camera() -> Camera {
+        Camera {
             id: CameraId::new("k1").unwrap(),
             site: SiteId::new("s1").unwrap(),
             name: "north".into(),
@@ -527,7 +557,12 @@ mod tests {
             substream: None,
             onvif: None,
             enabled: true,
-        };
+        }
+    }
+
+    #[test]
+    fn changes_are_told_without_secrets() {
+        let before = camera();
         assert_eq!(before.changes_to(&before), "");
         let after = Camera {
             address: StreamAddress::new("rtsp://h/b").unwrap(),
@@ -570,6 +605,25 @@ mod tests {
         ] {
             let error = OnvifAddress::new(wrong).unwrap_err().to_string();
             assert!(error.contains(fix) && !error.contains("hunter2"), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_substream_watches_where_both_are_live_and_the_policy_asks_for_it() {
+        let address = |text: &str| StreamAddress::new(text).unwrap();
+        let main = Camera { policy: DecodePolicy::Motion, ..camera() };
+        assert_eq!((main.watched_by(), main.streams()), (None, 1));
+        let sub = address("RTSP://h/b");
+        let both = Camera { substream: Some(sub.clone()), ..main };
+        assert_eq!((both.watched_by(), both.streams()), (Some(&sub), 2));
+        let without = [
+            Camera { policy: DecodePolicy::Full, ..both.clone() },
+            Camera { pace: Pace::AsFastAsPossible, ..both.clone() },
+            Camera { address: address("http://h/a"), ..both.clone() },
+            Camera { substream: Some(address("b.mp4")), ..both },
+        ];
+        for camera in without {
+            assert_eq!((camera.watched_by(), camera.streams()), (None, 1), "{camera:?}");
         }
     }
 

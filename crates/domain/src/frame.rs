@@ -1,6 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::vehicle::words;
 use crate::{CameraId, SharedPicture, Timestamp};
 
 /// Where a capture time comes from, best first.
@@ -41,6 +42,19 @@ pub enum View {
     Asked,
 }
 
+/// Which of a camera's streams a picture comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Stream {
+    /// The one in which vehicles are followed and plates read.
+    #[default]
+    Main,
+    /// The same view in low resolution, decoded while nothing is there, to see when that ends. What is found in it is
+    /// never followed, and no plate can be read in it: a frame of [`View::Asked`] asks whether there is a vehicle, and if
+    /// there is, the main stream's pictures follow, from the time before.
+    Substream,
+}
+words!(Stream, "stream", Main => "main", Substream => "substream");
+
 /// One decoded picture of one camera.
 ///
 /// Holds pixels by handle: cloning copies no pixel. A decoder has a bounded pool of pictures, so do not keep
@@ -51,7 +65,9 @@ pub struct Frame {
     pub camera: CameraId,
     /// When it was taken.
     pub captured: CaptureTime,
-    /// Presentation time stamp: time in the stream since its start. Never derived from a frame counter.
+    /// Of which stream it is.
+    pub stream: Stream,
+    /// Presentation time stamp: time in that stream since its start. Never derived from a frame counter.
     pub pts: Duration,
     /// Full-resolution planes, as the decoder made them.
     pub full: SharedPicture,

@@ -55,7 +55,7 @@ pub use export::{
     EvidenceSealer, ExportOrder, Hidden, LeavingPicture, People, PictureRedactor, RedactedPicture,
     Sealing,
 };
-pub use frame::{CaptureTime, ClockSource, Frame, View};
+pub use frame::{CaptureTime, ClockSource, Frame, Stream, View};
 pub use geometry::{BBox, GeoArea, GeoPoint, Point, Quad};
 pub use ids::{
     AlertId, CameraId, Digest, PatrolUnitId, ReceiverId, SightingId, SiteId, TrackId, WatchEntryId,

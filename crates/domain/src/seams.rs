@@ -47,7 +47,7 @@ pub trait FrameSource: Send + Sync {
     /// state; trouble is a state with a retry, never an error here.
     fn open(&self, camera: &Camera, sink: Arc<dyn FrameSink>) -> Box<dyn OpenStream>;
 
-    /// Sees to it that so many cameras can be open at the same time.
+    /// Sees to it that so many streams can be open at the same time ([`Camera::streams`]).
     ///
     /// # Errors
     /// When this machine does not let us; says what it lacks.
@@ -67,11 +67,11 @@ pub trait OpenStream: Send + Sync {
         let _ = feedback;
     }
 
-    /// Hears how many vehicles that are new or move were found in the frame of this time in the stream: how it learns
-    /// that a view moves without vehicles, and the answer to a frame of [`View::Asked`](crate::View::Asked). Returns
-    /// at once.
-    fn detected(&self, pts: Duration, vehicles: usize) {
-        let _ = (pts, vehicles);
+    /// Hears how many vehicles that are new or move were found in a frame: how it learns that a view moves without
+    /// vehicles, and the answer to a frame of [`View::Asked`](crate::View::Asked) and to any of the
+    /// [substream](crate::Stream::Substream). Returns at once.
+    fn detected(&self, frame: &Frame, vehicles: usize) {
+        let _ = (frame, vehicles);
     }
 
     /// Hears that [`FrameSink::has_room`] again. Returns at once.

@@ -180,7 +180,7 @@ impl CameraCell {
     /// Tells the stream how many vehicles that are new or move were found in a frame.
     pub(crate) fn detected(&self, frame: &Frame, vehicles: usize) {
         if let Some(stream) = lock(&self.stream).as_deref() {
-            stream.detected(frame.pts, vehicles);
+            stream.detected(frame, vehicles);
         }
     }
 
@@ -423,19 +423,33 @@ impl Drop for Change<'_> {
 struct Census {
     /// Always open.
     enabled: usize,
+    /// Streams that these have.
+    streams: usize,
     /// Opened for a while at most.
     closed: usize,
+    /// Of these, such as have two streams.
+    closed_with_two: usize,
 }
 
 impl Census {
     fn with(self, camera: &Camera) -> Self {
-        let enabled = usize::from(camera.enabled);
-        Self { enabled: self.enabled + enabled, closed: self.closed + 1 - enabled }
+        let (enabled, closed) = (usize::from(camera.enabled), usize::from(!camera.enabled));
+        Self {
+            enabled: self.enabled + enabled,
+            streams: self.streams + enabled * camera.streams(),
+            closed: self.closed + closed,
+            closed_with_two: self.closed_with_two + closed * (camera.streams() - 1),
+        }
     }
 
     fn without(self, camera: &Camera) -> Self {
-        let enabled = usize::from(camera.enabled);
-        Self { enabled: self.enabled - enabled, closed: self.closed + enabled - 1 }
+        let (enabled, closed) = (usize::from(camera.enabled), usize::from(!camera.enabled));
+        Self {
+            enabled: self.enabled - enabled,
+            streams: self.streams - enabled * camera.streams(),
+            closed: self.closed - closed,
+            closed_with_two: self.closed_with_two - closed * (camera.streams() - 1),
+        }
     }
 }
 
@@ -636,7 +650,8 @@ impl Cameras {
         if census.enabled + census.closed > self.cameras_max {
             return Err(ControlError::TooMany { limit: self.cameras_max });
         }
-        let open = census.enabled + census.closed.min(self.opened_max);
+        let opened = |closed: usize| closed.min(self.opened_max);
+        let open = census.streams + opened(census.closed) + opened(census.closed_with_two);
         self.source.make_room(open).map_err(ControlError::NoRoom)
     }
 
@@ -823,7 +838,7 @@ impl CameraControl for Cameras {
         if after == *before {
             return Ok(());
         }
-        if after.enabled && !before.enabled {
+        if after.enabled && (!before.enabled || after.streams() > before.streams()) {
             self.check_room(self.census().without(before).with(&after))?;
         }
         self.registry.put_camera(&after)?;

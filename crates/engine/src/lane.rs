@@ -10,7 +10,7 @@ use guiji_analysis::passage::{
 };
 use guiji_domain::{
     BBox, Camera, CaptureTime, Detection, EvidenceKind, Frame, OwnedPicture, PlateRead, Sighting,
-    Timestamp, VehicleColour,
+    Stream, Timestamp, VehicleColour,
 };
 
 /// Which pictures are kept of a passage.
@@ -65,6 +65,8 @@ pub(crate) struct Lane {
     plate_search: PlateSearch,
     passages: Passages,
     shots: HashMap<ShotId, Shot>,
+    /// Of the main stream's pictures, in whose pixels vehicles are followed.
+    size: Option<(u32, u32)>,
 }
 
 impl Lane {
@@ -75,6 +77,7 @@ impl Lane {
             plate_search: PlateSearch::default(),
             passages: Passages::new(settings.clone(), camera),
             shots: HashMap::new(),
+            size: None,
         }
     }
 
@@ -83,6 +86,7 @@ impl Lane {
         let now = frame.captured.at;
         // The gate sees every frame, so that it knows the view when the vehicle is gone.
         let look = match self.gate.look(frame.captured, frame.small.as_ref(), frame.view) {
+            Worth::Changed if frame.stream == Stream::Substream => Look::Vehicles,
             Worth::Changed => Look::VehiclesAndPlates,
             Worth::Proof => Look::Vehicles,
             Worth::Nothing if !self.passages.is_following() => Look::Nothing,
@@ -103,7 +107,38 @@ impl Lane {
 
     /// How many of the detections are vehicles that are new or move.
     pub(crate) fn news(&self, frame: &Frame, detections: &[Detection]) -> usize {
-        self.passages.news(frame.captured.at, detections)
+        match frame.stream {
+            Stream::Main => self.passages.news(frame.captured.at, detections),
+            Stream::Substream => {
+                self.passages.news(frame.captured.at, &self.in_main_pixels(frame, detections))
+            }
+        }
+    }
+
+    /// What was found in a picture of the substream, as the main stream's would show it.
+    fn in_main_pixels(&self, frame: &Frame, detections: &[Detection]) -> Vec<Detection> {
+        let Some(main) = self.size else { return detections.to_vec() };
+        let (across, down) =
+            (main.0 as f32 / frame.full.width() as f32, main.1 as f32 / frame.full.height() as f32);
+        let scaled = |it: &Detection| {
+            let (x1, x2) = (it.bbox.x1() * across, it.bbox.x2() * across);
+            let (y1, y2) = (it.bbox.y1() * down, it.bbox.y2() * down);
+            Some(Detection { bbox: BBox::new(x1, y1, x2, y2)?, ..*it })
+        };
+        detections.iter().filter_map(scaled).collect()
+    }
+
+    /// Takes a picture of the substream without news: what stands still stands, and what was held back is told. Nothing
+    /// is read in it or kept of it.
+    pub(crate) fn observe_aside(
+        &mut self,
+        frame: &Frame,
+        detections: &[Detection],
+    ) -> Vec<Passage> {
+        let size = self.size.unwrap_or((frame.full.width(), frame.full.height()));
+        let detections = self.in_main_pixels(frame, detections);
+        let observation = self.passages.observe(frame.captured, size, &detections);
+        self.deliver(observation.events)
     }
 
     /// How many vehicles are being followed.
@@ -134,6 +169,7 @@ impl Lane {
         detections: &[Detection],
     ) -> (Vec<ReadWish>, Vec<Passage>) {
         let size = (frame.full.width(), frame.full.height());
+        self.size = Some(size);
         let observation = self.passages.observe(frame.captured, size, detections);
         self.keep(frame, observation.views);
         (observation.wishes, self.deliver(observation.events))

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use guiji_analysis::passage::ReadWish;
 use guiji_domain::{
-    BBox, CameraId, Detection, Detector, Frame, PlateRead, PlateReader, SharedPicture, View,
-    VisionError,
+    BBox, CameraId, Detection, Detector, Frame, PlateRead, PlateReader, SharedPicture, Stream,
+    View, VisionError,
 };
 use tracing::{error, warn};
 
@@ -212,6 +212,10 @@ impl Perception {
                 return Vec::new(); // it comes again in its turn, after the pictures before it
             }
         }
+        if job.frame.stream == Stream::Substream {
+            self.observe_aside(job, detections, news);
+            return Vec::new();
+        }
         let (wishes, live_tracks) = self.guarded(&job.cell, |lane| {
             let (wishes, passages) = lane.observe(&job.frame, detections);
             ((wishes, lane.live_tracks()), passages)
@@ -221,6 +225,18 @@ impl Perception {
             job.cell.detected(&job.frame, news);
         }
         wishes
+    }
+
+    /// Of the substream. What is new in it is followed in the main stream's pictures, which come then.
+    fn observe_aside(&self, job: &Job, detections: &[Detection], news: usize) {
+        if news == 0 {
+            let live_tracks = self.guarded(&job.cell, |lane| {
+                let passages = lane.observe_aside(&job.frame, detections);
+                (lane.live_tracks(), passages)
+            });
+            job.cell.follows(live_tracks);
+        }
+        job.cell.detected(&job.frame, news);
     }
 
     fn take_reads(&self, job: &Job, wish: &ReadWish, reads: &[PlateRead]) {

@@ -247,7 +247,7 @@ mod tests {
     use std::sync::Arc;
     use std::thread;
 
-    use guiji_domain::{CaptureTime, ClockSource, OwnedPicture, Timestamp, View};
+    use guiji_domain::{CaptureTime, ClockSource, OwnedPicture, Stream, Timestamp, View};
 
     use super::*;
 
@@ -260,6 +260,7 @@ mod tests {
                 uncertainty: Duration::ZERO,
                 source: ClockSource::Stated,
             },
+            stream: Stream::Main,
             pts: Duration::from_millis(millis),
             full: picture.clone(),
             small: picture,

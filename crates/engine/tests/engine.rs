@@ -87,6 +87,7 @@ impl FrameSource for ScriptedSource {
                         uncertainty: Duration::from_millis(10),
                         source: ClockSource::Stated,
                     },
+                    stream: Stream::Main,
                     pts,
                     full: full.clone(),
                     small,
@@ -765,8 +766,8 @@ impl OpenStream for ManualStream {
     fn feedback(&self, feedback: Feedback) {
         self.heard.urgent.store(feedback.urgent, SeqCst);
     }
-    fn detected(&self, pts: Duration, vehicles: usize) {
-        self.heard.detected.lock().unwrap().push((pts, vehicles));
+    fn detected(&self, frame: &Frame, vehicles: usize) {
+        self.heard.detected.lock().unwrap().push((frame.pts, vehicles));
     }
     fn room(&self) {
         self.heard.room.fetch_add(1, SeqCst);
@@ -796,6 +797,7 @@ fn manual_frame(camera: &str, millis: u64, view: View) -> Frame {
             uncertainty: Duration::from_millis(10),
             source: ClockSource::Stated,
         },
+        stream: Stream::Main,
         pts,
         full: Arc::new(OwnedPicture::rgb(640, 360, vec![90; 640 * 360 * 3]).unwrap()),
         small: Arc::new(small_picture(millis, millis.is_multiple_of(3))), // clouds
@@ -864,6 +866,77 @@ fn a_question_is_answered_and_what_it_shows_comes_again() {
     assert_eq!(engine.counts().perception().asked, 2);
     engine.drain(Duration::from_secs(10));
     assert!(finals(&store).is_empty(), "nobody followed it");
+}
+
+#[test]
+fn what_the_substream_shows_is_answered_and_not_followed() {
+    let Rig { store, mut parts } = rig();
+    let source = Arc::new(ManualSource::default());
+    parts.source = source.clone();
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    engine.cameras().register(camera("k1")).unwrap();
+    let sink = source.opened.lock().unwrap()[0].clone();
+    let answer = |millis: u64| {
+        let pts = Duration::from_millis(millis);
+        let heard = source.heard.detected.lock().unwrap();
+        heard.iter().find(|it| it.0 == pts).map(|it| it.1)
+    };
+    // The car is in view until 3 s. What is as usual is proven now and then.
+    let looks = [(1000, View::Usual, 1), (1500, View::Asked, 1), (2000, View::Asked, 1)];
+    for (millis, view, vehicles) in looks.into_iter().chain([(5000, View::Asked, 0)]) {
+        sink.frame(Frame { stream: Stream::Substream, ..manual_frame("k1", millis, view) });
+        wait_until("the answer", || answer(millis).is_some());
+        assert_eq!(answer(millis), Some(vehicles), "{millis}");
+    }
+    let counts = engine.counts().perception();
+    assert_eq!((counts.regions, counts.searched), (0, 0), "nothing is read in it");
+    engine.drain(Duration::from_secs(10));
+    assert!(finals(&store).is_empty(), "nobody followed it");
+}
+
+#[test]
+fn what_stands_in_the_main_stream_is_no_news_in_the_substream() {
+    /// A car that stands, at the same place of a picture of any size.
+    struct Standing;
+    impl Detector for Standing {
+        fn input_size(&self) -> (u32, u32) {
+            (64, 36)
+        }
+        fn detect(&self, frames: &[&Frame]) -> Result<Vec<Vec<Detection>>, VisionError> {
+            let car = |frame: &&Frame| {
+                let scale = frame.full.width() as f32 / 640.0;
+                let [x1, y1, x2, y2] = [100.0, 40.0, 300.0, 190.0].map(|it| it * scale);
+                let bbox = BBox::new(x1, y1, x2, y2).unwrap();
+                vec![Detection { bbox, class: Some(VehicleClass::Car), score: 0.8 }]
+            };
+            Ok(frames.iter().map(car).collect())
+        }
+        fn body_colour(&self, _: &dyn Picture, _: &BBox) -> Option<(VehicleColour, f32)> {
+            None
+        }
+    }
+    let Rig { store, mut parts } = rig();
+    let source = Arc::new(ManualSource::default());
+    (parts.source, parts.detector) = (source.clone(), Arc::new(Standing));
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    engine.cameras().register(camera("k1")).unwrap();
+    let sink = source.opened.lock().unwrap()[0].clone();
+    for number in 0..50 {
+        sink.frame(manual_frame("k1", number * 100, View::Changed));
+    }
+    let small = Arc::new(OwnedPicture::rgb(320, 180, vec![90; 320 * 180 * 3]).unwrap());
+    for number in 0..20 {
+        let view = if number % 4 == 3 { View::Asked } else { View::Usual };
+        let frame = manual_frame("k1", 5000 + number * 1000, view);
+        sink.frame(Frame { stream: Stream::Substream, full: small.clone(), ..frame });
+    }
+    wait_until("all frames", || engine.counts().perception().analysed == 70);
+    let late = Duration::from_millis(5000);
+    let heard = source.heard.detected.lock().unwrap().clone();
+    let news: Vec<_> = heard.iter().filter(|it| it.0 >= late && it.1 > 0).collect();
+    assert!(news.is_empty() && heard.iter().any(|it| it.0 >= late), "{news:?}");
+    engine.drain(Duration::from_secs(10));
+    assert_eq!(finals(&store).len(), 1, "one vehicle, known all the time");
 }
 
 #[test]
@@ -983,6 +1056,15 @@ fn room_is_made_for_what_may_be_open_at_once_and_for_no_more() {
     refused(cameras.update(&closed("c0"), camera("c0")));
     refused(cameras.open(camera("k3")));
     refused(cameras.check_room_for(&[camera("k3")]));
+    // A second stream that watches takes as much as another camera.
+    let doubled = Camera {
+        address: StreamAddress::new("rtsp://h/a").unwrap(),
+        substream: Some(StreamAddress::new("rtsp://h/b").unwrap()),
+        pace: Pace::RealTime,
+        policy: DecodePolicy::Motion,
+        ..camera("k1")
+    };
+    refused(cameras.update(&camera("k1"), doubled));
     // What is closed instead makes room.
     cameras.update(&camera("k1"), closed("k1")).unwrap();
     cameras.register(camera("k3")).unwrap();

@@ -99,6 +99,7 @@ impl Delivery {
         let frame = Frame {
             camera: self.line.camera.id.clone(),
             captured: moment.captured,
+            stream: self.line.stream,
             pts: moment.running,
             full: Arc::new(full),
             small,

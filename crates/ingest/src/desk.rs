@@ -3,7 +3,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gstreamer as gst;
-use guiji_domain::{CameraState, Feedback, KeyframeRhythm, StatusReason};
+use guiji_domain::{
+    CameraState, CaptureTime, Feedback, KeyframeRhythm, StatusReason, Stream, Timestamp,
+};
 
 use crate::afterimage::Views;
 use crate::decoder::{Decoded, Decoder};
@@ -33,6 +35,8 @@ pub(crate) struct Desk {
     work: Mutex<Work>,
     /// `None`: decoded by the thread that brings the units.
     pool: Option<Arc<DecodePool>>,
+    /// Whether the sentinel was told that the gate is awake. Held while telling, so that the last word is the true one.
+    told_awake: Mutex<bool>,
     urgent: AtomicBool,
 }
 
@@ -79,6 +83,7 @@ impl Desk {
             idle: Condvar::new(),
             work: Mutex::new(work),
             pool,
+            told_awake: Mutex::new(false),
             urgent: AtomicBool::new(false),
         });
         this.follows(line.feedback());
@@ -100,7 +105,15 @@ impl Desk {
         }
         state.gate.push(unit);
         self.go(state);
+        if let Some(sentinel) = &self.line.sentinel {
+            sentinel.heard(self.line.stream);
+        }
         Ok(())
+    }
+
+    /// Whether units came.
+    pub(crate) fn receives(&self) -> bool {
+        self.lock().gate.receives()
     }
 
     /// No more units come: waits until those that came are decoded and delivered, or it is closed.
@@ -146,6 +159,45 @@ impl Desk {
             let mut state = self.lock();
             state.gate.detected(running, vehicles);
             self.go(state);
+            self.tell_sentinel();
+        }
+    }
+
+    /// Another stream watches the view, or no longer, as [`Gate::relieve`] says.
+    pub(crate) fn relieve(self: &Arc<Self>, relieved: bool, seen: Timestamp) {
+        let mut state = self.lock();
+        state.gate.relieve(relieved, Some(seen));
+        self.go(state);
+    }
+
+    /// Another stream is awake: this one sleeps.
+    pub(crate) fn rest(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.gate.rest();
+        self.go(state);
+    }
+
+    /// Another stream shows a vehicle, as [`Gate::wake_for`] says.
+    pub(crate) fn wake_for(self: &Arc<Self>, vehicle: CaptureTime, clear: Timestamp) {
+        let mut state = self.lock();
+        state.gate.wake_for(vehicle, clear);
+        self.go(state);
+        self.tell_sentinel();
+    }
+
+    /// Says whether the main stream is awake, when that has changed. Nothing may be locked.
+    fn tell_sentinel(&self) {
+        let Some(sentinel) =
+            self.line.sentinel.as_ref().filter(|_| self.line.stream == Stream::Main)
+        else {
+            return;
+        };
+        let mut told = self.told_awake.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.lock();
+        let (awake, saw) = (state.gate.is_awake() && !state.closed, state.gate.saw());
+        drop(state);
+        if std::mem::replace(&mut *told, awake) != awake {
+            sentinel.main_is(awake, saw);
         }
     }
 
@@ -180,6 +232,7 @@ impl Desk {
         }
         let (sizes, experience) = state.gate.forget();
         drop(state);
+        self.tell_sentinel();
         // Not to be had when this is the decoding thread, or it panicked: then the next connection begins anew.
         if let Ok(mut work) = self.work.try_lock() {
             self.line.learn(Learnt { sizes, experience, views: work.delivery.forget() });
@@ -197,6 +250,8 @@ impl Desk {
             state.queued = false;
             self.idle.notify_all();
         }
+        drop(state);
+        self.tell_sentinel();
         step
     }
 

@@ -3,6 +3,9 @@
 //! It keeps the encoded units of the last groups of pictures and says, one step after the other, what is to be
 //! decoded. Pure: units, verdicts on pictures and feedback in, steps out, so it is tested without a decoder.
 
+mod motion;
+mod relief;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -14,6 +17,7 @@ use crate::renumber::Numbering;
 use crate::ring::{GopRing, RingLimits};
 use crate::sizes::{Sizes, weight};
 use crate::unit::{Unit, UnitKind};
+use motion::{Awake, DOUBT, EMPTY_LOOKS, Motion, UNASKED_MAX, patience};
 
 /// What is to be done next.
 #[derive(Debug, Clone)]
@@ -88,95 +92,8 @@ pub(crate) struct GateTally {
     pub(crate) woken_by_glimpse: u64,
     /// Units decoded although nothing was there, because it would have been blind for too long.
     pub(crate) dense: u64,
-}
-
-/// The state of [`DecodePolicy::Motion`].
-#[derive(Debug, Default)]
-struct Motion {
-    awake: Option<Awake>,
-    /// Pictures of units before this one were delivered or will never be.
-    delivered: u64,
-    sizes: Sizes,
-    deaf: bool,
-    glimpses: Glimpses,
-    /// Glimpses are not wanted.
-    unseeing: bool,
-    /// The last keyframe has what glimpses need.
-    numbered: bool,
-    /// What was given last to be looked at, and whether its picture has not come yet.
-    looked_at: u64,
-    owed: bool,
-    /// The glimpse before it, when it is a keyframe and the glimpse showed nothing.
-    quiet_before_key: Option<Duration>,
-    /// The decoder holds pictures back, to give them in another order: it can only be emptied and let go.
-    reorders: bool,
-    /// Vehicles that the engine follows.
-    live_tracks: usize,
-    /// Set when it fell asleep although the view was changed, because the detector saw nothing new in it: so many
-    /// keyframes without a change end it. Until then a keyframe with a change does not wake it but asks the detector.
-    doubt: Option<u32>,
-    /// The keyframe whose answer is awaited.
-    asked: Option<u64>,
-    /// So many in a row were changed and did not ask.
-    unasked: u32,
-}
-
-#[derive(Debug)]
-struct Awake {
-    /// Times in the stream: of what woke it, of the last change seen, and of the last vehicle that was new or moved.
-    since: Duration,
-    changed: Duration,
-    vehicle: Duration,
-    /// A picture has shown a change since.
-    confirmed: bool,
-    /// A glimpse woke it.
-    glimpsed: bool,
-    /// The glimpse before, which showed nothing, and whether its full picture does.
-    quiet: Option<Duration>,
-    overlooked: bool,
-    /// How often the detector looked, how often in a row it saw nothing new, and whether it ever did.
-    looks: u32,
-    empty_looks: u32,
-    fruitful: bool,
-}
-
-impl Awake {
-    fn at(running: Duration) -> Self {
-        let (since, changed, vehicle) = (running, running, running);
-        Self {
-            since,
-            changed,
-            vehicle,
-            confirmed: false,
-            glimpsed: false,
-            quiet: None,
-            overlooked: false,
-            looks: 0,
-            empty_looks: 0,
-            fruitful: false,
-        }
-    }
-}
-
-impl Motion {
-    /// A keyframe shows no change.
-    fn is_calm_at_keyframe(&mut self) {
-        self.doubt = self.doubt.and_then(|left| left.checked_sub(1)).filter(|it| *it > 0);
-    }
-
-    /// Whether glimpses come and are proven.
-    fn glimpses_suffice(&self, now: Duration) -> bool {
-        let come = self.glimpses.can_go_on() && !self.glimpses.are_paused(now);
-        self.glimpses.are_proven() && (self.awake.is_some() || come)
-    }
-
-    /// Whether anything tells of what happens between keyframes: sizes that are proven, or glimpses that are, or have
-    /// not had the time for it.
-    fn is_told_between_keyframes(&self, now: Duration) -> bool {
-        let can_glimpse = self.numbered && !self.unseeing && !self.reorders;
-        let glimpses = can_glimpse && !self.glimpses.are_paused(now);
-        self.sizes.are_proven() || (glimpses && self.glimpses.may_be_relied_on())
-    }
+    /// Times that the camera's other stream woke it.
+    pub(crate) woken_by_substream: u64,
 }
 
 /// The distances of a stream's keyframes.
@@ -214,17 +131,6 @@ impl Rhythm {
     }
 }
 
-/// After so much stream time without a change it goes to sleep, if nothing is being followed.
-const CALM: Duration = Duration::from_millis(500);
-/// And after so much in any case: what stands does not need every picture, and when it moves the view changes.
-const CALM_FOLLOWING: Duration = Duration::from_secs(5);
-/// So many looks of the detector in a row without anything new, and as much time, send it to sleep even though the
-/// view is changed: trees, rain, a flag.
-const EMPTY_LOOKS: u32 = 8;
-/// So many keyframes without a change end the doubt that follows.
-const DOUBT: u32 = 5;
-/// And at most so many with one do not ask, because the glimpse before showed nothing.
-const UNASKED_MAX: u32 = 4;
 /// Room for a picture is waited for only so long after it woke: what is behind for longer is overload, and is thinned like
 /// any other, so that the newest wins.
 const CATCH_UP: Duration = Duration::from_secs(8);
@@ -303,7 +209,8 @@ impl Gate {
         self.weigh_density();
         if self.policy == DecodePolicy::Motion {
             let motion = &mut self.motion;
-            if !motion.deaf && motion.sizes.alarms(kind, weight, hour) && motion.awake.is_none() {
+            let alarmed = !motion.deaf && motion.sizes.alarms(kind, weight, hour);
+            if alarmed && motion.awake.is_none() && !motion.relieved {
                 self.tally.woken_by_size += 1;
                 motion.sizes.begins(true);
                 let quiet = motion.glimpses.last_quiet();
@@ -329,7 +236,7 @@ impl Gate {
                 self.go_back(key);
             }
         } else if !needed && self.dense.take().is_some() && asleep {
-            self.rest();
+            self.doze();
         }
     }
 
@@ -376,18 +283,23 @@ impl Gate {
             motion.doubt = Some(DOUBT);
         }
         if self.dense.is_none() {
-            self.rest();
+            self.doze();
         }
     }
 
     /// From here on only some pictures are looked at.
-    fn rest(&mut self) {
+    fn doze(&mut self) {
         let motion = &mut self.motion;
         // What the decoder has is as good to put glimpses behind as a keyframe.
         let last = (self.ring.first()..self.at)
             .rev()
             .find_map(|number| self.ring.get(number).filter(|unit| unit.kind != UnitKind::Leaf));
+        motion.saw = last.map(|last| last.captured.at);
         match last {
+            Some(last) if motion.relieved => {
+                motion.background = Some(last.running);
+                self.drain_due = self.continuous;
+            }
             Some(last) if self.continuous && !motion.reorders => motion.glimpses.begin_on(last),
             _ => self.drain_due = self.continuous,
         }
@@ -434,6 +346,7 @@ impl Gate {
     fn is_worth_a_look(&self, unit: &Unit) -> bool {
         let motion = &self.motion;
         match (self.policy, unit.kind) {
+            (DecodePolicy::Motion, _) if motion.relieved => self.keeps_background_by(unit),
             (DecodePolicy::Motion, UnitKind::Key) => {
                 motion.doubt.is_some() || motion.unseeing || motion.glimpses.want_whole(unit)
             }
@@ -506,8 +419,12 @@ impl Gate {
         let (mut numbers, mut purpose) = (None, Purpose::Watch);
         if self.policy == DecodePolicy::Motion {
             let motion = &mut self.motion;
-            (motion.looked_at, motion.owed) = (number, true);
-            if begin {
+            (motion.looked_at, motion.owed) = (number, !motion.relieved);
+            if motion.relieved {
+                motion.background = Some(unit.running);
+                self.drain_due = true; // nothing is put behind it
+                purpose = Purpose::Check;
+            } else if begin {
                 motion.quiet_before_key = motion.glimpses.last_quiet();
                 motion.glimpses.begin_on(&unit);
                 purpose = Purpose::Check;
@@ -593,8 +510,8 @@ impl Gate {
     fn glimpsed(&mut self, Look { running, changed, .. }: Look) {
         let Some(number) = self.looked_at(running) else { return };
         let motion = &mut self.motion;
-        if motion.awake.is_some() {
-            return; // sizes woke it meanwhile
+        if motion.awake.is_some() || motion.relieved {
+            return; // something else woke it meanwhile, or watches now
         }
         if changed {
             self.wake_by_glimpse(number, running);
@@ -614,10 +531,14 @@ impl Gate {
             }
             return None; // it comes again in its turn
         }
+        if motion.relieved {
+            return None;
+        }
         if !changed {
+            let is_news = key >= motion.delivered;
             motion.delivered = motion.delivered.max(key + 1);
             motion.is_calm_at_keyframe();
-            return Some(View::Usual);
+            return is_news.then_some(View::Usual);
         }
         if motion.doubt.is_some() || self.sparing {
             // Where glimpses see nothing come, it is most likely what it was before.
@@ -757,11 +678,6 @@ pub(crate) struct Look {
     pub(crate) changed: bool,
 }
 
-/// For how long without a reason it stays awake.
-fn patience(live_tracks: usize) -> Duration {
-    if live_tracks > 0 { CALM_FOLLOWING } else { CALM }
-}
-
 /// The hour of the day, UTC: which one does not matter, only that it is the same one tomorrow.
 fn hour_of(at: Timestamp) -> usize {
     const HOUR_NS: i64 = 3_600_000_000_000;
@@ -778,30 +694,30 @@ mod tests {
 
     /// What became of a unit, by its number in the stream.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    struct Seen {
-        number: u64,
+    pub(super) struct Seen {
+        pub(super) number: u64,
         /// Needs no other.
-        key: bool,
+        pub(super) key: bool,
         begin: bool,
-        delivered: bool,
+        pub(super) delivered: bool,
     }
 
     /// A decoder that gives each picture at once, driven by a gate.
-    struct Driver {
-        gate: Gate,
+    pub(super) struct Driver {
+        pub(super) gate: Gate,
         /// Units can be decoded out of their order.
         numbered: bool,
         /// The decoder gives a picture only when it gets the next, or when it is emptied.
         holds_back: bool,
-        glimpses: Vec<u64>,
-        seen: Vec<Seen>,
+        pub(super) glimpses: Vec<u64>,
+        pub(super) seen: Vec<Seen>,
         pushed: u64,
         /// Keyframes with which it asked.
         asked: Vec<u64>,
     }
 
     impl Driver {
-        fn new(policy: DecodePolicy, limits: RingLimits) -> Self {
+        pub(super) fn new(policy: DecodePolicy, limits: RingLimits) -> Self {
             Self {
                 gate: Gate::new(policy, limits),
                 numbered: false,
@@ -819,7 +735,7 @@ mod tests {
             self.pushed += 1;
         }
 
-        fn decode(&mut self, changed: impl Fn(u64) -> bool) {
+        pub(super) fn decode(&mut self, changed: impl Fn(u64) -> bool) {
             while let Some(step) = self.gate.next() {
                 let Step::Decode(Order { unit, begin, purpose, .. }) = step else { continue };
                 let number = unit.running.as_millis() as u64 / 40;
@@ -865,7 +781,7 @@ mod tests {
         }
 
         /// A stream of groups of so many units of 1000 bytes, decoded as they come.
-        fn stream(&mut self, units: u64, group: u64, changed: impl Fn(u64) -> bool) {
+        pub(super) fn stream(&mut self, units: u64, group: u64, changed: impl Fn(u64) -> bool) {
             for _ in 0..units {
                 let key = self.pushed.is_multiple_of(group);
                 let kind = if key { UnitKind::Key } else { UnitKind::Delta };
@@ -874,12 +790,12 @@ mod tests {
             }
         }
 
-        fn delivered(&self) -> Vec<u64> {
+        pub(super) fn delivered(&self) -> Vec<u64> {
             self.seen.iter().filter(|it| it.delivered).map(|it| it.number).collect()
         }
 
         /// Every unit was decoded after those of its group that come before it, by the same decoder.
-        fn has_references(&self) -> bool {
+        pub(super) fn has_references(&self) -> bool {
             self.seen.windows(2).all(|pair| pair[1].key || pair[1].number == pair[0].number + 1)
         }
     }
@@ -894,7 +810,7 @@ mod tests {
         order: 0,
     };
 
-    fn numbered() -> Driver {
+    pub(super) fn numbered() -> Driver {
         Driver { numbered: true, ..Driver::new(DecodePolicy::Motion, LIMITS) }
     }
 
@@ -1345,7 +1261,7 @@ mod tests {
         #[test]
         fn sound(
             policy in prop::sample::select(DecodePolicy::ALL),
-            units in prop::collection::vec((0u8..12, 1usize..3000, any::<bool>(), 0u8..4), 1..400),
+            units in prop::collection::vec((0u8..12, 1usize..3000, any::<bool>(), 0u8..4, 0u8..8), 1..400),
             bytes in 5_000usize..90_000,
             blind_max_ms in 200u64..3000,
             numbered: bool,
@@ -1355,7 +1271,7 @@ mod tests {
             let blind_max = Duration::from_millis(blind_max_ms);
             driver.gate = Gate::new(policy, limits).seeing_within(blind_max);
             let changed: Vec<bool> = units.iter().map(|it| it.2).collect();
-            for (kind, size, vehicle, decode) in units {
+            for (kind, size, vehicle, decode, relief) in units {
                 driver.push(if kind == 0 { UnitKind::Key } else { UnitKind::Delta }, size);
                 if decode == 0 {
                     driver.decode(|it| changed[it as usize]);
@@ -1363,6 +1279,16 @@ mod tests {
                     for it in driver.asked.pop().into_iter().chain(last) {
                         let running = Duration::from_millis(40 * it);
                         (0..3).for_each(|_| driver.gate.detected(running, usize::from(vehicle)));
+                    }
+                }
+                if relief == 0 {
+                    let captured = unit(driver.pushed, UnitKind::Delta, 1).captured;
+                    let before = captured.at.minus(Duration::from_millis(size as u64));
+                    match decode {
+                        0 => driver.gate.relieve(vehicle, Some(before)),
+                        1 => driver.gate.rest(),
+                        _ if policy == DecodePolicy::Motion => driver.gate.wake_for(captured, before),
+                        _ => {}
                     }
                 }
             }

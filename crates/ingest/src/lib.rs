@@ -2,7 +2,7 @@
 //!
 //! Owns: the way from a registered [`guiji_domain::Camera`] to [`guiji_domain::Frame`]s: opening RTSP, HTTP and
 //! file sources with GStreamer, finding the H.264 or H.265 stream in them, the gate on encoded units
-//! (`gate`, over the `ring` of the last groups of pictures, heeding the `sizes` of units and `glimpses` between keyframes), decoding (`pool`, `decoder`), the capture time of every picture (`capture_clock`), the detector-sized copy
+//! (`gate`, over the `ring` of the last groups of pictures, heeding the `sizes` of units and `glimpses` between keyframes; `sentinel`, where a substream watches in its place), decoding (`pool`, `decoder`), the capture time of every picture (`capture_clock`), the detector-sized copy
 //! (`scaler`), and the supervision that turns every trouble into a named state, a reason and a retry
 //! (`supervisor`, `failure`).
 //!
@@ -57,6 +57,7 @@ mod ring;
 mod rtsp_client;
 mod scaler;
 mod score;
+mod sentinel;
 mod session;
 mod settings;
 mod shared;

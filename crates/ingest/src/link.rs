@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use guiji_domain::{Camera, Clock, Feedback};
+use guiji_domain::{Camera, Clock, Feedback, Stream};
 use tokio::sync::watch;
 
 use crate::IngestSettings;
@@ -13,13 +13,19 @@ use crate::mailbox::{Event, Mailbox};
 use crate::outlet::{Outlet, caught};
 use crate::pool::DecodePool;
 use crate::redact::Redactor;
+use crate::sentinel::Sentinel;
 use crate::shared::Shared;
 use crate::sizes::Sizes;
 use crate::tally::{Tally, count};
 
 /// What lasts as long as a camera is open: shared by its supervisor and the callbacks of each connection.
 pub(crate) struct Line {
+    /// A substream has its own address here, and all else of its camera.
     pub(crate) camera: Camera,
+    /// Which of the camera's streams it is.
+    pub(crate) stream: Stream,
+    /// What a substream watches by, where there is one; both have it.
+    pub(crate) sentinel: Option<Arc<Sentinel>>,
     pub(crate) settings: Arc<IngestSettings>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) shared: Arc<Shared>,
@@ -50,6 +56,9 @@ impl Line {
     /// From now on this is the desk of the open connection.
     pub(crate) fn seat(&self, desk: &Arc<Desk>) {
         *self.desk.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(desk);
+        if let Some(sentinel) = &self.sentinel {
+            sentinel.seated(self.stream);
+        }
     }
 
     /// The desk of the open connection, if there is one.
@@ -163,6 +172,9 @@ impl Progress {
 
     /// A decoder was given a unit, or asked for all that it holds back.
     pub(crate) fn fed(&self, drained: bool) {
+        if drained && self.owed.load(Relaxed) == 0 {
+            return; // it gave everything: the next unit may be a minute away, and is not owed since now
+        }
         if self.owed.fetch_add(if drained { HELD_BACK_MAX } else { 1 }, Relaxed) == 0 {
             self.fed_first.store(self.stamp(), Relaxed);
         }
@@ -229,7 +241,10 @@ mod tests {
         progress.fed(false);
         assert!(progress.since_fed_in_vain().is_some());
         progress.picture_came();
-        assert_eq!(progress.since_fed_in_vain(), None);
+        progress.fed(true);
+        progress.fed(false);
+        assert_eq!(progress.since_fed_in_vain(), None, "nothing was owed when it was emptied");
+        progress.picture_came();
         // A single keyframe, and then all that came of it.
         progress.fed(false);
         progress.fed(true);

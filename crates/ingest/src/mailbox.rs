@@ -17,6 +17,8 @@ pub(crate) enum Event {
     Damage,
     /// The camera's own clock is refused, being so many nanoseconds behind ours; or trusted again.
     ClockJudged(Option<i64>),
+    /// The substream watches, or does not, for another reason than before.
+    SubstreamJudged,
     /// Everything was delivered.
     EndOfStream,
     /// The connection cannot go on.

@@ -21,8 +21,9 @@ impl Reporter {
     /// A state without trouble, or with trouble that does not end the connection.
     pub(crate) fn now(&mut self, state: CameraState, reason: Option<StatusReason>, detail: &str) {
         if self.last.as_ref().is_none_or(|last| last.state != state) {
-            let (camera, reason) = (&self.line.camera.id, reason.map(StatusReason::as_str));
-            tracing::info!(%camera, %state, reason, detail, "camera changed state");
+            let (camera, stream) = (&self.line.camera.id, self.line.stream);
+            let reason = reason.map(StatusReason::as_str);
+            tracing::info!(%camera, %stream, %state, reason, detail, "camera changed state");
         }
         self.report(state, reason, detail.to_owned(), None);
     }
@@ -30,12 +31,12 @@ impl Reporter {
     /// The connection is over; the next try comes after `wait`.
     pub(crate) fn failed(&mut self, failure: Failure, wait: Duration, failures: u32) {
         let Failure { state, reason, detail } = failure;
-        let camera = &self.line.camera.id;
+        let (camera, stream) = (&self.line.camera.id, self.line.stream);
         let (wait_ms, detail_text) = (wait.as_millis() as u64, detail.as_str());
         if failures <= 1 {
-            tracing::warn!(%camera, %state, %reason, wait_ms, detail = detail_text, "stream lost");
+            tracing::warn!(%camera, %stream, %state, %reason, wait_ms, detail = detail_text, "stream lost");
         } else {
-            tracing::info!(%camera, %state, %reason, wait_ms, failures, detail = detail_text, "stream still lost");
+            tracing::info!(%camera, %stream, %state, %reason, wait_ms, failures, detail = detail_text, "stream still lost");
         }
         self.report(state, Some(reason), detail, Some(wait));
     }

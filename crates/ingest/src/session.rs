@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use guiji_domain::{CameraState, Pace, StatusReason};
+use guiji_domain::{CameraState, Pace, StatusReason, Stream};
 
 use crate::doorway::Pass;
 use crate::failure::{Failure, Origin};
@@ -111,6 +111,7 @@ impl<'a> Session<'a> {
                 self.health.last_damage = Some(Instant::now());
             }
             Event::ClockJudged(refused) => self.health.clock_refused = refused,
+            Event::SubstreamJudged => {}
             Event::EndOfStream => return Some(self.ended()),
             Event::Failed(failure) => return Some(self.broke_off(failure)),
             Event::Panicked(text) => {
@@ -138,9 +139,21 @@ impl<'a> Session<'a> {
         if let Some(behind) = self.health.clock_refused {
             details.push(clock_text(behind));
         }
+        let substream = match (self.line.stream, &self.line.sentinel) {
+            (Stream::Main, Some(sentinel)) => sentinel.trouble(),
+            _ => None,
+        };
+        if let Some((reason, detail)) = &substream {
+            details.insert(
+                0,
+                format!("the main stream watches in place of the substream ({reason}: {detail})"),
+            );
+        }
         let (state, reason) = if self.health.last_damage.is_some() {
             details.insert(0, "pictures are damaged or missing".to_owned());
             (CameraState::Degraded, Some(StatusReason::DecodeErrors))
+        } else if let Some((reason, _)) = substream {
+            (CameraState::Degraded, Some(reason))
         } else if self.health.clock_refused.is_some() {
             (CameraState::Live, Some(StatusReason::ClockWrong))
         } else if self.health.resized.is_some() {

@@ -21,6 +21,7 @@ pub(crate) struct Tally {
     pub(crate) woken_by_glimpse: AtomicU64,
     pub(crate) glimpses: AtomicU64,
     pub(crate) dense: AtomicU64,
+    pub(crate) woken_by_substream: AtomicU64,
 }
 
 impl Tally {
@@ -39,17 +40,27 @@ impl Tally {
             woken_by_glimpse: self.woken_by_glimpse.load(Relaxed),
             glimpses: self.glimpses.load(Relaxed),
             dense: self.dense.load(Relaxed),
+            woken_by_substream: self.woken_by_substream.load(Relaxed),
+            substream_decoded: 0,
         }
     }
 
     /// Adds what happened at the gate of the open connection.
     pub(crate) fn gate(&self, gate: GateTally) {
-        let GateTally { shed, woken_by_view, woken_by_size, woken_by_glimpse, dense } = gate;
+        let GateTally {
+            shed,
+            woken_by_view,
+            woken_by_size,
+            woken_by_glimpse,
+            dense,
+            woken_by_substream,
+        } = gate;
         self.shed.fetch_add(shed, Relaxed);
         self.woken_by_view.fetch_add(woken_by_view, Relaxed);
         self.woken_by_size.fetch_add(woken_by_size, Relaxed);
         self.woken_by_glimpse.fetch_add(woken_by_glimpse, Relaxed);
         self.dense.fetch_add(dense, Relaxed);
+        self.woken_by_substream.fetch_add(woken_by_substream, Relaxed);
     }
 }
 

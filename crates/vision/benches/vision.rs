@@ -11,7 +11,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use guiji_domain::{
     BBox, CameraId, CaptureTime, ClockSource, Detector, Frame, OwnedPicture, PictureEncoder,
-    PlateReader, SharedPicture, Timestamp, View,
+    PlateReader, SharedPicture, Stream, Timestamp, View,
 };
 use guiji_vision::{Models, Thresholds, Vision, VisionSettings, load_picture};
 
@@ -45,6 +45,7 @@ fn vision(c: &mut Criterion) {
             uncertainty: Duration::ZERO,
             source: ClockSource::Stated,
         },
+        stream: Stream::Main,
         pts: Duration::ZERO,
         full: car.clone(),
         small: Arc::new(small),

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use guiji_domain::{
     BBox, CameraId, CaptureTime, ClockSource, Detector, Frame, OwnedPicture, Picture,
-    PictureEncoder, PlateReader, SharedPicture, Timestamp, VehicleClass, VehicleColour, View,
+    PictureEncoder, PlateReader, SharedPicture, Stream, Timestamp, VehicleClass, VehicleColour,
+    View,
 };
 use guiji_vision::{Models, Thresholds, Vision, VisionSettings, load_picture};
 
@@ -60,6 +61,7 @@ fn frame(photo: &OwnedPicture, wanted: (u32, u32)) -> Frame {
             uncertainty: Duration::ZERO,
             source: ClockSource::Stated,
         },
+        stream: Stream::Main,
         pts: Duration::ZERO,
         full: Arc::new(full),
         small: Arc::new(small),

@@ -13,6 +13,8 @@ const FORMAT_HINT: &str = "docs/capacity.md says what stands in it";
 #[derive(Debug, Clone)]
 pub(super) struct Clip {
     pub(super) file: PathBuf,
+    /// The same in low resolution, where it is there: `x.sub.mp4` beside `x.mp4`.
+    pub(super) substream: Option<PathBuf>,
     /// `vbr`, `cbr`, or `own` for the user's.
     pub(super) rate: String,
     pub(super) passages: Vec<Passage>,
@@ -65,6 +67,10 @@ pub(super) fn own(file: &Path) -> Result<Clip> {
 }
 
 fn load(file: &Path, truth: &Path, rate: String) -> Result<Clip> {
+    // Beside the name that was given, wherever that leads.
+    let beside = |extension: &str| file.with_extension(format!("sub.{extension}"));
+    let substream = file.extension().and_then(|it| it.to_str()).map(beside);
+    let substream = substream.filter(|it| it.is_file());
     let file =
         fs::canonicalize(file).with_context(|| format!("find the clip {}", file.display()))?;
     let text = fs::read_to_string(truth)
@@ -82,7 +88,7 @@ fn load(file: &Path, truth: &Path, rate: String) -> Result<Clip> {
             );
         }
     }
-    Ok(Clip { file, rate, passages })
+    Ok(Clip { file, substream, rate, passages })
 }
 
 #[cfg(test)]

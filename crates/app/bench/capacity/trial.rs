@@ -1,6 +1,6 @@
 //! One trial: a server on one core, N live streams from another, and what came of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -108,7 +108,7 @@ impl Bench {
 
     async fn measure(&self, streams: usize, dir: &Path) -> Result<Figures> {
         let [rtsp, api, metrics] = child::free_ports()?;
-        let (mut scenes, times) = self.serve(streams, rtsp.port(), dir).await?;
+        let (mut scenes, times, substreams) = self.serve(streams, rtsp.port(), dir).await?;
         let longest = times.iter().map(|time| time.keyframe_ns).max().unwrap_or(0);
         let keyframe = Duration::from_nanos(longest);
         let window = self.window(&times);
@@ -120,6 +120,9 @@ impl Bench {
                 "\n[[camera]]\nid = \"{0}\"\nlat = 29.1\nlon = 121.4\naddress = \"rtsp://{rtsp}/{0}\"\npolicy = {1:?}\n",
                 time.id, self.policy
             );
+            if substreams.contains(&substream_of(&time.id)) {
+                text += &format!("substream = \"rtsp://{rtsp}/{}\"\n", substream_of(&time.id));
+            }
         }
         fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
         let program = std::env::current_exe().context("find this program")?;
@@ -198,9 +201,15 @@ impl Bench {
         Ok(raw.figures())
     }
 
-    async fn serve(&self, streams: usize, port: u16, dir: &Path) -> Result<(Process, Vec<Times>)> {
+    /// Also says which substreams there are.
+    async fn serve(
+        &self,
+        streams: usize,
+        port: u16,
+        dir: &Path,
+    ) -> Result<(Process, Vec<Times>, HashSet<String>)> {
         let (plan, told) = (dir.join("streams.json"), dir.join("times.json"));
-        let list: Vec<_> = (0..streams)
+        let mut list: Vec<_> = (0..streams)
             .map(|index| Stream {
                 id: format!("s{index:03}"),
                 file: self.clips[index % self.clips.len()].file.clone(),
@@ -208,6 +217,12 @@ impl Bench {
                 phase_ms: ((index as f64 * SPREAD).fract() * 600_000.0) as u64,
             })
             .collect();
+        for index in 0..streams {
+            if let Some(file) = self.clips[index % self.clips.len()].substream.clone() {
+                let (id, phase_ms) = (substream_of(&list[index].id), list[index].phase_ms);
+                list.push(Stream { id, file, phase_ms });
+            }
+        }
         fs::write(&plan, serde_json::to_vec(&list)?)
             .with_context(|| format!("write {}", plan.display()))?;
         let mut scenes = Process::start(
@@ -231,7 +246,16 @@ impl Bench {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let text = fs::read(&told).with_context(|| format!("read {}", told.display()))?;
-        Ok((scenes, serde_json::from_slice(&text).context("understand guiji-scenes load")?))
+        let mut times: Vec<Times> =
+            serde_json::from_slice(&text).context("understand guiji-scenes load")?;
+        let beside = times.split_off(streams.min(times.len()));
+        for substream in &beside {
+            let main = times.iter().find(|time| substream_of(&time.id) == substream.id);
+            if main.is_none_or(|it| it.length_ns.abs_diff(substream.length_ns) > 1_000_000) {
+                bail!("{}: a clip and its substream must be equally long", substream.id);
+            }
+        }
+        Ok((scenes, times, beside.into_iter().map(|time| time.id).collect()))
     }
 
     /// The window's length: as given, or longer for the sake of enough passages.
@@ -323,6 +347,11 @@ impl Bench {
             raw.alert_ms.extend(first.map(|at| (at - readable).max(0.0)));
         }
     }
+}
+
+/// The path of a stream's substream.
+fn substream_of(stream: &str) -> String {
+    format!("{stream}-sub")
 }
 
 /// What the scene server wrote of its pace between two times.
