@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use guiji_domain::{
-    CaptureTime, ClockSource, Detector as _, Frame, OwnedPicture, SharedPicture, Timestamp, View,
+    CaptureTime, ClockSource, Detector as _, Frame, OwnedPicture, SharedPicture, Stream, Timestamp,
+    View,
 };
 use guiji_vision::{Models, Thresholds, Vision, VisionSettings};
 use image::RgbImage;
@@ -56,6 +57,7 @@ pub(crate) fn frame(image: &RgbImage, vision: &Vision) -> anyhow::Result<Frame> 
             uncertainty: Duration::ZERO,
             source: ClockSource::Stated,
         },
+        stream: Stream::Main,
         pts: Duration::ZERO,
         full: picture(image)?,
         small: picture(&resize(image, width, height, FilterType::Triangle))?,
