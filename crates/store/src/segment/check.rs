@@ -38,7 +38,10 @@ pub(crate) fn check(
         let Some(content) = damage_apart(content, found)? else { continue };
         let first = block * layout.details_len;
         for place in first..(first + layout.details_len).min(segment.rows() as usize) {
-            let row = if layout.by_plate { rows_of_places[place] as usize } else { place };
+            let row = match rows_of_places.get(place) {
+                Some(row) if layout.by_plate => *row as usize,
+                _ => place,
+            };
             let plate = plates.get(row).copied().unwrap_or(0);
             let sighting = cursor.decode(place as u32, plate, &content);
             let sighting = sighting.and_then(|it| agrees(&mut cursor, row as u32, it));
