@@ -81,10 +81,9 @@ fn serve_stream(encoder: Encoder) -> u16 {
                 *encoder.lock().unwrap() = bin.by_name("encoder");
             });
             server.mount_points().unwrap().add_factory("/cam", factory);
-            let source = server.attach(Some(&context)).unwrap();
+            server.attach(Some(&context)).unwrap();
             ready.send(server.bound_port() as u16).unwrap();
             gst::glib::MainLoop::new(Some(&context), false).run();
-            drop(source);
         };
         context.with_thread_default(run).unwrap();
     });

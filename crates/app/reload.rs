@@ -17,7 +17,7 @@ use crate::config::Config;
 /// What is to be done with one camera.
 #[derive(Debug, PartialEq)]
 enum Step {
-    Add(Camera),
+    Add(Box<Camera>),
     Change(Box<Change>),
     Remove(CameraId),
 }
@@ -36,7 +36,7 @@ fn plan(before: &[Camera], now: &[Camera], running: &[Camera]) -> Vec<Step> {
     let removed =
         gone.filter(|old| find(running, &old.id).is_some()).map(|old| Step::Remove(old.id.clone()));
     let kept = now.iter().filter_map(|camera| match find(running, &camera.id) {
-        None => Some(Step::Add(camera.clone())),
+        None => Some(Step::Add(Box::new(camera.clone()))),
         Some(known) if known == *camera => None,
         Some(before) => Some(Step::Change(Box::new(Change { before, after: camera.clone() }))),
     });
@@ -83,7 +83,7 @@ fn apply(cameras: &dyn CameraControl, recorder: &Recorder, steps: Vec<Step>) {
     for step in steps {
         let told = format!("{}", Told(&step));
         let done = match step {
-            Step::Add(camera) => cameras.register(camera),
+            Step::Add(camera) => cameras.register(*camera),
             Step::Change(change) => cameras.update(&change.before, change.after),
             Step::Remove(id) => cameras.remove(&id),
         };
@@ -184,7 +184,7 @@ mod tests {
             [
                 Step::Remove(before[2].id.clone()),
                 Step::Change(Box::new(Change { before: before[1].clone(), after: now[1].clone() })),
-                Step::Add(now[2].clone()),
+                Step::Add(Box::new(now[2].clone())),
             ]
         );
         // Somebody removed it through the API before: there is nothing left to remove.
