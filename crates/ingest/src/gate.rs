@@ -1026,7 +1026,7 @@ mod tests {
         let delivered = driver.delivered();
         // Eight distances are remembered, and the ninth is long no more.
         let last =
-            delivered.windows(2).filter(|pair| pair[1] == pair[0] + 1).map(|it| it[1]).last();
+            delivered.windows(2).filter(|pair| pair[1] == pair[0] + 1).map(|it| it[1]).next_back();
         assert_eq!(last, Some(dense_until + 400));
         assert!(!driver.gate.keyframes().dense);
         assert_eq!(driver.gate.blind(), Duration::from_secs(2));
