@@ -32,7 +32,7 @@ impl County {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let small = dir.path().join("small.mp4");
-        small_clip(&small, 10.0).expect("a clip");
+        small_clip(&small).expect("a clip");
         let clip = |id: &str, file| ServedClip { id: rig::camera_id(id), file };
         let clips = vec![
             clip("many", small.clone()),

@@ -2,8 +2,7 @@
 //!
 //! `guiji run` begins without a camera; a table of cameras is imported into it while it runs, all of them sessions of
 //! their own with one small stream of 25 kbit/s, and one more with a server of its own. That server is killed and
-//! started again, then halted, so that its connection stays open and nothing answers any more, and let go on. Then
-//! closed cameras, whose keyframes come every two seconds, are opened for a while, one after the other.
+//! started again, then halted, so that its connection stays open and nothing answers any more, and let go on.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +16,6 @@ use guiji_api::pb;
 use guiji_domain::Authority;
 use serde::Serialize;
 
-use super::percentile_ms;
 use super::process::{ByThread, Look};
 use crate::child::{self, Process};
 use crate::query::bare;
@@ -79,8 +77,6 @@ struct Figures {
     killed: Death,
     /// Its server is halted: nothing answers any more, and no connection breaks.
     halted: Death,
-    /// From the call that opens a closed camera to its first picture analysed: median and longest.
-    opened_s: [f64; 2],
 }
 
 /// How a camera goes and comes back.
@@ -101,38 +97,32 @@ struct Death {
 /// A camera that is back must be seen again within this: the wait between two tries, 8 s at most, and the next keyframe
 /// of a clip that has one in ten seconds.
 const BACK_MAX_S: f64 = 19.0;
-/// A camera that somebody opens is asked to show its first picture within this.
-const OPENED_MAX_S: f64 = 5.0;
-/// So many are opened.
-const OPENED: usize = 20;
 /// How long it stays away: long enough for the waits between tries to have grown.
 const AWAY: Duration = Duration::from_secs(20);
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(250);
-/// The stream of the closed ones.
-const CLOSED: &str = "closed";
 /// The camera that dies.
 const MORTAL: &str = "mortal";
 
 impl Figures {
     fn is_well(&self) -> bool {
         let well = |it: &Death| it.back_s <= BACK_MAX_S && it.others_hit == 0;
-        self.live == self.cameras + 1
-            && well(&self.killed)
-            && well(&self.halted)
-            && self.opened_s[1] <= OPENED_MAX_S
+        self.live == self.cameras + 1 && well(&self.killed) && well(&self.halted)
     }
 }
 
 async fn measure(arguments: &SessionsArguments) -> Result<Figures> {
     let dir = &arguments.dir;
     let scene_tool = crate::demo::sibling("guiji-scenes")?;
-    let clip = make_clip(&scene_tool, dir, 10)?;
-    let usual = make_clip(&scene_tool, dir, 2)?;
-    let [many, mortal, closed, api] = child::free_ports()?;
+    let clip = dir.join("small.mp4");
+    let made = Command::new(&scene_tool).args(["small", "--out"]).arg(&clip).status();
+    if !made.context("run guiji-scenes small")?.success() {
+        bail!("guiji-scenes small failed");
+    }
+    let clip = fs::canonicalize(&clip).context("find the clip")?;
+    let [many, mortal, api] = child::free_ports()?;
     let _many = serve(&scene_tool, dir, &clip, "many", many.port()).await?;
-    let _closed = serve(&scene_tool, dir, &usual, CLOSED, closed.port()).await?;
     let mut own = serve(&scene_tool, dir, &clip, MORTAL, mortal.port()).await?;
 
     let config = dir.join("guiji.toml");
@@ -177,11 +167,6 @@ async fn measure(arguments: &SessionsArguments) -> Result<Figures> {
         own.signal("CONT")?;
         dying.back(&client, noticed).await?
     };
-    for number in 0..OPENED {
-        table += &row(&closed_id(number), closed.port(), CLOSED);
-    }
-    import(dir, &table, api).await?;
-    let opened = open_all(&client).await?;
     server.check()?;
     let each = |value: f64| value / arguments.cameras as f64;
     Ok(Figures {
@@ -198,57 +183,13 @@ async fn measure(arguments: &SessionsArguments) -> Result<Figures> {
             / rest.as_secs_f64(),
         killed,
         halted,
-        opened_s: [percentile_ms(&opened, 50) / 1e3, percentile_ms(&opened, 100) / 1e3],
     })
 }
 
-const HEAD: &str = "id,lat,lon,address,policy,enabled\n";
+const HEAD: &str = "id,lat,lon,address,policy\n";
 
 fn row(id: &str, port: u16, stream: &str) -> String {
-    let enabled = if stream == CLOSED { "no" } else { "yes" };
-    format!("{id},29.1,121.4,rtsp://127.0.0.1:{port}/{stream},keyframe-only,{enabled}\n")
-}
-
-fn closed_id(number: usize) -> String {
-    format!("{CLOSED}{number:02}")
-}
-
-/// Makes the small clip, with keyframes so many seconds apart.
-fn make_clip(tool: &Path, dir: &Path, keyframes_s: u32) -> Result<PathBuf> {
-    let clip = dir.join(format!("small-{keyframes_s}.mp4"));
-    let seconds = keyframes_s.to_string();
-    let mut command = Command::new(tool);
-    command.args(["small", "--keyframes", &seconds, "--out"]).arg(&clip);
-    if !command.status().context("run guiji-scenes small")?.success() {
-        bail!("guiji-scenes small failed");
-    }
-    fs::canonicalize(&clip).context("find the clip")
-}
-
-/// Opens the closed cameras, one after the other; how long each took to its first picture, in rising order.
-async fn open_all(client: &Client) -> Result<Vec<Duration>> {
-    const LOOK: Duration = Duration::from_millis(20);
-    let mut times = Vec::new();
-    for number in 0..OPENED {
-        let id = closed_id(number);
-        let begun = Instant::now();
-        client.open_camera(&format!("cameras/{id}"), Duration::from_secs(300)).await?;
-        let shows = |camera: &pb::Camera| {
-            bare(&camera.name) == id
-                && camera.health.as_ref().is_some_and(|it| it.analysed_count > 0)
-        };
-        while !client.cameras().await?.iter().any(shows) {
-            if begun.elapsed() > PATIENCE {
-                bail!("the camera {id} shows nothing after {PATIENCE:?}");
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-        times.push(begun.elapsed());
-        // The next one at another moment between two keyframes.
-        tokio::time::sleep(Duration::from_millis(130)).await;
-    }
-    times.sort_unstable();
-    Ok(times)
+    format!("{id},29.1,121.4,rtsp://127.0.0.1:{port}/{stream},keyframe-only\n")
 }
 
 /// Serves one stream, by a process of its own.

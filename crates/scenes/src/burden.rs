@@ -137,14 +137,11 @@ pub(crate) struct SmallArgs {
     /// The clip
     #[arg(long)]
     out: PathBuf,
-    /// Seconds from one keyframe to the next
-    #[arg(long, default_value_t = 10.0)]
-    keyframes: f64,
 }
 
 /// Writes the small clip.
 pub(crate) fn small(args: &SmallArgs) -> Result<()> {
-    Ok(small_clip(&args.out, args.keyframes)?)
+    Ok(small_clip(&args.out)?)
 }
 
 #[derive(Args)]

@@ -10,16 +10,15 @@ const SIZE: (usize, usize) = (160, 120);
 const FPS: f64 = 5.0;
 const SECONDS: f64 = 10.0;
 
-/// Writes ten seconds of a bar that wanders: 160x120 at 5 pictures a second, keyframes so many seconds apart, some 25
-/// kbit/s.
+/// Writes ten seconds of a bar that wanders: 160x120 at 5 pictures a second, one keyframe, some 25 kbit/s.
 ///
 /// # Errors
 /// When the encoder fails or the file cannot be written.
-pub fn small_clip(file: &Path, gop_s: f64) -> Result<(), SceneError> {
+pub fn small_clip(file: &Path) -> Result<(), SceneError> {
     let spec = EncoderSpec {
         codec: Codec::H264,
         rate: Rate::Bitrate { kbit_s: 25 },
-        gop_s,
+        gop_s: SECONDS,
         b_frames: 0,
         preset: "superfast".to_owned(),
         zero_latency: true,
@@ -48,7 +47,7 @@ mod tests {
     fn it_is_small_and_has_one_keyframe() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("small.mp4");
-        small_clip(&file, SECONDS).unwrap();
+        small_clip(&file).unwrap();
         let mut reader = UnitReader::open(&file).unwrap();
         let (mut units, mut keys, mut bytes) = (0, 0, 0);
         while let Some(unit) = reader.next().unwrap() {
