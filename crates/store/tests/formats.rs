@@ -56,7 +56,7 @@ fn late_v2() -> Recorded {
 #[test]
 #[ignore = "writes testdata/"]
 fn make_the_fixture() {
-    let folder = fixture("v4");
+    let folder = fixture("v5");
     let store = Store::open(StoreSettings { seal_days: 0, ..settings(&folder) }).unwrap();
     store.record(&contents_v1()).unwrap();
     assert_eq!(store.seal_days(at(86_400)).unwrap().sightings, 3);
@@ -172,6 +172,14 @@ fn version_3_opens() {
 fn version_4_opens() {
     let folder = tempfile::tempdir().unwrap();
     copy(&fixture("v4"), folder.path());
+    assert_holds_v3(folder.path());
+}
+
+/// The same in segments of version 3, with cameras that may be asked for keyframes.
+#[test]
+fn version_5_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&fixture("v5"), folder.path());
     assert_holds_v3(folder.path());
 }
 
