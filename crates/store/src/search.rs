@@ -91,7 +91,8 @@ impl Ord for Found {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lane {
     Plate(i64),
-    Camera(i64),
+    /// Of one hour: see [`hours`].
+    Camera(i64, i64),
     Time,
 }
 
@@ -146,6 +147,11 @@ impl<'a> Search<'a> {
     pub(crate) fn visit(&mut self, connection: &Connection) -> Result<(), StoreError> {
         let Some((lanes, filter)) = self.plan(connection)? else { return Ok(()) };
         for lane in lanes {
+            if let Lane::Camera(_, hour) = lane
+                && !self.wants(Some(times_of(hour)))
+            {
+                continue; // the page is full of what comes before
+            }
             self.walk(connection, lane, &filter)?;
         }
         Ok(())
@@ -220,8 +226,16 @@ impl<'a> Search<'a> {
             let lanes = plates.into_iter().flatten().map(Lane::Plate).collect();
             (lanes, Filter { plates: None, cameras })
         } else if few(&cameras) {
-            let lanes = cameras.into_iter().flatten().map(Lane::Camera).collect();
-            (lanes, Filter { plates, cameras: None })
+            let cameras: Vec<_> = cameras.into_iter().flatten().collect();
+            let mut hours = hours(connection, (self.bounds.0.0, self.bounds.1.0))?;
+            if self.query.order == SortOrder::NewestFirst {
+                hours.reverse();
+            }
+            let of = |hour: &i64| {
+                let hour = *hour;
+                cameras.iter().map(move |camera| Lane::Camera(*camera, hour))
+            };
+            (hours.iter().flat_map(of).collect(), Filter { plates, cameras: None })
         } else {
             (vec![Lane::Time], Filter { plates, cameras })
         };
@@ -237,9 +251,10 @@ impl<'a> Search<'a> {
         let failed = sql(DOING);
         let mut statement =
             connection.prepare_cached(lane_query(lane, self.query.order)).map_err(&failed)?;
-        let word = match lane {
-            Lane::Plate(id) | Lane::Camera(id) => id,
-            Lane::Time => 0,
+        let (word, hour) = match lane {
+            Lane::Plate(id) => (id, 0),
+            Lane::Camera(id, hour) => (id, hour),
+            Lane::Time => (0, 0),
         };
         let (low, high) = &self.bounds;
         let (from, to) = match self.query.order {
@@ -250,7 +265,7 @@ impl<'a> Search<'a> {
         let classes = mask(&self.query.classes);
         let colours = mask(&self.query.colours);
         let mut rows = statement
-            .query(params![word, from.0, from.1, to.0, stage_min, classes, colours])
+            .query(params![word, from.0, from.1, to.0, stage_min, classes, colours, hour])
             .map_err(&failed)?;
         while let Some(row) = rows.next().map_err(&failed)? {
             let key: Key = (row.get(0).map_err(&failed)?, row.get(1).map_err(&failed)?);
@@ -316,8 +331,41 @@ fn mask<T: Coded>(choices: &[T]) -> i64 {
     choices.iter().fold(0, |mask, choice| mask | (1 << choice.code()))
 }
 
+/// Nanoseconds of an hour.
+const HOUR: i64 = 3_600_000_000_000;
+
+/// The capture times whose quotient by an hour, as SQLite and Rust cut it, is this.
+fn times_of(hour: i64) -> (i64, i64) {
+    let (at, rest) = (hour.saturating_mul(HOUR), HOUR - 1);
+    let first = if hour > 0 { at } else { at.saturating_sub(rest) };
+    let last = if hour < 0 { at } else { at.saturating_add(rest) };
+    (first, last)
+}
+
+/// The hours between two capture times in which anything was captured, rising.
+fn hours(connection: &Connection, (first, last): (i64, i64)) -> Result<Vec<i64>, StoreError> {
+    let failed = sql(DOING);
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT captured FROM sighting INDEXED BY sighting_by_time
+             WHERE captured >= ?1 AND captured <= ?2 ORDER BY captured LIMIT 1",
+        )
+        .map_err(&failed)?;
+    let (mut hours, mut from) = (Vec::new(), Some(first));
+    while let Some(start) = from {
+        let next: Option<i64> = statement
+            .query_row(params![start, last], |row| row.get(0))
+            .optional()
+            .map_err(&failed)?;
+        let Some(captured) = next else { break };
+        hours.push(captured / HOUR);
+        from = times_of(captured / HOUR).1.checked_add(1);
+    }
+    Ok(hours)
+}
+
 /// The statement of a lane. Parameters: 1 plate or camera, 2 and 3 the excluded key to start after, 4 the capture
-/// time to end at, 5 the least stage, 6 and 7 the masks of classes and colours. Code 255 (not known) passes only the
+/// time to end at, 5 the least stage, 6 and 7 the masks of classes and colours, 8 the hour of a camera's lane. Code 255 (not known) passes only the
 /// mask of all: SQLite shifts by more than 63 bits give 0 or, for -1, -1.
 fn lane_query(lane: Lane, order: SortOrder) -> &'static str {
     macro_rules! lane_sql {
@@ -348,22 +396,22 @@ fn lane_query(lane: Lane, order: SortOrder) -> &'static str {
     }
     match (lane, order) {
         (Lane::Plate(_), SortOrder::OldestFirst) => {
-            lane_sql!("sighting_by_plate", "plate = ?1", oldest)
+            lane_sql!("sighting_by_plate", "plate = ?1 AND ?8 = 0", oldest)
         }
         (Lane::Plate(_), SortOrder::NewestFirst) => {
-            lane_sql!("sighting_by_plate", "plate = ?1", newest)
+            lane_sql!("sighting_by_plate", "plate = ?1 AND ?8 = 0", newest)
         }
-        (Lane::Camera(_), SortOrder::OldestFirst) => {
-            lane_sql!("sighting_by_camera", "camera = ?1", oldest)
+        (Lane::Camera(..), SortOrder::OldestFirst) => {
+            lane_sql!("sighting_by_camera", "captured / 3600000000000 = ?8 AND camera = ?1", oldest)
         }
-        (Lane::Camera(_), SortOrder::NewestFirst) => {
-            lane_sql!("sighting_by_camera", "camera = ?1", newest)
+        (Lane::Camera(..), SortOrder::NewestFirst) => {
+            lane_sql!("sighting_by_camera", "captured / 3600000000000 = ?8 AND camera = ?1", newest)
         }
         (Lane::Time, SortOrder::OldestFirst) => {
-            lane_sql!("sighting_by_time", "?1 = 0", oldest)
+            lane_sql!("sighting_by_time", "?1 = 0 AND ?8 = 0", oldest)
         }
         (Lane::Time, SortOrder::NewestFirst) => {
-            lane_sql!("sighting_by_time", "?1 = 0", newest)
+            lane_sql!("sighting_by_time", "?1 = 0 AND ?8 = 0", newest)
         }
     }
 }
@@ -403,19 +451,20 @@ mod tests {
     use super::*;
     use crate::schema::{FileKind, open_writer};
     use crate::settings::Durability;
+    use proptest::prelude::*;
 
     #[test]
     fn every_lane_is_a_range_of_its_index() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("day.db");
         let connection = open_writer(&path, FileKind::Partition, Durability::Full).unwrap();
-        for lane in [Lane::Plate(1), Lane::Camera(1), Lane::Time] {
+        for lane in [Lane::Plate(1), Lane::Camera(1, 2), Lane::Time] {
             for order in [SortOrder::OldestFirst, SortOrder::NewestFirst] {
                 let query = format!("EXPLAIN QUERY PLAN {}", lane_query(lane, order));
                 let mut statement = connection.prepare(&query).unwrap();
                 let none: [u8; 0] = [];
                 let plan: Vec<String> = statement
-                    .query_map(params![0, 0, none, 0, 0, 0, 0], |row| row.get(3))
+                    .query_map(params![0, 0, none, 0, 0, 0, 0, 0], |row| row.get(3))
                     .unwrap()
                     .collect::<Result<_, _>>()
                     .unwrap();
@@ -428,6 +477,15 @@ mod tests {
                 assert_eq!(ranges, 2, "{plan}");
                 assert!(!plan.contains("TEMP B-TREE"), "{plan}");
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_time_is_of_its_hour_and_hours_do_not_overlap(at: i64, hour in i64::MIN / HOUR..=i64::MAX / HOUR) {
+            let (first, last) = times_of(at / HOUR);
+            prop_assert!((first..=last).contains(&at));
+            prop_assert_eq!(times_of(hour).1.checked_add(1), (hour < i64::MAX / HOUR).then(|| times_of(hour + 1).0));
         }
     }
 }
