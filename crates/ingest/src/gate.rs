@@ -903,7 +903,7 @@ mod tests {
 
     const BLIND_MAX: Duration = Duration::from_secs(3);
 
-    fn dense() -> Driver {
+    pub(super) fn dense() -> Driver {
         let mut driver = Driver::new(DecodePolicy::Motion, LIMITS);
         driver.gate = Gate::new(DecodePolicy::Motion, LIMITS).seeing_within(BLIND_MAX);
         driver

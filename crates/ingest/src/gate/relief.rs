@@ -111,7 +111,7 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Driver, numbered};
+    use super::super::tests::{Driver, dense, numbered};
     use super::*;
     use crate::ring::tests::unit;
 
@@ -183,6 +183,22 @@ mod tests {
         assert!((197..230).all(|it| delivered.contains(&it)), "{delivered:?}");
         assert!(delivered.iter().all(|it| *it > 195), "{delivered:?}");
         assert!(driver.has_references());
+    }
+
+    #[test]
+    fn what_another_stream_watches_is_not_decoded_densely() {
+        let mut driver = dense();
+        driver.stream(100, 250, |_| false);
+        assert!(driver.gate.keyframes().dense);
+        driver.gate.relieve(true, None);
+        driver.decode(|_| false);
+        driver.seen.clear();
+        driver.stream(100, 250, |_| false);
+        assert!(!driver.gate.keyframes().dense && driver.seen.is_empty());
+        driver.gate.relieve(false, Some(captured(195).at));
+        driver.stream(10, 250, |_| false);
+        assert!(driver.gate.keyframes().dense && driver.has_references());
+        assert_eq!(driver.delivered(), (196..210).collect::<Vec<_>>());
     }
 
     #[test]
