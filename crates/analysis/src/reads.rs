@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use guiji_domain::Timestamp;
 
+use crate::tactics::clocks::median;
+
 /// How long an hour is.
 pub const HOUR: Duration = Duration::from_secs(3600);
 /// A week: what repeats itself.
@@ -72,13 +74,7 @@ impl Usual {
         if counts.len() < WEEKS_MIN {
             return None;
         }
-        counts.sort_by(f64::total_cmp);
-        let middle = counts.len() / 2;
-        let median = if counts.len().is_multiple_of(2) {
-            (counts[middle - 1] + counts[middle]) / 2.0
-        } else {
-            counts[middle]
-        };
+        let median = median(&mut counts)?;
         let weeks = counts.len() as f64;
         let mean = counts.iter().sum::<f64>() / weeks;
         let variance = counts.iter().map(|it| (it - mean).powi(2)).sum::<f64>() / (weeks - 1.0);

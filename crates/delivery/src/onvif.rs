@@ -15,7 +15,6 @@ use http_auth::{PasswordClient, PasswordParams};
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use ureq::http::{Response, StatusCode, Uri, header};
-use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use crate::soap::{elements, escaped};
@@ -64,20 +63,7 @@ impl Onvif {
     /// # Errors
     /// When the system's authorities cannot be read.
     pub fn new(clock: Arc<dyn Clock>, patience: Duration) -> Result<Self, InvalidValue> {
-        let tls = TlsConfig::builder()
-            .unversioned_rustls_crypto_provider(tls::provider())
-            .root_certs(RootCerts::PlatformVerifier)
-            .build();
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .timeout_global(Some(patience))
-            // A login goes where it was sent, and nowhere else.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .user_agent(concat!("guiji/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
+        let agent = tls::agent(None, patience)?;
         Ok(Self { agent, clock, known: Mutex::default() })
     }
 

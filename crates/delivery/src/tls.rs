@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use guiji_domain::InvalidValue;
 use rustls::ClientConfig;
@@ -6,6 +7,8 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls_platform_verifier::BuilderVerifierExt as _;
+use ureq::Agent;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 /// The certificates of a PEM file's content.
 pub(crate) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, InvalidValue> {
@@ -19,7 +22,33 @@ pub(crate) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, In
     Ok(found)
 }
 
-pub(crate) fn provider() -> Arc<CryptoProvider> {
+/// An HTTP client that trusts the given authorities, or the system's, and waits for an answer for so long at most. What is signed,
+/// or carries a login, goes where it was sent and nowhere else: it follows no redirects.
+pub(crate) fn agent(authorities: Option<&str>, patience: Duration) -> Result<Agent, InvalidValue> {
+    let roots = match authorities {
+        None => RootCerts::PlatformVerifier,
+        Some(pem) => RootCerts::from(
+            certificates(pem)?
+                .iter()
+                .map(|certificate| Certificate::from_der(certificate).to_owned()),
+        ),
+    };
+    let tls = TlsConfig::builder()
+        .unversioned_rustls_crypto_provider(provider())
+        .root_certs(roots)
+        .build();
+    Ok(Agent::config_builder()
+        .tls_config(tls)
+        .timeout_global(Some(patience))
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .http_status_as_error(false)
+        .user_agent(concat!("guiji/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .new_agent())
+}
+
+fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 

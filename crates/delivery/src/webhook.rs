@@ -9,7 +9,6 @@ use guiji_domain::{InvalidValue, Timestamp};
 use ring::hmac;
 use ureq::Agent;
 use ureq::http::{Response, StatusCode, Uri, header};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::{Carrier, Failure, Message, tls};
 
@@ -86,28 +85,7 @@ impl Webhook {
             }
             _ => return Err(wrong("begins with https://")),
         }
-        let roots = match &settings.authorities {
-            None => RootCerts::PlatformVerifier,
-            Some(pem) => RootCerts::from(
-                tls::certificates(pem)?
-                    .iter()
-                    .map(|certificate| Certificate::from_der(certificate).to_owned()),
-            ),
-        };
-        let tls = TlsConfig::builder()
-            .unversioned_rustls_crypto_provider(tls::provider())
-            .root_certs(roots)
-            .build();
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .timeout_global(Some(settings.patience))
-            // A signed message goes where it was sent, and nowhere else.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .user_agent(concat!("guiji/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
+        let agent = tls::agent(settings.authorities.as_deref(), settings.patience)?;
         Ok(Self { agent, url, secret: settings.secret })
     }
 }

@@ -747,6 +747,15 @@ struct ManualSource {
     hold: Arc<Mutex<()>>,
 }
 
+impl ManualSource {
+    /// How many vehicles the camera was told of in the picture of this time.
+    fn answer(&self, millis: u64) -> Option<usize> {
+        let pts = Duration::from_millis(millis);
+        let heard = self.heard.detected.lock().unwrap();
+        heard.iter().find(|it| it.0 == pts).map(|it| it.1)
+    }
+}
+
 #[derive(Default)]
 struct Heard {
     detected: Mutex<Vec<(Duration, usize)>>,
@@ -852,16 +861,11 @@ fn a_question_is_answered_and_what_it_shows_comes_again() {
     let engine = Engine::start(parts, EngineSettings::default()).unwrap();
     engine.cameras().register(camera("k1")).unwrap();
     let sink = source.opened.lock().unwrap()[0].clone();
-    let answer = |millis: u64| {
-        let pts = Duration::from_millis(millis);
-        let heard = source.heard.detected.lock().unwrap();
-        heard.iter().find(|it| it.0 == pts).map(|it| it.1)
-    };
     // The car is in view until 3 s, and the next one from 6 s on.
     for (millis, vehicles) in [(1000, 1), (5000, 0)] {
         sink.frame(manual_frame("k1", millis, View::Asked));
-        wait_until("the answer", || answer(millis).is_some());
-        assert_eq!(answer(millis), Some(vehicles));
+        wait_until("the answer", || source.answer(millis).is_some());
+        assert_eq!(source.answer(millis), Some(vehicles));
     }
     assert_eq!(engine.counts().perception().asked, 2);
     engine.drain(Duration::from_secs(10));
@@ -876,17 +880,12 @@ fn what_the_substream_shows_is_answered_and_not_followed() {
     let engine = Engine::start(parts, EngineSettings::default()).unwrap();
     engine.cameras().register(camera("k1")).unwrap();
     let sink = source.opened.lock().unwrap()[0].clone();
-    let answer = |millis: u64| {
-        let pts = Duration::from_millis(millis);
-        let heard = source.heard.detected.lock().unwrap();
-        heard.iter().find(|it| it.0 == pts).map(|it| it.1)
-    };
     // The car is in view until 3 s. What is as usual is proven now and then.
     let looks = [(1000, View::Usual, 1), (1500, View::Asked, 1), (2000, View::Asked, 1)];
     for (millis, view, vehicles) in looks.into_iter().chain([(5000, View::Asked, 0)]) {
         sink.frame(Frame { stream: Stream::Substream, ..manual_frame("k1", millis, view) });
-        wait_until("the answer", || answer(millis).is_some());
-        assert_eq!(answer(millis), Some(vehicles), "{millis}");
+        wait_until("the answer", || source.answer(millis).is_some());
+        assert_eq!(source.answer(millis), Some(vehicles), "{millis}");
     }
     let counts = engine.counts().perception();
     assert_eq!((counts.regions, counts.searched), (0, 0), "nothing is read in it");

@@ -365,8 +365,8 @@ fn hours(connection: &Connection, (first, last): (i64, i64)) -> Result<Vec<i64>,
 }
 
 /// The statement of a lane. Parameters: 1 plate or camera, 2 and 3 the excluded key to start after, 4 the capture
-/// time to end at, 5 the least stage, 6 and 7 the masks of classes and colours, 8 the hour of a camera's lane. Code 255 (not known) passes only the
-/// mask of all: SQLite shifts by more than 63 bits give 0 or, for -1, -1.
+/// time to end at, 5 the least stage, 6 and 7 the masks of classes and colours, 8 the hour of a camera's lane and 0 of
+/// others. Code 255 (not known) passes only the mask of all: SQLite shifts by more than 63 bits give 0 or, for -1, -1.
 fn lane_query(lane: Lane, order: SortOrder) -> &'static str {
     macro_rules! lane_sql {
         ($index:literal, $fixed:literal, $after:literal, $until:literal, $direction:literal) => {

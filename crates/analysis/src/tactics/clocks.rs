@@ -441,7 +441,7 @@ fn pace(legs: &[Leg], i: usize, sites: &[usize], usual: &HashMap<(usize, usize),
     (took / usual.max(1.0)).clamp(0.5, 2.0)
 }
 
-pub(super) fn median(numbers: &mut [f64]) -> Option<f64> {
+pub(crate) fn median(numbers: &mut [f64]) -> Option<f64> {
     numbers.sort_by(f64::total_cmp);
     let middle = numbers.len() / 2;
     match numbers.len() {

@@ -27,7 +27,7 @@
 use guiji_domain::{InvalidValue, Timestamp};
 
 mod chance;
-mod clocks;
+pub(crate) mod clocks;
 mod counts;
 mod index;
 mod places;

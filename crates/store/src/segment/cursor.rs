@@ -1,5 +1,4 @@
 use std::fmt::Display;
-use std::path::Path;
 use std::sync::Arc;
 
 use guiji_domain::{PlateChar, PlateText, Sighting, StoreError, Timestamp};
@@ -73,7 +72,7 @@ impl<'a> Cursor<'a> {
             return Ok(None);
         }
         let details = self.details(place)?;
-        self.split(place, &details).map(|(head, _)| Some(head))
+        self.split(place, &details).map(|(head, _)| head)
     }
 
     /// The sighting of a row.
@@ -90,17 +89,11 @@ impl<'a> Cursor<'a> {
         plate: &[PlateChar],
     ) -> Result<f32, StoreError> {
         let (place, number) = self.find(spot)?;
-        let what = |path: &Path| format!("the record at {place} in {}", path.display());
-        let wrong = |path| damaged(what(path), "its reads make no sense");
         let Some((_, chars)) = self.plate(number)? else { return Ok(0.0) };
         let details = self.details(place)?;
-        let body = if self.segment.directory.layout.by_plate {
-            Some(self.split(place, &details)?.1)
-        } else {
-            self.segment.record(place, &details)
-        };
-        let probability = body.and_then(|body| details::probability_of(&chars, plate, body).ok());
-        probability.ok_or_else(|| wrong(&self.segment.path))
+        let (_, body) = self.split(place, &details)?;
+        details::probability_of(&chars, plate, body)
+            .map_err(|_| self.wrong_record(place, "its reads make no sense"))
     }
 
     /// Where the record of a row lies, and the number of its plate plus 1.
@@ -131,14 +124,24 @@ impl<'a> Cursor<'a> {
         Ok(details)
     }
 
-    /// Head and body of the record of a place.
-    fn split<'b>(&self, place: u32, details: &'b [u8]) -> Result<(Head, &'b [u8]), StoreError> {
+    /// The record of a place: its head, where records have one, and the rest.
+    pub(super) fn split<'b>(
+        &self,
+        place: u32,
+        details: &'b [u8],
+    ) -> Result<(Option<Head>, &'b [u8]), StoreError> {
         let record = self.segment.record(place, details);
+        let record = record.ok_or_else(|| self.wrong_record(place, "it is cut off"))?;
+        if !self.segment.directory.layout.by_plate {
+            return Ok((None, record));
+        }
         let (first, _) = self.segment.directory.captured;
-        let parts = record.map(|record| Head::split(first, record));
-        let what = || format!("the record at {place} in {}", self.segment.path.display());
-        let parts = parts.ok_or_else(|| damaged(what(), "it is cut off"))?;
-        parts.map_err(|reason| damaged(what(), reason))
+        let parts = Head::split(first, record).map_err(|why| self.wrong_record(place, why))?;
+        Ok((Some(parts.0), parts.1))
+    }
+
+    fn wrong_record(&self, place: u32, reason: impl Display) -> StoreError {
+        damaged(format!("the record at {place} in {}", self.segment.path.display()), reason)
     }
 
     /// The sighting whose record lies at a place of its block of details, and the number of its plate plus 1.
@@ -149,17 +152,15 @@ impl<'a> Cursor<'a> {
         details: &[u8],
     ) -> Result<Sighting, StoreError> {
         let segment = self.segment;
-        let (head, body) = if segment.directory.layout.by_plate {
-            self.split(place, details)?
-        } else {
-            let head = Head {
+        let (head, body) = self.split(place, details)?;
+        let head = match head {
+            Some(head) => head,
+            // Records lie in the order of rows then.
+            None => Head {
                 key: self.key(place)?,
                 camera: self.value(Column::Camera, place)?,
                 traits: self.value(Column::Traits, place)?,
-            };
-            let what = || format!("the record at {place} in {}", segment.path.display());
-            let body = segment.record(place, details);
-            (head, body.ok_or_else(|| damaged(what(), "it is cut off"))?)
+            },
         };
         let (captured, id) = head.key;
         let wrong = |reason: &dyn Display| {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use guiji_domain::{CameraId, Sighting, SightingId, StoreError};
 
 use super::cursor::Cursor;
-use super::details::Head;
 use super::directory::Column;
 use super::probability::Doubt;
 use super::{Segment, details, ordered, plates};
@@ -225,12 +224,7 @@ impl<'a> SegmentRows<'a> {
         let camera = segment.camera(camera).ok_or_else(|| wrong("its camera is none"))?;
         let traits = self.cursor.value(Column::Traits, row)? as u8; // written as a byte
         let doubt = Doubt::of_column(self.cursor.value(Column::Doubt, row)?);
-        let record = segment.record(place, block);
-        let mut record = record.ok_or_else(|| wrong("its record is cut off"))?;
-        if by_plate {
-            let parts = Head::split(segment.directory.captured.0, record);
-            record = parts.map_err(|_| wrong("its record makes no sense"))?.1;
-        }
+        let (_, record) = self.cursor.split(place, block)?;
         Ok(Row { captured, id, plate, camera, traits, doubt, record })
     }
 }
