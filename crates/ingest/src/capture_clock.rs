@@ -67,8 +67,8 @@ impl CaptureClock {
 /// pictures sent in a burst at the beginning of a connection corrects itself the same way.
 ///
 /// *RTCP.* The offset is `report - presentation`, by the camera's sender reports. Compared with arrival it must lie
-/// 0 to 500 ms earlier; beyond that somebody is off, by as much as the two may be apart: that goes into the
-/// uncertainty, or refuses the report when it is too much.
+/// 0 to 500 ms earlier, give or take a report's own error; beyond that somebody is off, by as much as the two may be
+/// apart: that goes into the uncertainty, or refuses the report when it is too much.
 ///
 /// The offset in use moves towards the chosen one slowly (see [`SLEW_SHARE`]), what is missing still goes into the
 /// uncertainty.
@@ -115,10 +115,12 @@ impl LiveClock {
                     by_arrival
                 } else {
                     self.refused = None;
-                    // Off by the disagreement if the picture travelled as long as it may, by all of it if not at all.
-                    let error = match disagreement {
-                        0 => RTCP_ERROR,
-                        _ => RTCP_ERROR + TRAVEL_MAX + Duration::from_nanos(disagreement as u64),
+                    let disagreement = Duration::from_nanos(disagreement as u64);
+                    let error = if disagreement <= RTCP_ERROR {
+                        RTCP_ERROR // no more than reports are off by in any case
+                    } else {
+                        // Off by the disagreement if the picture travelled as long as it may, by all if not at all.
+                        RTCP_ERROR + TRAVEL_MAX + disagreement
                     };
                     (target, error, ClockSource::Rtcp)
                 }
@@ -227,7 +229,8 @@ mod tests {
 
     #[test]
     fn rtcp_wins_and_disagreement_shows() {
-        for (camera_is_behind_ms, uncertainty_ms) in [(100, 50), (0, 50), (700, 750), (-3000, 3550)]
+        for (camera_is_behind_ms, uncertainty_ms) in
+            [(100, 50), (0, 50), (-4, 50), (540, 50), (700, 750), (-60, 610), (-3000, 3550)]
         {
             let mut clock = clock();
             let reference = START.minus(MS(2000)).plus(MS((2000 - camera_is_behind_ms) as u64));

@@ -64,8 +64,9 @@ fn capture_time_comes_from_the_cameras_reports(receiver: RtspReceiver) {
     };
     sink.wait("capture time by RTCP", by_report);
     let frame = sink.frames().pop().unwrap();
+    // Until it is decoded, that is: on a busy machine longer than the camera's clock is uncertain.
     let travelled = frame.arrived.as_nanos() - frame.captured.at.as_nanos();
-    assert!((-50..1000).contains(&(travelled / 1_000_000)), "{travelled} ns");
+    assert!((-50..5000).contains(&(travelled / 1_000_000)), "{travelled} ns");
 }
 
 /// What is common to both receivers is asked of both.

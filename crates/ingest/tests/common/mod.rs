@@ -115,7 +115,8 @@ impl Recorder {
         while !wanted(&memory) {
             let left = deadline.saturating_duration_since(Instant::now());
             let (frames, statuses) = (memory.frames.len(), &memory.statuses);
-            assert!(!left.is_zero(), "no {what}: {frames} frames, {statuses:#?}");
+            let last = memory.frames.last().map(|it| (it.captured, it.arrived));
+            assert!(!left.is_zero(), "no {what}: {frames} frames, last {last:?}, {statuses:#?}");
             memory = self.changed.wait_timeout(memory, left).unwrap().0;
         }
     }
