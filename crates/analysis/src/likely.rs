@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 
 use guiji_domain::{
-    FusedPlate, Likely, PlateChar, PlatePattern, PlateState, PlateText, Position, Sighting,
+    FusedPlate, Lattice, Likely, PlateChar, PlatePattern, PlateState, PlateText, Sighting,
     VehicleClass, VehicleColour,
 };
 
@@ -80,8 +80,7 @@ pub fn rank(
 ) -> Vec<Ranked> {
     let sought_count = counts.get(sought).copied().unwrap_or(0);
     let others = counts.iter().filter(|(text, seen)| *text != sought && **seen > 0);
-    let others: Vec<(&PlateText, Vec<PlateChar>, u32)> =
-        others.map(|(text, seen)| (text, text.chars().collect(), *seen)).collect();
+    let others: Vec<_> = others.map(|(text, seen)| Rival::of(text, sought, *seen)).collect();
     let ranked = found.into_iter().filter_map(|likely| {
         let plate = read_of(&likely.sighting)?;
         let (by_reads, misread) = (likely.probability, plate.text != *sought);
@@ -91,9 +90,9 @@ pub fn rank(
         };
         let own = f64::from(by_reads) * weight(sought, sought_count);
         let (mut rivals, mut told) = (0.0, 0.0);
-        for (text, chars, seen) in &others {
-            let p = f64::from(plate.lattice.probability_of(chars.iter().copied()));
-            rivals += p * weight(text, *seen);
+        for rival in &others {
+            let p = f64::from(by_reads) * rival.times_as_probable(&plate.lattice);
+            rivals += p * weight(rival.text, rival.seen);
             told += p;
         }
         let rest = (1.0 - f64::from(by_reads) - told).max(0.0) * NEVER_SEEN;
@@ -104,6 +103,41 @@ pub fn rank(
     let mut ranked: Vec<_> = ranked.collect();
     sort(&mut ranked);
     ranked
+}
+
+/// A text that competes with the one that is sought.
+struct Rival<'a> {
+    text: &'a PlateText,
+    /// Where they differ: the place, what the rival has there, and what the other has.
+    places: Vec<(usize, Option<PlateChar>, Option<PlateChar>)>,
+    /// How often it was read.
+    seen: u32,
+}
+
+impl<'a> Rival<'a> {
+    fn of(text: &'a PlateText, sought: &PlateText, seen: u32) -> Self {
+        Self { text, places: differing(text, sought).collect(), seen }
+    }
+
+    /// What a lattice says of the rival, as a multiple of what it says of the text that is sought. Thousands are held
+    /// against each rival, and texts mostly differ in a place or two.
+    fn times_as_probable(&self, lattice: &Lattice) -> f64 {
+        let at = |place, c| f64::from(lattice.probability_at(place, c));
+        self.places
+            .iter()
+            .map(|(place, own, sought)| at(*place, *own) / at(*place, *sought))
+            .product()
+    }
+}
+
+/// The places in which two texts differ, with what each has there; `None` behind its end.
+fn differing(
+    one: &PlateText,
+    other: &PlateText,
+) -> impl Iterator<Item = (usize, Option<PlateChar>, Option<PlateChar>)> {
+    let (mut one, mut other) = (one.chars(), other.chars());
+    let pairs = (0..PlateText::CHARS_MAX).map(move |place| (place, one.next(), other.next()));
+    pairs.filter(|(_, one, other)| one != other)
 }
 
 /// What a text weighs that was never read.
@@ -196,14 +230,9 @@ pub struct Misreading {
 /// The characters in which a sighting's text differs from a plate.
 pub fn misreadings(sighting: &Sighting, sought: &PlateText) -> Vec<Misreading> {
     let Some(plate) = read_of(sighting) else { return Vec::new() };
-    let (mut read, mut want) = (plate.text.chars(), sought.chars());
-    let pairs = (0..PlateText::CHARS_MAX).map(|place| (place, read.next(), want.next()));
-    let differing = pairs.filter(|(_, read, sought)| read != sought);
-    differing
+    differing(&plate.text, sought)
         .map(|(place, read, sought)| {
-            let position = plate.lattice.positions().get(place);
-            let floor = Position::FLOOR;
-            let probability = position.map_or(floor, |position| position.probability(sought));
+            let probability = plate.lattice.probability_at(place, sought);
             Misreading { place, read, sought, probability }
         })
         .collect()

@@ -1,9 +1,11 @@
 //! Search on probabilities over the store's seams: what `SearchLikely` and trajectories answer with.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use guiji_analysis::likely::{Ranked, rank, rivals};
-use guiji_domain::{CameraId, Likely, LikelyQuery, LikelySearch, PlateText, StoreError, TimeSpan};
+use guiji_domain::{
+    CameraId, Likely, LikelyQuery, LikelySearch, PlateText, ReadAs, StoreError, TimeSpan,
+};
 
 /// Most texts whose commonness is looked up.
 const RIVALS_MAX: usize = 64;
@@ -11,9 +13,9 @@ const RIVALS_MAX: usize = 64;
 const COMMON: usize = 1000;
 
 /// The likeliest sightings of a plate, the most probable first: P(plate | reads), as
-/// [`guiji_analysis::likely`] has it. As many as the query says, and as many misread ones, which a plate that passes often
-/// would else leave no room for. How common a text is, the sightings of `seen` say: the cameras that may be looked at,
-/// `None` for all.
+/// [`guiji_analysis::likely`] has it, and whether that is all. As many as the query says of those that were read as the
+/// plate, and as many misread ones, for which a plate that passes often would else leave no room. How common a text is,
+/// the sightings of `seen` say: the cameras that may be looked at, `None` for all.
 ///
 /// # Errors
 /// When the store fails.
@@ -21,14 +23,20 @@ pub fn likeliest(
     likely: &dyn LikelySearch,
     query: &LikelyQuery,
     seen: Option<&[CameraId]>,
-) -> Result<Vec<Ranked>, StoreError> {
-    let mut found = likely.likely(query)?;
-    if found.len() >= query.limit {
-        let known: HashSet<_> = found.iter().map(|one| one.sighting.id).collect();
-        let misreads = likely.misreads(query)?.into_iter();
-        found.extend(misreads.filter(|one| !known.contains(&one.sighting.id)));
+) -> Result<(Vec<Ranked>, bool), StoreError> {
+    let wanted: &[ReadAs] = match &query.read_as {
+        ReadAs::Any => &[ReadAs::Sought, ReadAs::Another],
+        one => std::slice::from_ref(one),
+    };
+    let (mut found, mut all) = (Vec::new(), true);
+    for read_as in wanted {
+        let part = likely.likely(&LikelyQuery { read_as: *read_as, ..query.clone() })?;
+        all &= part.len() < query.limit;
+        found.extend(part);
     }
-    judged(likely, &query.plate, query.span, seen, found)
+    // The likeliest first, whose rivals are looked up.
+    found.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+    Ok((judged(likely, &query.plate, query.span, seen, found)?, all))
 }
 
 /// What was found, judged by how common its texts are.

@@ -271,7 +271,7 @@ fn measure(arguments: &SearchArguments, error_rate: f64) -> Result<Figures> {
 
 fn search(store: &Store, plate: &PlateText, span: TimeSpan) -> Result<Vec<Ranked>> {
     let query = LikelyQuery::all_in(plate.clone(), span, LIKELIEST_MAX);
-    Ok(likeliest(store, &query, None)?)
+    Ok(likeliest(store, &query, None)?.0)
 }
 
 /// Stores the county's sightings and keeps the truth about those of which something was read.

@@ -155,6 +155,15 @@ impl Lattice {
         (p * f64::from(Position::FLOOR).powi(chars.count() as i32)) as f32
     }
 
+    /// The probability of a character (or of nothing) at a place of any text: beyond the last position nothing was seen.
+    pub fn probability_at(&self, place: usize, character: Option<PlateChar>) -> f32 {
+        match (self.0.get(place), character) {
+            (Some(position), character) => position.probability(character),
+            (None, Some(_)) => Position::FLOOR,
+            (None, None) => 1.0,
+        }
+    }
+
     /// What the second likeliest of all combinations of listed candidates has at most; 0 where there is none.
     pub fn second_probability(&self) -> f32 {
         let mut best = 1.0;

@@ -71,7 +71,7 @@ pub use roads::{RoadEdge, RoadGraph, RoadGraphStore};
 pub use seams::{
     AlertLog, CameraControl, CameraRegistry, Clock, ControlError, Detector, Feedback, FrameSink,
     FrameSource, Kept, KeyframeAsker, Likely, LikelyQuery, LikelySearch, OpenStream,
-    PictureEncoder, PlateReader, Receipt, Registered, SightingIntake, SightingStore,
+    PictureEncoder, PlateReader, ReadAs, Receipt, Registered, SightingIntake, SightingStore,
     SimulatedClock, StoreError, VisionError, Watchlist,
 };
 pub use sighting::{

@@ -280,6 +280,18 @@ pub trait SightingStore: Send + Sync {
     fn evidence(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError>;
 }
 
+/// What text a sighting that is sought was read as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadAs {
+    /// As any.
+    #[default]
+    Any,
+    /// As the plate that is sought.
+    Sought,
+    /// As another: if it is of the plate, that was a misread.
+    Another,
+}
+
 /// A plate that may have been read wrongly, to be found all the same.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LikelyQuery {
@@ -291,6 +303,8 @@ pub struct LikelyQuery {
     pub cameras: Option<Vec<CameraId>>,
     /// Only at these hours of the days.
     pub hours: Option<DailyHours>,
+    /// As which text it was read. Of a vehicle that passes often, what was read right leaves no room for what was not.
+    pub read_as: ReadAs,
     /// At most this many.
     pub limit: usize,
     /// Ends the search when nobody waits any more.
@@ -300,7 +314,15 @@ pub struct LikelyQuery {
 impl LikelyQuery {
     /// Whatever any camera saw in a span.
     pub fn all_in(plate: PlateText, span: TimeSpan, limit: usize) -> Self {
-        Self { plate, span, cameras: None, hours: None, limit, stop: Stop::default() }
+        Self {
+            plate,
+            span,
+            cameras: None,
+            hours: None,
+            read_as: ReadAs::Any,
+            limit,
+            stop: Stop::default(),
+        }
     }
 
     /// As many answers as a person looks through.
@@ -316,13 +338,19 @@ impl LikelyQuery {
     pub fn probability(&self, sighting: &Sighting) -> Option<f32> {
         let PlateState::Read(read) = &sighting.plate else { return None };
         // Most that are asked about were read so.
-        let near = self.plate == read.text
-            || Self::places_apart(&self.plate, &read.text) <= Self::PLACES_MAX;
+        let so = self.plate == read.text;
+        let near = so || Self::places_apart(&self.plate, &read.text) <= Self::PLACES_MAX;
+        let read_as_wanted = match self.read_as {
+            ReadAs::Any => true,
+            ReadAs::Sought => so,
+            ReadAs::Another => !so,
+        };
         if sighting.stage != SightingStage::Final
             || !self.span.contains(sighting.captured.at)
             || !self.cameras.as_ref().is_none_or(|cameras| cameras.contains(&sighting.camera))
             || !self.hours.is_none_or(|hours| hours.contains(sighting.captured.at))
             || !near
+            || !read_as_wanted
         {
             return None;
         }
@@ -356,18 +384,6 @@ pub trait LikelySearch: Send + Sync {
     /// # Errors
     /// When the medium fails or a record is damaged.
     fn likely(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError>;
-
-    /// Of the same answers, without a limit, those that were read as another text, at most so many: of a vehicle that
-    /// passes often, what was read right would leave no room for them. This way of finding them is right but slow.
-    ///
-    /// # Errors
-    /// When the medium fails or a record is damaged.
-    fn misreads(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
-        let mut all = self.likely(&LikelyQuery { limit: usize::MAX, ..query.clone() })?;
-        all.retain(|likely| likely.misread);
-        all.truncate(query.limit);
-        Ok(all)
-    }
 
     /// How often each of these texts was read, by final sightings in a span and by these cameras (`None` for any).
     /// Counting stops at `most`. No sighting need be read for it where there is an index.

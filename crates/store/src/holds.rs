@@ -21,8 +21,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use guiji_domain::{
     Alert, CameraId, CorrectionStore as _, Coverage, CoverageStore as _, Digest, InvalidValue,
-    Likely, LikelyQuery, PlatePattern, Recorded, Sighting, SightingId, SightingPage, SightingQuery,
-    SightingStage, SightingStore as _, SortOrder, StoreError, TimeSpan, Timestamp,
+    Likely, LikelyQuery, LikelySearch as _, PlatePattern, Recorded, Sighting, SightingId,
+    SightingPage, SightingQuery, SightingStage, SightingStore as _, SortOrder, StoreError,
+    TimeSpan, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
@@ -445,11 +446,10 @@ impl Holds {
         &self,
         query: &LikelyQuery,
         mut found: Vec<Likely>,
-        ask: impl Fn(&Store) -> Result<Vec<Likely>, StoreError>,
     ) -> Result<Vec<Likely>, StoreError> {
         let own = found.len();
         for store in self.stores() {
-            found.extend(ask(&store)?);
+            found.extend(store.likely(query)?);
         }
         if found.len() > own {
             drop_doubles(&mut found, |likely| &likely.sighting);

@@ -8,7 +8,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 
 use arrayvec::ArrayVec;
 use guiji_domain::{
-    CameraId, Likely, LikelyQuery, PlateChar, PlateText, Sighting, StoreError, TimeSpan,
+    CameraId, Likely, LikelyQuery, PlateChar, PlateText, ReadAs, Sighting, StoreError, TimeSpan,
 };
 use rusqlite::{Connection, params};
 
@@ -24,7 +24,6 @@ const DOING: &str = "search likely sightings";
 #[derive(Debug)]
 pub(crate) struct Likeliest<'a> {
     query: &'a LikelyQuery,
-    misreads_only: bool,
     length: usize,
     /// The greatest is the worst, which a better one displaces.
     found: BinaryHeap<Found>,
@@ -55,12 +54,7 @@ impl Eq for Found {}
 impl<'a> Likeliest<'a> {
     pub(crate) fn new(query: &'a LikelyQuery) -> Self {
         let length = validate::page_length(query.limit);
-        Self { query, misreads_only: false, length, found: BinaryHeap::new() }
-    }
-
-    /// Only what was read as another text.
-    pub(crate) fn misreads(query: &'a LikelyQuery) -> Self {
-        Self { misreads_only: true, ..Self::new(query) }
+        Self { query, length, found: BinaryHeap::new() }
     }
 
     fn span(&self) -> (i64, i64) {
@@ -73,11 +67,15 @@ impl<'a> Likeliest<'a> {
         captured.is_some_and(|captured| captured.0 <= last && first <= captured.1)
     }
 
+    /// The least probability of what, if it is the latest, enters the answer.
+    fn probability_min(&self) -> f32 {
+        let worst = self.found.peek().filter(|_| self.found.len() >= self.length);
+        worst.map_or(LikelyQuery::PROBABILITY_MIN, |worst| worst.0.probability)
+    }
+
     /// Whether one of that probability, if it is the latest, enters the answer.
     fn has_room_for(&self, probability: f32) -> bool {
-        probability >= LikelyQuery::PROBABILITY_MIN
-            && (self.found.len() < self.length
-                || self.found.peek().is_some_and(|worst| worst.0.probability <= probability))
+        probability >= self.probability_min()
     }
 
     pub(crate) fn consider(&mut self, sighting: Sighting) {
@@ -86,9 +84,6 @@ impl<'a> Likeliest<'a> {
             return;
         }
         let misread = sighting.plate_text() != Some(&self.query.plate);
-        if self.misreads_only && !misread {
-            return;
-        }
         self.found.push(Found(Likely { sighting, probability, misread }));
         if self.found.len() > self.length {
             self.found.pop();
@@ -98,7 +93,11 @@ impl<'a> Likeliest<'a> {
     /// In how many places a text may differ, round after round through all days.
     pub(crate) fn rounds(&self) -> Vec<RangeInclusive<usize>> {
         let near = 1..=LikelyQuery::PLACES_MAX;
-        if self.misreads_only { vec![near] } else { vec![0..=0, near] }
+        match self.query.read_as {
+            ReadAs::Any => vec![0..=0, near],
+            ReadAs::Sought => vec![0..=0],
+            ReadAs::Another => vec![near],
+        }
     }
 
     /// Looks through a day's database, inside a transaction.
@@ -163,7 +162,7 @@ impl<'a> Likeliest<'a> {
             places,
             span: self.span(),
             cameras: query.cameras.as_deref(),
-            probability_min: LikelyQuery::PROBABILITY_MIN,
+            probability_min: self.probability_min(),
             room: self.length - self.found.len(),
         };
         let plate: ArrayVec<_, { PlateText::CHARS_MAX }> = query.plate.chars().collect();

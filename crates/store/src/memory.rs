@@ -130,13 +130,6 @@ impl LikelySearch for MemoryStore {
         Ok(best.finish())
     }
 
-    fn misreads(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
-        let contents = self.contents();
-        let mut best = Likeliest::misreads(query);
-        contents.sightings.values().for_each(|sighting| best.consider((**sighting).clone()));
-        Ok(best.finish())
-    }
-
     fn times_read(
         &self,
         plates: &[PlateText],

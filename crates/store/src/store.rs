@@ -370,12 +370,7 @@ impl Store {
 impl LikelySearch for Store {
     fn likely(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
         let found = self.likeliest(Likeliest::new(query))?;
-        self.holds.likely(query, found, |held| held.likely(query))
-    }
-
-    fn misreads(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
-        let found = self.likeliest(Likeliest::misreads(query))?;
-        self.holds.likely(query, found, |held| held.misreads(query))
+        self.holds.likely(query, found)
     }
 
     fn times_read(

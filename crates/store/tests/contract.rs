@@ -90,9 +90,6 @@ impl LikelySearch for Sealing {
     fn likely(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
         self.0.likely(query)
     }
-    fn misreads(&self, query: &LikelyQuery) -> Result<Vec<Likely>, StoreError> {
-        self.0.misreads(query)
-    }
     fn times_read(
         &self,
         plates: &[PlateText],
@@ -809,6 +806,7 @@ fn a_misread_plate_is_found_and_said_to_be_one(store: &dyn AnyStore) {
         span: TimeSpan::new(at(0), at(10 * 86_400)).unwrap(),
         cameras: None,
         hours: None,
+        read_as: ReadAs::Any,
         limit: LikelyQuery::LIMIT_DEFAULT,
         stop: Stop::default(),
     };
@@ -819,6 +817,10 @@ fn a_misread_plate_is_found_and_said_to_be_one(store: &dyn AnyStore) {
     let (sure, unsure) = (0.875_f32.powi(7), 0.875_f32.powi(6) * 0.0625);
     assert!((likely[0].probability - sure).abs() < 1e-5, "{likely:?}");
     assert!((likely[2].probability - unsure).abs() < 1e-5, "{likely:?}");
+    for (read_as, answers) in [(ReadAs::Sought, &likely[..2]), (ReadAs::Another, &likely[2..])] {
+        let query = LikelyQuery { read_as, ..query.clone() };
+        assert_eq!(store.likely(&query).unwrap(), answers);
+    }
     query.limit = 1;
     assert_eq!(store.likely(&query).unwrap(), likely[..1]);
     // The limit is on what the cameras saw, not on what is left of the others.
@@ -1054,13 +1056,13 @@ prop_compose! {
         text in prop::sample::select(vec!["浙J12345", "浙J12346", "浙J12347", "浙JD12345", "浙J12355", "粤B12345"]),
         a in -150_000i64..150_000, b in -150_000i64..150_000, all: bool, limit in 0usize..9,
         cameras in prop::option::of(prop::collection::vec(prop::sample::select(vec!["k1", "k2", "nowhere"]), 0..3)),
-        hours in any_hours(),
+        hours in any_hours(), read_as in prop::sample::select(vec![ReadAs::Any, ReadAs::Sought, ReadAs::Another]),
     ) -> LikelyQuery {
         let span = TimeSpan::new(at(a.min(b)), at(a.max(b))).unwrap();
         LikelyQuery {
             plate: PlateText::parse(text).unwrap(), span: if all { TimeSpan::ALL } else { span },
             cameras: cameras.map(|c| c.into_iter().map(|c| CameraId::new(c).unwrap()).collect()),
-            hours, limit, stop: Stop::default(),
+            hours, read_as, limit, stop: Stop::default(),
         }
     }
 }
@@ -1106,12 +1108,6 @@ proptest! {
             };
             prop_assert_eq!(times(&durable), times(&memory), "{:?}", query);
             prop_assert_eq!(times(&sealed), times(&memory), "sealed {:?}", query);
-            let mut misreads = memory.likely(&LikelyQuery { limit: 9999, ..query.clone() }).unwrap();
-            misreads.retain(|one| one.misread);
-            misreads.truncate(query.limit);
-            prop_assert_eq!(&memory.misreads(&query).unwrap(), &misreads);
-            prop_assert_eq!(&durable.misreads(&query).unwrap(), &misreads, "{:?}", query);
-            prop_assert_eq!(&sealed.misreads(&query).unwrap(), &misreads, "sealed {:?}", query);
         }
         for store in [&durable, &sealed.0] {
             prop_assert!(store.check().unwrap().is_sound());

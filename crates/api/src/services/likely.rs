@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use guiji_analysis::likely::{Ranked, VehicleBelief, expected_false, misreadings, rank_by_pattern};
 use guiji_domain::{
-    CameraId, Correction, InvalidValue, LikelyQuery, PlatePattern, PlateText, SightingId,
+    CameraId, Correction, InvalidValue, LikelyQuery, PlatePattern, PlateText, ReadAs, SightingId,
     SightingQuery, SiteId, SortOrder, TimeSpan, Timestamp,
 };
 use tonic::{Request, async_trait};
@@ -234,14 +234,12 @@ impl Question {
         let asked = LikelyQuery {
             cameras: query.cameras.clone(),
             hours: query.hours,
+            read_as: if self.misreads_only { ReadAs::Another } else { ReadAs::Any },
             stop: query.stop.clone(),
             ..LikelyQuery::all_in(plate.clone(), query.span, LIKELIEST_MAX)
         };
-        let mut ranked = likely::likeliest(parts.likely.as_ref(), &asked, seen)?;
-        let extent = match ranked.len() {
-            LIKELIEST_MAX.. => pb::SearchExtent::Likeliest,
-            _ => pb::SearchExtent::All,
-        };
+        let (mut ranked, all) = likely::likeliest(parts.likely.as_ref(), &asked, seen)?;
+        let extent = if all { pb::SearchExtent::All } else { pb::SearchExtent::Likeliest };
         let whatever_plate = SightingQuery { plate: None, ..query.clone() };
         ranked.retain(|one| whatever_plate.accepts(&one.sighting));
         Ok((ranked, extent))

@@ -9,7 +9,7 @@ use guiji_analysis::tactics::{PassageIndex, PassageIndexBuilder};
 use guiji_analysis::trajectory::{FoundBy, Seen, Trajectory, TrajectorySettings};
 use guiji_domain::{
     CameraId, Coverage, GeoPoint, InvalidValue, Likely, LikelyQuery, PlatePattern, PlateState,
-    PlateText, Sighting, SightingQuery, StoreError, TimeSpan, Timestamp,
+    PlateText, ReadAs, Sighting, SightingQuery, StoreError, TimeSpan, Timestamp,
 };
 use tonic::{Request, async_trait};
 
@@ -180,7 +180,9 @@ impl Question {
         // Each sighting is read once: those with the plate are here already.
         let mut found = match self.exact_only {
             true => Vec::new(),
-            false => parts.likely.misreads(&query)?,
+            false => {
+                parts.likely.likely(&LikelyQuery { read_as: ReadAs::Another, ..query.clone() })?
+            }
         };
         let mut seen = Vec::with_capacity(page.sightings.len());
         for sighting in page.sightings {

@@ -3,6 +3,7 @@ use guiji_domain::{Sighting, StoreError};
 use super::cursor::Cursor;
 use super::directory::Column;
 use super::packed::{Packed, padded};
+use super::probability::{Doubt, Doubts, Places};
 use super::row::traits;
 use super::{Segment, plates};
 use crate::errors::damaged;
@@ -43,8 +44,14 @@ pub(crate) fn check(
                 _ => place,
             };
             let plate = plates.get(row).copied().unwrap_or(0);
-            let sighting = cursor.decode(place as u32, plate, &content);
+            let place = place as u32;
+            let sighting = cursor.decode(place, plate, &content);
             let sighting = sighting.and_then(|it| agrees(&mut cursor, row as u32, it));
+            let sighting = sighting.and_then(|it| {
+                let doubts = cursor.doubts(place, plate, &content)?;
+                doubts_agree(&mut cursor, place, plate, doubts)?;
+                Ok(it)
+            });
             if let Some(sighting) = damage_apart(sighting, found)? {
                 each(sighting)?;
             }
@@ -66,6 +73,27 @@ fn agrees(cursor: &mut Cursor<'_>, row: u32, it: Sighting) -> Result<Sighting, S
         let what = format!("sighting {} in {}", it.id, segment.path.display());
         Err(damaged(what, "the columns say something else of it"))
     }
+}
+
+/// Whether a search that looks at the columns alone would not pass over a record; `plate` is the number of its plate
+/// plus 1.
+fn doubts_agree(
+    cursor: &mut Cursor<'_>,
+    place: u32,
+    plate: u64,
+    doubts: Doubts,
+) -> Result<(), StoreError> {
+    let segment = cursor.segment();
+    let (true, Some(plate)) = (segment.directory.layout.by_plate, plate.checked_sub(1)) else {
+        return Ok(());
+    };
+    let places = Places::of_column(cursor.value(Column::PlatePlaces, plate as u32)?);
+    let doubt = Doubt::of_column(cursor.value(Column::Doubt, place)?);
+    if doubt == doubts.doubt && places == places.with(doubts.places) {
+        return Ok(());
+    }
+    let what = format!("the record at {place} in {}", segment.path.display());
+    Err(damaged(what, "the columns say something else of what other plates may have of it"))
 }
 
 /// Damage goes to `found`; other errors are passed on.

@@ -8,6 +8,7 @@ use super::directory::Column;
 use super::find::Key;
 use super::packed::{BLOCK_LEN, Packed};
 use super::plates::Chars;
+use super::probability::Doubts;
 use super::read::{Segment, id_from, trait_of};
 use super::{plates, unordered};
 use crate::errors::damaged;
@@ -94,6 +95,19 @@ impl<'a> Cursor<'a> {
         let (_, body) = self.split(place, &details)?;
         details::probability_of(&chars, plate, body)
             .map_err(|_| self.wrong_record(place, "its reads make no sense"))
+    }
+
+    /// What other texts may have of the record of a place, in its block of details; `plate` is the number of its plate
+    /// plus 1.
+    pub(super) fn doubts(
+        &mut self,
+        place: u32,
+        plate: u64,
+        details: &[u8],
+    ) -> Result<Doubts, StoreError> {
+        let Some((_, chars)) = self.plate(plate)? else { return Ok(Doubts::NONE) };
+        let (_, body) = self.split(place, details)?;
+        details::doubts(&chars, body).map_err(|why| self.wrong_record(place, why))
     }
 
     /// Where the record of a row lies, and the number of its plate plus 1.

@@ -24,7 +24,7 @@ use guiji_domain::{
 
 use super::find::Key;
 use super::plates::Chars;
-use super::probability::{self, Doubt};
+use super::probability::{self, Doubts};
 use super::read::id_from;
 use crate::codec::{Malformed, Reader, Writer};
 use crate::codes::{Coded, code_or_none};
@@ -79,12 +79,12 @@ fn unzigzag(number: u64) -> i64 {
     (number >> 1) as i64 ^ -((number & 1) as i64)
 }
 
-/// Puts down the record of a sighting; says how much another plate may have of it, as `probability.rs` does.
+/// Puts down the record of a sighting; says how much other plates may have of it.
 ///
 /// # Errors
 /// When what was put down of the lattice is none.
-pub(super) fn encode(sighting: &Sighting, out: &mut Writer) -> Result<Doubt, Malformed> {
-    let mut doubt = Doubt::NONE;
+pub(super) fn encode(sighting: &Sighting, out: &mut Writer) -> Result<Doubts, Malformed> {
+    let mut doubts = Doubts::NONE;
     let (first, last) = (sighting.span.first().as_nanos(), sighting.span.last().as_nanos());
     out.var(zigzag(first.wrapping_sub(sighting.id.started().as_nanos())));
     // The distance of two i64 always fits a u64, and wraps to it.
@@ -101,7 +101,7 @@ pub(super) fn encode(sighting: &Sighting, out: &mut Writer) -> Result<Doubt, Mal
             let chars: Chars = plate.text.chars().collect();
             let start = out.0.len();
             probability::encode(&plate.lattice, &chars, out);
-            doubt = probability::doubt(&mut Reader(&out.0[start..]), &chars)?;
+            doubts = probability::doubts(&mut Reader(&out.0[start..]), &chars)?;
             out.f32(plate.confidence);
             out.var(u64::from(plate.reads));
         }
@@ -128,7 +128,7 @@ pub(super) fn encode(sighting: &Sighting, out: &mut Writer) -> Result<Doubt, Mal
         out.i64(evidence.captured.at.as_nanos());
         encode_quality(&evidence.captured, out);
     }
-    Ok(doubt)
+    Ok(doubts)
 }
 
 /// What the lattice of a record whose plate was read says of a text, and nothing else of it.
@@ -137,15 +137,21 @@ pub(super) fn probability_of(
     sought: &[PlateChar],
     bytes: &[u8],
 ) -> Result<f32, Malformed> {
+    probability::probability_of(&mut lattice_of(bytes)?, text, sought)
+}
+
+/// The doubts of a record whose plate was read.
+pub(super) fn doubts(text: &[PlateChar], bytes: &[u8]) -> Result<Doubts, Malformed> {
+    probability::doubts(&mut lattice_of(bytes)?, text)
+}
+
+/// A record from its lattice on.
+fn lattice_of(bytes: &[u8]) -> Result<Reader<'_>, Malformed> {
     let mut input = Reader(bytes);
     let (_first, _length) = (input.var()?, input.var()?);
     decode_quality(&mut input)?;
     let (state, _kind_colour_rows) = (input.byte()?, input.array::<3>()?);
-    if state == READ {
-        probability::probability_of(&mut input, text, sought)
-    } else {
-        Err(Malformed("plate state"))
-    }
+    if state == READ { Ok(input) } else { Err(Malformed("plate state")) }
 }
 
 /// The state of a plate that was read.

@@ -31,10 +31,11 @@ pub(super) enum Column {
     PlateEnds,
     CameraEnds,
     Place,
+    PlatePlaces,
 }
 
 impl Column {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Captured,
         Self::Lag,
         Self::Tail,
@@ -49,6 +50,7 @@ impl Column {
         Self::PlateEnds,
         Self::CameraEnds,
         Self::Place,
+        Self::PlatePlaces,
     ];
 }
 
@@ -87,13 +89,14 @@ impl Directory {
             | Column::Plate
             | Column::Camera
             | Column::Traits
-            | Column::Doubt
             | Column::ById
             | Column::ByCamera => self.rows,
-            Column::ByPlate if self.layout.by_plate => self.rows,
+            Column::ByPlate | Column::Place if self.layout.by_plate => self.rows,
+            Column::Doubt if self.layout.by_plate => self.plated_rows,
+            Column::PlatePlaces if self.layout.by_plate => self.plates,
+            Column::Doubt => self.rows,
             Column::ByPlate => self.plated_rows,
-            Column::Place if self.layout.by_plate => self.rows,
-            Column::Place => 0,
+            Column::Place | Column::PlatePlaces => 0,
             Column::Plates | Column::PlateEnds => self.plates,
             Column::CameraEnds => self.cameras.len() as u32, // no more than rows
         }

@@ -13,7 +13,7 @@ use super::directory::Column;
 use super::ordered;
 use super::packed::{BLOCK_LEN, Packed};
 use super::plates::{self, Matcher};
-use super::probability::Doubt;
+use super::probability::{Doubt, Places};
 use super::read::Segment;
 
 /// Gathering and sorting a row costs about as much as passing over this many.
@@ -226,16 +226,21 @@ impl Segment {
         } else {
             for block in 0..self.directory.blocks(Column::Plates).frames.len() {
                 let numbers = self.block(Column::Plates, block)?;
-                for at in 0..self.directory.block_len(Column::Plates, block) {
-                    let text = numbers.get(at);
+                let count = self.directory.block_len(Column::Plates, block);
+                for (text, key) in numbers.numbers(count).zip((block * BLOCK_LEN) as u32..) {
+                    if !plates::are_near(number, text) {
+                        continue;
+                    }
                     let apart = plates::places_apart(number, text);
                     if places.contains(&apart) {
-                        near[apart].push(((block * BLOCK_LEN + at) as u32, text));
+                        near[apart].push((key, text));
                     }
                 }
             }
         }
         let mut postings = Postings::new(self, Column::PlateEnds, Column::ByPlate);
+        let by_plate = self.directory.layout.by_plate;
+        let mut plate_places = AtHand::new(self, Column::PlatePlaces);
         let mut doubts = AtHand::new(self, Column::Doubt);
         let mut camera_of = AtHand::new(self, Column::Camera);
         let mut cursor = Cursor::new(self);
@@ -243,13 +248,24 @@ impl Segment {
         for keys in near {
             let mut likely = Vec::new();
             for (key, text) in keys {
+                let others = plates::differing(text, number);
+                // Of most plates that are near no row was ever in doubt where they differ.
+                if by_plate && text != number {
+                    let places = Places::of_column(plate_places.value(key)?);
+                    let most = places.probability_max(others.clone().map(|(place, _)| place));
+                    if most < wanted.probability_min {
+                        continue;
+                    }
+                }
                 for place in postings.part(key, &within)? {
-                    let row = postings.row(place)?;
-                    let doubt = Doubt::of_column(doubts.value(row)?);
-                    let most = doubt.probability_max(plates::differing(text, number));
+                    let at = if by_plate { place } else { postings.row(place)? };
+                    let doubt = Doubt::of_column(doubts.value(at)?);
+                    let most = doubt.probability_max(others.clone());
                     if most >= wanted.probability_min
                         && match &cameras {
-                            Some(cameras) => cameras.contains(camera_of.value(row)?),
+                            Some(cameras) => {
+                                cameras.contains(camera_of.value(postings.row(place)?)?)
+                            }
                             None => true,
                         }
                     {

@@ -24,7 +24,7 @@
 //! | plate | row | 0 without, else the plate's number in the dictionary plus 1 |
 //! | camera | row | the camera's number in the directory |
 //! | traits | row | class plus 16 times colour, 0 for none, else the code plus 1 |
-//! | doubt | row | how much other plates may have of it, see `probability.rs`; 0 without a plate |
+//! | doubt | row with a plate | how much other plates may have of it, see `probability.rs`; in the order of plates |
 //! | by id | row | row numbers, ordered by the id |
 //! | by camera | row | row numbers, ordered by camera and row |
 //! | by plate | row | row numbers in the order of plates |
@@ -32,9 +32,11 @@
 //! | plate ends | distinct plate | where its rows end in "by plate" |
 //! | camera ends | camera | where its rows end in "by camera" |
 //! | place | row | its place in the order of plates |
+//! | plate places | distinct plate | how much others may have at each place of all its rows, see `probability.rs` |
 //!
 //! Versions 1 ("GJSEGM1\n", 32 sightings for each of the details) and 2 ("GJSEGM2\n", 16) are read. Their records lie in the
-//! order of rows and have no head, "by plate" ends where rows have no plate, and "place" is not there.
+//! order of rows and have no head, "by plate" ends where rows have no plate, "doubt" is of all rows in their order, and
+//! "place" and "plate places" are not there.
 //!
 //! A pattern is matched against the dictionary, never against sightings. Every row's number, time and id can be read
 //! without unpacking its record.

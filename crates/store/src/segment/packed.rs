@@ -72,6 +72,23 @@ impl Packed {
         Self { frame, bytes }
     }
 
+    /// The numbers, one after the other: so many of those that were packed.
+    pub(super) fn numbers(&self, count: usize) -> impl Iterator<Item = u64> {
+        let Self { frame, bytes } = self;
+        let width = usize::from(frame.width);
+        let (min, mask) = (frame.min, frame.mask());
+        // Within a word wherever in a byte they begin: nearly all, and a third of the time of any.
+        let short = width <= 57;
+        (0..count).map(move |at| {
+            if !short {
+                return self.get(at);
+            }
+            let bit = at * width;
+            let word = bytes.get(bit / 8..).and_then(<[u8]>::first_chunk);
+            min.wrapping_add(word.map_or(0, |word| u64::from_le_bytes(*word) >> (bit % 8)) & mask)
+        })
+    }
+
     /// The number at a place below the count that was packed.
     pub(super) fn get(&self, at: usize) -> u64 {
         let bit = at * usize::from(self.frame.width);
@@ -119,6 +136,7 @@ mod tests {
             for (i, number) in numbers.iter().enumerate() {
                 prop_assert_eq!(packed.get(i), *number);
             }
+            prop_assert_eq!(packed.numbers(numbers.len()).collect::<Vec<_>>(), numbers);
         }
     }
 }

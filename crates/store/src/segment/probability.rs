@@ -150,18 +150,66 @@ impl Doubt {
     }
 }
 
+/// What other texts may have of all rows of a plate, place by place: in 4 bits each, the first place the least
+/// significant, the greatest number n such that no other character has more than 2^-n there in any of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Places(u64);
+
+impl Places {
+    /// Of no row.
+    pub(super) const NONE: Self = Self((1 << (4 * PlateText::CHARS_MAX)) - 1);
+
+    pub(super) fn of_column(number: u64) -> Self {
+        Self(number)
+    }
+
+    pub(super) fn number(self) -> u64 {
+        self.0
+    }
+
+    fn at(self, place: usize) -> u64 {
+        self.0 >> (4 * place) & 15
+    }
+
+    /// Some character that is not the text's has this much at a place.
+    fn offer(&mut self, p: f32, place: usize) {
+        // p is at most 2 to the power of one more than its exponent; a power of two is itself.
+        let exponent = ((p.max(f32::MIN_POSITIVE).to_bits() - 1) >> 23) as i32 - 127 + 1;
+        let most = (-exponent).clamp(0, 15) as u64;
+        if most < self.at(place) {
+            self.0 = self.0 & !(15 << (4 * place)) | most << (4 * place);
+        }
+    }
+
+    /// Of the rows of both.
+    pub(super) fn with(self, other: Self) -> Self {
+        let all = (0..PlateText::CHARS_MAX)
+            .map(|place| self.at(place).min(other.at(place)) << (4 * place));
+        Self(all.sum())
+    }
+
+    /// No text with other characters at these places has more than this in any row.
+    pub(super) fn probability_max(self, places: impl Iterator<Item = usize>) -> f32 {
+        let halvings: u64 = places.map(|place| self.at(place)).sum();
+        // A little more, since probabilities of texts are rounded.
+        0.5_f32.powi(halvings as i32) * 1.001
+    }
+}
+
 /// Of [`char_code`], as much as tells all characters and nothing apart.
 const CHARACTER_MASK: u8 = 127;
 const _: () = assert!(PlateChar::COUNT < CHARACTER_MASK as usize);
 
-/// The likeliest two of what is offered.
+/// The likeliest two of what is offered, and the likeliest of each place.
 struct Likeliest {
     first: (f32, usize, u8),
     next: f32,
+    places: Places,
 }
 
 impl Likeliest {
     fn offer(&mut self, p: f32, place: usize, character: u8) {
+        self.places.offer(p, place);
         if p > self.first.0 {
             self.next = self.first.0;
             self.first = (p, place, character);
@@ -171,11 +219,24 @@ impl Likeliest {
     }
 }
 
-/// The doubt of a lattice as it was put down. Without making the lattice, since every sighting that is sealed comes
+/// What other texts may have of a sighting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Doubts {
+    pub(super) doubt: Doubt,
+    pub(super) places: Places,
+}
+
+impl Doubts {
+    /// Of a sighting without a plate.
+    pub(super) const NONE: Self = Self { doubt: Doubt::NONE, places: Places::NONE };
+}
+
+/// The doubts of a lattice as it was put down. Without making the lattice, since every sighting that is sealed comes
 /// here.
-pub(super) fn doubt(kept: &mut Reader<'_>, text: &[PlateChar]) -> Result<Doubt, Malformed> {
+pub(super) fn doubts(kept: &mut Reader<'_>, text: &[PlateChar]) -> Result<Doubts, Malformed> {
     // Every character has the floor at every position.
-    let mut likeliest = Likeliest { first: (Position::FLOOR, 0, 0), next: Position::FLOOR };
+    const FLOOR: f32 = Position::FLOOR;
+    let mut likeliest = Likeliest { first: (FLOOR, 0, 0), next: FLOOR, places: Places::NONE };
     for i in 0..usize::from(kept.byte()?) {
         let own = char_code(text.get(i).copied());
         let head = kept.byte()?;
@@ -218,7 +279,9 @@ pub(super) fn doubt(kept: &mut Reader<'_>, text: &[PlateChar]) -> Result<Doubt, 
     let (p, place, character) = likeliest.first;
     let character = u32::from(character & CHARACTER_MASK);
     let next = up(likeliest.next).max(1);
-    Ok(Doubt(u32::from(up(p)) | (place as u32) << 8 | character << 12 | u32::from(next) << 19))
+    let doubt =
+        Doubt(u32::from(up(p)) | (place as u32) << 8 | character << 12 | u32::from(next) << 19);
+    Ok(Doubts { doubt, places: likeliest.places })
 }
 
 /// What a lattice says of a text, as [`Lattice::probability_of`] has it, without making the lattice: of most that are
@@ -335,7 +398,7 @@ pub(super) mod tests {
                 let pairs = (0..PlateText::CHARS_MAX).map(|place| (place, one.next(), other.next()));
                 pairs.filter(|(_, one, other)| one != other).map(|(place, _, other)| (place, other)).collect::<Vec<_>>()
             };
-            let doubt = doubt(&mut Reader(&kept.0), &own).unwrap();
+            let Doubts { doubt, places } = doubts(&mut Reader(&kept.0), &own).unwrap();
             let max = doubt.probability_max(differing(&text, &other));
             prop_assert_eq!(Doubt::of_column(doubt.number()), doubt);
             // Days that were sealed earlier have the first byte alone.
@@ -343,6 +406,8 @@ pub(super) mod tests {
             prop_assert!(earlier >= max * 0.999, "{earlier} {max}");
             let p = decode(&mut Reader(&kept.0), &own).unwrap().probability(&other);
             prop_assert!(p <= max.max(1e-4), "{p} {max}");
+            let by_places = places.probability_max(differing(&text, &other).into_iter().map(|(place, _)| place));
+            prop_assert!(p <= by_places.max(1e-4), "{p} {by_places}");
             let sought: Vec<_> = other.chars().collect();
             let quick = probability_of(&mut Reader(&kept.0), &own, &sought).unwrap();
             prop_assert!((quick - p).abs() <= p * 1e-5, "{quick} {p}");
@@ -360,7 +425,7 @@ pub(super) mod tests {
                 all.extend(others.filter(|c| *c != text.get(i).copied()).map(|c| position.probability(c)));
             }
             all.sort_by(|a, b| b.total_cmp(a));
-            let (first, next) = doubt(&mut Reader(&kept.0), &text).unwrap().bytes();
+            let (first, next) = doubts(&mut Reader(&kept.0), &text).unwrap().doubt.bytes();
             for (code, most) in [(first, all[0]), (next.unwrap(), all[1])] {
                 // The least byte that is not below; past the greatest value there is none.
                 prop_assert!(code == u8::MAX || value(code) >= most, "{} {most}", value(code));

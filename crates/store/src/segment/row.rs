@@ -8,7 +8,7 @@ use guiji_domain::{CameraId, Sighting, SightingId, StoreError};
 
 use super::cursor::Cursor;
 use super::directory::Column;
-use super::probability::Doubt;
+use super::probability::Doubts;
 use super::{Segment, details, ordered, plates};
 use crate::codec::{Malformed, Writer};
 use crate::codes::Coded;
@@ -26,7 +26,7 @@ pub(crate) struct Row<'a> {
     pub(super) plate: u64,
     pub(super) camera: &'a CameraId,
     pub(super) traits: u8,
-    pub(super) doubt: Doubt,
+    pub(super) doubts: Doubts,
     pub(super) record: &'a [u8],
 }
 
@@ -43,18 +43,18 @@ struct Encoded {
     id: SightingId,
     plate: u64,
     traits: u8,
-    doubt: Doubt,
+    doubts: Doubts,
 }
 
 /// Puts down the record of a final sighting.
 fn encode(sighting: &Sighting, records: &mut Writer) -> Result<Encoded, Malformed> {
-    let doubt = details::encode(sighting, records)?;
+    let doubts = details::encode(sighting, records)?;
     Ok(Encoded {
         captured: sighting.captured.at.as_nanos(),
         id: sighting.id,
         plate: sighting.plate_text().map_or(0, plates::pack),
         traits: traits(sighting),
-        doubt,
+        doubts,
     })
 }
 
@@ -73,9 +73,9 @@ impl RowMaker {
     /// The row of a sighting.
     pub(crate) fn row<'a>(&'a mut self, sighting: &'a Sighting) -> Result<Row<'a>, Malformed> {
         self.0.0.clear();
-        let Encoded { captured, id, plate, traits, doubt } = encode(sighting, &mut self.0)?;
+        let Encoded { captured, id, plate, traits, doubts } = encode(sighting, &mut self.0)?;
         let record = &self.0.0;
-        Ok(Row { captured, id, plate, camera: &sighting.camera, traits, doubt, record })
+        Ok(Row { captured, id, plate, camera: &sighting.camera, traits, doubts, record })
     }
 }
 
@@ -159,14 +159,14 @@ impl Rows {
     /// The row at a place.
     pub(crate) fn get(&self, at: usize) -> Option<Row<'_>> {
         let Pushed { row, camera, start, length } = self.entries.get(at)?;
-        let Encoded { captured, id, plate, traits, doubt } = *row;
+        let Encoded { captured, id, plate, traits, doubts } = *row;
         Some(Row {
             captured,
             id,
             plate,
             camera: self.cameras.get(*camera as usize)?,
             traits,
-            doubt,
+            doubts,
             record: self.records.0.get(*start..start + *length as usize)?,
         })
     }
@@ -216,16 +216,17 @@ impl<'a> SegmentRows<'a> {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(segment.read_details(block)?),
         };
-        let plate = match self.cursor.value(Column::Plate, row)? {
+        let number = self.cursor.value(Column::Plate, row)?;
+        let plate = match number {
             0 => 0,
             number => segment.value(Column::Plates, (number - 1) as u32)?,
         };
         let camera = self.cursor.value(Column::Camera, row)?;
         let camera = segment.camera(camera).ok_or_else(|| wrong("its camera is none"))?;
         let traits = self.cursor.value(Column::Traits, row)? as u8; // written as a byte
-        let doubt = Doubt::of_column(self.cursor.value(Column::Doubt, row)?);
         let (_, record) = self.cursor.split(place, block)?;
-        Ok(Row { captured, id, plate, camera, traits, doubt, record })
+        let doubts = self.cursor.doubts(place, number, block)?;
+        Ok(Row { captured, id, plate, camera, traits, doubts, record })
     }
 }
 

@@ -11,7 +11,7 @@ use guiji_domain::{CameraId, Sighting, SightingId, SightingStage, StoreError};
 use super::details::Head;
 use super::directory::{Blocks, CHECKSUM_LEN, Column, Directory};
 use super::packed::{BLOCK_LEN, Frame, pack};
-use super::probability::Doubt;
+use super::probability::{Doubt, Places};
 use super::read::id_from;
 use super::row::{Row, RowMaker, lag};
 use super::{END_MAGIC, Layout, MAGIC, checksum, ordered, unordered};
@@ -41,6 +41,8 @@ pub(crate) struct SegmentWriter {
     traits: Vec<u8>,
     doubt: Vec<Doubt>,
     plates: HashMap<u64, u32>,
+    /// Of each plate in the order of their coming.
+    places: Vec<Places>,
     cameras: HashMap<CameraId, u32>,
     /// Records without their heads, one behind the other, and where each ends.
     records: Vec<u8>,
@@ -62,6 +64,7 @@ impl SegmentWriter {
             traits: Vec::new(),
             doubt: Vec::new(),
             plates: HashMap::new(),
+            places: Vec::new(),
             cameras: HashMap::new(),
             records: Vec::new(),
             ends: Vec::new(),
@@ -109,10 +112,18 @@ impl SegmentWriter {
         self.captured.push(ordered(row.captured));
         self.lag.push(lag(row));
         self.tail.push(row.id.as_u128() as u64);
-        let next = self.plates.len() as u32 + 1;
         self.plate.push(match row.plate {
             0 => 0,
-            plate => *self.plates.entry(plate).or_insert(next),
+            plate => {
+                let next = self.plates.len() as u32 + 1;
+                let number = *self.plates.entry(plate).or_insert(next);
+                let at = number as usize - 1;
+                match self.places.get_mut(at) {
+                    Some(places) => *places = places.with(row.doubts.places),
+                    None => self.places.push(row.doubts.places),
+                }
+                number
+            }
         });
         let next = self.cameras.len() as u32;
         self.camera.push(match self.cameras.get(row.camera) {
@@ -120,13 +131,13 @@ impl SegmentWriter {
             None => *self.cameras.entry(row.camera.clone()).or_insert(next),
         });
         self.traits.push(row.traits);
-        self.doubt.push(row.doubt);
+        self.doubt.push(row.doubts.doubt);
         Ok(())
     }
 
     /// Writes the rest. The file and its name are durable when it returns.
     pub(crate) fn finish(mut self) -> Result<(), StoreError> {
-        let dictionary = self.sort_plates();
+        let (dictionary, plate_places) = self.sort_plates();
         let cameras = self.sort_cameras();
         let rows = self.captured.len() as u32; // checked in `push`
         let keys = self.plate.iter().map(|plate| plate.wrapping_sub(1));
@@ -146,7 +157,9 @@ impl SegmentWriter {
         columns.push(out.put_column(plate.iter().map(|p| u64::from(*p)))?);
         columns.push(out.put_column(camera.iter().map(|c| u64::from(*c)))?);
         columns.push(out.put_column(traits.iter().map(|t| u64::from(*t)))?);
-        columns.push(out.put_column(doubt.iter().map(|doubt| doubt.number()))?);
+        let with_plate = plate_ends.last().map_or(0, |end| *end as usize);
+        let doubts = by_plate[..with_plate].iter().map(|row| doubt[*row as usize].number());
+        columns.push(out.put_column(doubts)?);
         columns.push(out.put_column(by_id.into_iter().map(u64::from))?);
         let (by_camera, camera_ends) = postings(camera.iter().copied(), cameras.len());
         columns.push(out.put_column(by_camera.into_iter().map(u64::from))?);
@@ -155,6 +168,7 @@ impl SegmentWriter {
         columns.push(out.put_column(plate_ends.iter().copied())?);
         columns.push(out.put_column(camera_ends.iter().copied())?);
         columns.push(out.put_column(places.into_iter())?);
+        columns.push(out.put_column(plate_places.into_iter().map(Places::number))?);
 
         let count = |ends: &[u64]| ends.last().map_or(0, |rows| *rows as u32);
         let edge = |at: Option<&u64>| at.copied().map_or(0, unordered);
@@ -184,8 +198,8 @@ impl SegmentWriter {
         sync_folder_of(&path)
     }
 
-    /// Numbers the plates by their order, here and in the column; the dictionary.
-    fn sort_plates(&mut self) -> Vec<u64> {
+    /// Numbers the plates by their order, here and in the column; the dictionary, and the places of each.
+    fn sort_plates(&mut self) -> (Vec<u64>, Vec<Places>) {
         let mut sorted: Vec<(u64, u32)> = std::mem::take(&mut self.plates).into_iter().collect();
         sorted.sort_unstable();
         let mut renamed = vec![0; sorted.len() + 1];
@@ -193,7 +207,7 @@ impl SegmentWriter {
             renamed[*old as usize] = new;
         }
         self.plate.iter_mut().for_each(|plate| *plate = renamed[*plate as usize]);
-        sorted.into_iter().map(|(text, _)| text).collect()
+        sorted.into_iter().map(|(text, old)| (text, self.places[old as usize - 1])).unzip()
     }
 
     /// Likewise the cameras.
