@@ -230,7 +230,7 @@ impl CapacitySet {
             .filter(|clip| clip.idle_delta_share.is_none_or(|it| it < IDLE_DELTA_SHARE_MIN))
             .map(|clip| match clip.idle_delta_share {
                 Some(share) => format!("{} {:.0} %", clip.id, share * 100.0),
-                None => format!("{} has only groups of one sort", clip.id),
+                None => format!("{} is never without a vehicle, or always", clip.id),
             })
             .collect();
         if easy.is_empty() {

@@ -112,7 +112,8 @@ pub struct BitShares {
     /// Mean rate, 1000 bits a second.
     pub kbit_s: f64,
     /// Bits of the delta units of a group of pictures without a vehicle, over those of a whole group with one, keyframe
-    /// included; means of both. `None` when the clip has only groups of one sort.
+    /// included; means of both. Where every group has a vehicle, as many of their idle delta units as such a group would
+    /// have. `None` when no vehicle comes, or one is always in view.
     pub idle_delta_share: Option<f64>,
 }
 
@@ -150,13 +151,14 @@ pub fn bit_shares(file: &Path, truth: &ClipTruth) -> Result<BitShares, SceneErro
 }
 
 fn idle_delta_share(weights: &[Weight]) -> Option<f64> {
-    let (mut idle, mut busy) = (Vec::new(), Vec::new());
+    let (mut idle, mut busy, mut idle_units) = (Vec::new(), Vec::new(), Vec::new());
     let groups: Vec<_> = weights.chunk_by(|_, next| !next.is_key).collect();
     // The last group may be cut short.
     for group in groups.get(..groups.len().saturating_sub(1))? {
         let all: usize = group.iter().map(|w| w.bytes).sum();
         if group.iter().any(|w| w.is_busy) {
             busy.push(all);
+            idle_units.extend(group.iter().filter(|w| !w.is_key && !w.is_busy).map(|w| w.bytes));
         } else {
             idle.push(group.iter().filter(|w| !w.is_key).map(|w| w.bytes).sum());
         }
@@ -165,7 +167,12 @@ fn idle_delta_share(weights: &[Weight]) -> Option<f64> {
         let total: usize = sums.iter().sum();
         (total > 0).then(|| total as f64 / sums.len() as f64)
     };
-    Some(mean(&idle)? / mean(&busy)?)
+    // Where vehicles come so often that no group is without, as many idle units as such a group would have.
+    let idle = mean(&idle).or_else(|| {
+        let keys = weights.iter().filter(|w| w.is_key).count();
+        Some(mean(&idle_units)? * (weights.len() as f64 / keys as f64 - 1.0))
+    });
+    Some(idle? / mean(&busy)?)
 }
 
 #[cfg(test)]
@@ -191,7 +198,11 @@ mod tests {
         .concat();
         // Idle deltas: (60 + 40) / 2; busy group: 200.
         assert_eq!(idle_delta_share(&clip), Some(0.25));
-        assert_eq!(idle_delta_share(&clip[..6]), None);
+        // Only a busy group, one of whose deltas is idle: two such are 100 of 200.
+        let mut alone = [group(100, 50, true), group(9999, 9999, true)].concat();
+        alone[1].is_busy = false;
+        assert_eq!(idle_delta_share(&alone), Some(0.5));
+        assert_eq!(idle_delta_share(&clip[3..6]), None);
         assert_eq!(idle_delta_share(&[]), None);
     }
 }

@@ -156,11 +156,11 @@ async fn a_drain_that_takes_too_long_is_cut_off() {
 async fn too_many_calls_fail_fast_and_late_ones_end() {
     let settings = ApiSettings {
         calls_max: 1,
-        deadline_max: Duration::from_millis(400),
+        deadline_max: Duration::from_secs(2),
         ..ApiSettings::default()
     };
     let server = Running::start_with(settings).await;
-    *server.parts.search_takes.lock().unwrap() = Duration::from_secs(1);
+    *server.parts.search_takes.lock().unwrap() = Duration::from_secs(3);
     let mut raw = SightingServiceClient::new(server.channel().await);
     let request = || pb::SearchSightingsRequest { authority: authority_pb(), ..Default::default() };
     let late = {
@@ -178,7 +178,7 @@ async fn too_many_calls_fail_fast_and_late_ones_end() {
     let begun = Instant::now();
     let code = raw.search_sightings(hasty).await.unwrap_err().code();
     assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled), "{code}");
-    assert!(begun.elapsed() < Duration::from_millis(350));
+    assert!(begun.elapsed() < Duration::from_secs(2));
 }
 
 #[tokio::test]
