@@ -328,7 +328,7 @@ mod tests {
         set.check_shares(&[clip("a", Some(0.3)), clip("b", Some(0.9))]).unwrap();
         let wrong = [clip("a", Some(0.29)), clip("b", Some(0.9)), clip("c", None)];
         let error = set.check_shares(&wrong).unwrap_err().to_string();
-        assert!(error.contains("a 29 %, c has only") && !error.contains("b 90"), "{error}");
+        assert!(error.contains("a 29 %, c is never without") && !error.contains("b 90"), "{error}");
     }
 
     #[test]

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guiji_domain::{
-    CameraId, CaptureTime, ClockSource, Digest, Direction, Evidence, EvidenceKind, FusedPlate,
-    Heading, PlateColour, PlateKind, PlateRows, PlateState, PlateText, Sighting, SightingId,
-    SightingStage, StoreError, TimeSpan, Timestamp, TrackId, Vehicle, VehicleClass, VehicleColour,
+    CameraId, Candidate, CaptureTime, ClockSource, Digest, Direction, Evidence, EvidenceKind,
+    FusedPlate, Heading, Lattice, PlateChar, PlateColour, PlateKind, PlateRows, PlateState,
+    PlateText, Position, Sighting, SightingId, SightingStage, StoreError, TimeSpan, Timestamp,
+    TrackId, Vehicle, VehicleClass, VehicleColour,
 };
 use proptest::prelude::*;
 
 use super::probability::tests::any_lattice;
+use super::probability::{Doubt, Doubts, Places};
 use super::*;
 
 fn cache() -> Arc<BlockCache> {
@@ -110,7 +112,7 @@ fn in_order(sightings: Vec<Sighting>) -> Vec<Sighting> {
 fn bare(sighting: &Sighting) -> (Sighting, Option<u32>) {
     let mut bare = sighting.clone();
     let PlateState::Read(plate) = &mut bare.plate else { return (bare, None) };
-    plate.lattice = guiji_domain::Lattice::certain(&plate.text);
+    plate.lattice = Lattice::certain(&plate.text);
     let confidence = std::mem::take(&mut plate.confidence).to_bits();
     (bare, Some(confidence))
 }
@@ -150,7 +152,7 @@ fn many(count: u64) -> Vec<Sighting> {
         let camera = CameraId::new(["k1", "k2", "k3"][i as usize % 3]).unwrap();
         let started = Timestamp::from_nanos(1_795_478_400_000_000_000 + (i * 7_919 % 1000) as i64);
         let text = PlateText::parse(texts[(i / 2) as usize % 4]).unwrap();
-        let lattice = guiji_domain::Lattice::certain(&text);
+        let lattice = Lattice::certain(&text);
         let at = started.plus(Duration::from_millis(i % 40));
         Sighting {
             id: SightingId::for_track(&camera, TrackId(i), started),
@@ -231,6 +233,34 @@ fn every_flipped_bit_is_found() {
     for length in [0, 7, 8, 100, good.len() - 1] {
         file.set_len(length as u64).unwrap();
         assert!(matches!(Segment::open(&path, &cache()), Err(StoreError::Damaged { .. })));
+    }
+}
+
+/// A search that believed such columns would pass over the row.
+#[test]
+fn columns_that_hide_a_doubt_are_found() {
+    let mut sighting = many(2).remove(1);
+    let PlateState::Read(plate) = &mut sighting.plate else { unreachable!("it was read") };
+    let candidates = [('3', 0.6), ('8', 0.4)]
+        .map(|(c, probability)| Candidate { character: PlateChar::new(c), probability });
+    let mut positions = plate.lattice.positions().to_vec();
+    positions[4] = Position::new(candidates).unwrap();
+    plate.lattice = Lattice::new(positions).unwrap();
+    let mut maker = row::RowMaker::default();
+    let row = maker.row(&sighting).unwrap();
+    let hidden = [
+        Doubts { places: Places::NONE, ..row.doubts },
+        Doubts { doubt: Doubt::NONE, ..row.doubts },
+    ];
+    for (doubts, found) in [(row.doubts, 0), (hidden[0], 1), (hidden[1], 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.seg");
+        let mut writer = SegmentWriter::create(&path).unwrap();
+        writer.push_row(&row::Row { doubts, ..row }).unwrap();
+        writer.finish().unwrap();
+        let (damages, _) = checked(&Segment::open(&path, &cache()).unwrap());
+        assert_eq!(damages.len(), found, "{damages:?}");
+        assert!(damages.iter().all(|it| it.contains("what other plates may have of it")));
     }
 }
 
