@@ -168,10 +168,8 @@ fn idle_delta_share(weights: &[Weight]) -> Option<f64> {
         (total > 0).then(|| total as f64 / sums.len() as f64)
     };
     // Where vehicles come so often that no group is without, as many idle units as such a group would have.
-    let idle = mean(&idle).or_else(|| {
-        let keys = weights.iter().filter(|w| w.is_key).count();
-        Some(mean(&idle_units)? * (weights.len() as f64 / keys as f64 - 1.0))
-    });
+    let idle = mean(&idle)
+        .or_else(|| Some(mean(&idle_units)? * (weights.len() as f64 / groups.len() as f64 - 1.0)));
     Some(idle? / mean(&busy)?)
 }
 

@@ -3,7 +3,7 @@ use guiji_domain::{Sighting, StoreError};
 use super::cursor::Cursor;
 use super::directory::Column;
 use super::packed::{Packed, padded};
-use super::probability::{Doubt, Doubts, Places};
+use super::probability::{Doubt, Places};
 use super::row::traits;
 use super::{Segment, plates};
 use crate::errors::damaged;
@@ -48,8 +48,7 @@ pub(crate) fn check(
             let sighting = cursor.decode(place, plate, &content);
             let sighting = sighting.and_then(|it| agrees(&mut cursor, row as u32, it));
             let sighting = sighting.and_then(|it| {
-                let doubts = cursor.doubts(place, plate, &content)?;
-                doubts_agree(&mut cursor, place, plate, doubts)?;
+                doubts_agree(&mut cursor, place, plate, &content)?;
                 Ok(it)
             });
             if let Some(sighting) = damage_apart(sighting, found)? {
@@ -81,13 +80,15 @@ fn doubts_agree(
     cursor: &mut Cursor<'_>,
     place: u32,
     plate: u64,
-    doubts: Doubts,
+    details: &[u8],
 ) -> Result<(), StoreError> {
     let segment = cursor.segment();
-    let (true, Some(plate)) = (segment.directory.layout.by_plate, plate.checked_sub(1)) else {
+    let (true, Some((_, chars))) = (segment.directory.layout.by_plate, cursor.plate(plate)?) else {
         return Ok(());
     };
-    let places = Places::of_column(cursor.value(Column::PlatePlaces, plate as u32)?);
+    let (_, body) = cursor.split(place, details)?;
+    let doubts = cursor.doubts(place, &chars, body)?;
+    let places = Places::of_column(cursor.value(Column::PlatePlaces, (plate - 1) as u32)?);
     let doubt = Doubt::of_column(cursor.value(Column::Doubt, place)?);
     if doubt == doubts.doubt && places == places.with(doubts.places) {
         return Ok(());

@@ -97,17 +97,14 @@ impl<'a> Cursor<'a> {
             .map_err(|_| self.wrong_record(place, "its reads make no sense"))
     }
 
-    /// What other texts may have of the record of a place, in its block of details; `plate` is the number of its plate
-    /// plus 1.
+    /// What other texts may have of the record of a place, by what it says behind its head.
     pub(super) fn doubts(
-        &mut self,
+        &self,
         place: u32,
-        plate: u64,
-        details: &[u8],
+        chars: &[PlateChar],
+        body: &[u8],
     ) -> Result<Doubts, StoreError> {
-        let Some((_, chars)) = self.plate(plate)? else { return Ok(Doubts::NONE) };
-        let (_, body) = self.split(place, details)?;
-        details::doubts(&chars, body).map_err(|why| self.wrong_record(place, why))
+        details::doubts(chars, body).map_err(|why| self.wrong_record(place, why))
     }
 
     /// Where the record of a row lies, and the number of its plate plus 1.
@@ -195,7 +192,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The plate whose number plus 1 is given; `None` for 0.
-    fn plate(&mut self, number: u64) -> Result<Option<(PlateText, Chars)>, StoreError> {
+    pub(super) fn plate(&mut self, number: u64) -> Result<Option<(PlateText, Chars)>, StoreError> {
         let Some(at) = number.checked_sub(1) else { return Ok(None) };
         if let Some((kept, plate)) = &self.plate
             && *kept == number

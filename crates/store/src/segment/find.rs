@@ -249,7 +249,7 @@ impl Segment {
             let mut likely = Vec::new();
             for (key, text) in keys {
                 let others = plates::differing(text, number);
-                // Of most plates that are near no row was ever in doubt where they differ.
+                // Where no row was ever in doubt at the places that differ, none need be looked at.
                 if by_plate && text != number {
                     let places = Places::of_column(plate_places.value(key)?);
                     let most = places.probability_max(others.clone().map(|(place, _)| place));

@@ -77,7 +77,7 @@ impl Packed {
         let Self { frame, bytes } = self;
         let width = usize::from(frame.width);
         let (min, mask) = (frame.min, frame.mask());
-        // Within a word wherever in a byte they begin: nearly all, and a third of the time of any.
+        // Within a word wherever in a byte they begin, as nearly all are.
         let short = width <= 57;
         (0..count).map(move |at| {
             if !short {

@@ -74,8 +74,8 @@ pub(super) fn places_apart(one: u64, other: u64) -> usize {
 
 const _: () = assert!(LikelyQuery::PLACES_MAX <= 2);
 
-/// Whether two numbers differ in at most two places, as all that is looked for does: many times quicker than counting them, on processors of which no
-/// more is asked than that they be 64 bits wide.
+/// Whether two numbers differ in at most two places, as all that is looked for does: without counting them, for which
+/// the least of 64-bit processors has no instruction.
 #[inline]
 pub(super) fn are_near(one: u64, other: u64) -> bool {
     let without_lowest = |bits: u64| bits & bits.wrapping_sub(1);

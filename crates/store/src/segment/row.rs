@@ -216,16 +216,16 @@ impl<'a> SegmentRows<'a> {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(segment.read_details(block)?),
         };
-        let number = self.cursor.value(Column::Plate, row)?;
-        let plate = match number {
-            0 => 0,
-            number => segment.value(Column::Plates, (number - 1) as u32)?,
-        };
+        let plate = self.cursor.value(Column::Plate, row)?;
+        let plate = self.cursor.plate(plate)?;
         let camera = self.cursor.value(Column::Camera, row)?;
         let camera = segment.camera(camera).ok_or_else(|| wrong("its camera is none"))?;
         let traits = self.cursor.value(Column::Traits, row)? as u8; // written as a byte
         let (_, record) = self.cursor.split(place, block)?;
-        let doubts = self.cursor.doubts(place, number, block)?;
+        let (plate, doubts) = match &plate {
+            None => (0, Doubts::NONE),
+            Some((text, chars)) => (plates::pack(text), self.cursor.doubts(place, chars, record)?),
+        };
         Ok(Row { captured, id, plate, camera, traits, doubts, record })
     }
 }
