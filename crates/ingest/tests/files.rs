@@ -96,7 +96,7 @@ fn real_time_takes_its_time_and_the_limit_passes_over() {
     let stream = open(&camera, &sink);
     sink.wait_status(CameraState::Ended, Some(StatusReason::EndOfStream));
     let took = began.elapsed();
-    assert!(took > Duration::from_millis(1800) && took < SECOND * 6, "{took:?}");
+    assert!(took > Duration::from_millis(1800) && took < PATIENCE, "{took:?}");
     assert_eq!(sink.frames().len(), 10);
     assert_eq!(stream.counters().skipped, 40);
     assert_eq!(sink.frames()[0].captured.source, ClockSource::Arrival);
@@ -275,7 +275,7 @@ fn closing_is_prompt_and_final() {
         sink.wait_frames(3);
         let began = Instant::now();
         drop(stream);
-        assert!(began.elapsed() < SECOND * 2, "{:?}", began.elapsed());
+        assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
         let (frames, statuses) = (sink.frames().len(), sink.statuses().len());
         std::thread::sleep(Duration::from_millis(200));
         assert_eq!((sink.frames().len(), sink.statuses().len()), (frames, statuses));

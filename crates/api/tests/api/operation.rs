@@ -103,6 +103,13 @@ async fn health_and_reflection_answer_without_authority() {
     assert!(matches!(file, MessageResponse::FileDescriptorResponse(_)), "{file:?}");
 }
 
+/// Until the store searches.
+async fn search_begun(server: &Running) {
+    while server.parts.searches_begun.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_drain_ends_streams_and_answers_what_is_in_progress() {
     let server = Running::start().await;
@@ -119,9 +126,8 @@ async fn a_drain_ends_streams_and_answers_what_is_in_progress() {
         let client = server.client().await;
         tokio::spawn(async move { client.search(pb::SearchSightingsRequest::default()).await })
     };
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    search_begun(&server).await;
 
-    let begun = Instant::now();
     server.stop.send(()).unwrap();
     let end = alerts.next().await.unwrap_err();
     assert_eq!(
@@ -130,8 +136,7 @@ async fn a_drain_ends_streams_and_answers_what_is_in_progress() {
     );
     assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
     assert_eq!(searching.await.unwrap().unwrap().sightings.len(), 1);
-    server.served.await.unwrap().unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    server.served.await.unwrap().unwrap(); // not cut off
     assert!(
         Client::connect(&server.address.to_string(), &crate::scripted::authority()).await.is_err()
     );
@@ -145,7 +150,7 @@ async fn a_drain_that_takes_too_long_is_cut_off() {
     let client = server.client().await;
     let searching =
         tokio::spawn(async move { client.search(pb::SearchSightingsRequest::default()).await });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    search_begun(&server).await;
     server.stop.send(()).unwrap();
     let end = server.served.await.unwrap().unwrap_err();
     assert!(matches!(end, ApiError::CutOff { .. }), "{end}");
@@ -156,18 +161,18 @@ async fn a_drain_that_takes_too_long_is_cut_off() {
 async fn too_many_calls_fail_fast_and_late_ones_end() {
     let settings = ApiSettings {
         calls_max: 1,
-        deadline_max: Duration::from_secs(2),
+        deadline_max: Duration::from_secs(4),
         ..ApiSettings::default()
     };
     let server = Running::start_with(settings).await;
-    *server.parts.search_takes.lock().unwrap() = Duration::from_secs(3);
+    *server.parts.search_takes.lock().unwrap() = Duration::from_secs(5);
     let mut raw = SightingServiceClient::new(server.channel().await);
     let request = || pb::SearchSightingsRequest { authority: authority_pb(), ..Default::default() };
     let late = {
         let mut raw = raw.clone();
         tokio::spawn(async move { raw.search_sightings(request()).await })
     };
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    search_begun(&server).await;
     let busy = raw.search_sightings(request()).await.unwrap_err();
     assert_eq!(busy.code(), Code::ResourceExhausted, "{busy}");
     assert!(busy.get_error_details().retry_info().is_some());
@@ -178,7 +183,7 @@ async fn too_many_calls_fail_fast_and_late_ones_end() {
     let begun = Instant::now();
     let code = raw.search_sightings(hasty).await.unwrap_err().code();
     assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled), "{code}");
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(begun.elapsed() < Duration::from_secs(4), "the server's own");
 }
 
 #[tokio::test]

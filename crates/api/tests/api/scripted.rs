@@ -32,6 +32,7 @@ pub(crate) struct Scripted {
     /// The latest alert that was ever read out of the log.
     pub(crate) alerts_read_to: AtomicU64,
     pub(crate) search_takes: Mutex<Duration>,
+    pub(crate) searches_begun: AtomicU64,
     pub(crate) search_panics: AtomicBool,
     /// Whether a search ends only when it is told that nobody waits.
     pub(crate) searches_until_stopped: AtomicBool,
@@ -87,6 +88,7 @@ impl SightingStore for Scripted {
     }
 
     fn search(&self, query: &SightingQuery) -> Result<SightingPage, StoreError> {
+        self.searches_begun.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(*self.search_takes.lock().unwrap());
         assert!(!self.search_panics.load(Ordering::SeqCst), "scripted panic");
         while self.searches_until_stopped.load(Ordering::SeqCst) {
