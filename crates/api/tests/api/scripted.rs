@@ -88,7 +88,8 @@ impl SightingStore for Scripted {
     }
 
     fn search(&self, query: &SightingQuery) -> Result<SightingPage, StoreError> {
-        self.searches_begun.fetch_add(1, Ordering::SeqCst);
+        // What learns the roads asks for the newest sighting alone, whenever it likes.
+        self.searches_begun.fetch_add(u64::from(query.limit > 1), Ordering::SeqCst);
         std::thread::sleep(*self.search_takes.lock().unwrap());
         assert!(!self.search_panics.load(Ordering::SeqCst), "scripted panic");
         while self.searches_until_stopped.load(Ordering::SeqCst) {
