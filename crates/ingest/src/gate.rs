@@ -541,9 +541,10 @@ impl Gate {
             return is_news.then_some(View::Usual);
         }
         if motion.doubt.is_some() || self.sparing {
-            // Where glimpses see nothing come, it is most likely what it was before.
+            // Where glimpses are known to show what comes, and showed nothing, it is most likely what it was before.
+            let proven = motion.glimpses.are_proven() && motion.unasked < UNASKED_MAX;
             motion.unasked = match motion.quiet_before_key {
-                Some(_) if motion.unasked < UNASKED_MAX => motion.unasked + 1,
+                Some(_) if proven => motion.unasked + 1,
                 _ => 0,
             };
             if motion.unasked > 0 {
@@ -1156,6 +1157,20 @@ mod tests {
         driver.gate.follows(0, true);
         driver.stream(160, 50, |it| it >= 130);
         assert_eq!((driver.delivered(), driver.asked), (vec![0, 50, 100], vec![150]));
+    }
+
+    /// What a vehicle is seen by at the latest must not be left to glimpses that may not see it.
+    #[test]
+    fn in_doubt_only_proven_glimpses_spare_the_detector_a_keyframe() {
+        let asked = |proven: bool| {
+            let mut driver = numbered();
+            driver.gate.motion.doubt = Some(DOUBT);
+            (0..6).for_each(|_| driver.gate.motion.glimpses.vehicle(proven));
+            driver.stream(401, 50, |it| it.is_multiple_of(50));
+            driver.asked
+        };
+        assert_eq!(asked(false), (0..=400).step_by(50).collect::<Vec<_>>());
+        assert_eq!(asked(true), [0, 250], "five in a row are not left to them");
     }
 
     #[test]
