@@ -13,53 +13,37 @@ use common::{PATIENCE, SECOND, Server, Serving, WallClock, camera, settings};
 use gst::prelude::*;
 use gstreamer as gst;
 use guiji_domain::{
-    Camera, CameraId, CameraState, CameraStatus, CaptureTime, Clock, DecodePolicy, Frame,
-    FrameSink, FrameSource, OpenStream, StatusReason, Stream, StreamAddress, StreamCounters,
-    Timestamp, View,
+    Camera, CameraId, CameraState, CameraStatus, Clock, DecodePolicy, Frame, FrameSink,
+    FrameSource, OpenStream, StatusReason, Stream, StreamAddress, StreamCounters, Timestamp, View,
 };
 use guiji_ingest::GstSource;
 
-/// What the camera's streams show, and since when: a ball that moves, or nothing. It goes by the time of a picture, not
-/// by when it is painted, so that both streams show the same at the same time however late a busy machine is.
+/// What a stream shows can be changed while it runs.
 #[derive(Clone, Default)]
-struct Scene(Arc<Mutex<Vec<(Timestamp, bool)>>>);
+struct Scene(Arc<Mutex<Vec<gst::Element>>>, Arc<AtomicBool>);
 
 impl Scene {
     fn serve(&self, port: u16, (width, height): (u32, u32)) -> Server {
         let scene = self.clone();
         let launch = format!(
-            "( videotestsrc is-live=true pattern=ball name=scene \
+            "( videotestsrc is-live=true pattern=black name=scene \
              ! video/x-raw,format=I420,width={width},height={height},framerate=25/1 \
              ! x264enc tune=zerolatency key-int-max=25 speed-preset=ultrafast threads=1 \
              ! rtph264pay config-interval=-1 name=pay0 pt=96 )"
         );
         let configure = Box::new(move |media: &gst::Bin| {
-            let (scene, source) = (scene.clone(), media.by_name("scene").unwrap());
-            let pad = source.static_pad("src").unwrap();
-            pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-                let picture = info.buffer_mut().unwrap();
-                let running = source.base_time().unwrap() + picture.pts().unwrap();
-                let late = source.clock().unwrap().time().saturating_sub(running);
-                if !scene.has_ball(WallClock.now().minus(late.into())) {
-                    let luma = (width * height) as usize;
-                    let mut picture = picture.make_mut().map_writable().unwrap();
-                    picture[..luma].fill(16);
-                    picture[luma..].fill(128);
-                }
-                gst::PadProbeReturn::Ok
-            });
+            scene.0.lock().unwrap().push(media.by_name("scene").unwrap());
+            scene.show(scene.1.load(SeqCst));
         });
         Serving { port, configure, ..Serving::of(launch) }.start()
     }
 
-    /// From now on.
+    /// A ball that moves, or nothing.
     fn show(&self, ball: bool) {
-        self.0.lock().unwrap().push((WallClock.now(), ball));
-    }
-
-    fn has_ball(&self, at: Timestamp) -> bool {
-        let changes = self.0.lock().unwrap();
-        changes.iter().rev().find(|(since, _)| *since <= at).is_some_and(|(_, ball)| *ball)
+        self.1.store(ball, SeqCst);
+        for scene in self.0.lock().unwrap().iter() {
+            scene.set_property_from_str("pattern", if ball { "ball" } else { "black" });
+        }
     }
 }
 
@@ -69,7 +53,7 @@ struct Shown {
     stream: Stream,
     view: View,
     pts: Duration,
-    captured: CaptureTime,
+    captured: Timestamp,
     size: (u32, u32),
     ball: bool,
 }
@@ -95,7 +79,7 @@ impl FrameSink for Sink {
             stream: frame.stream,
             view: frame.view,
             pts: frame.pts,
-            captured: frame.captured,
+            captured: frame.captured.at,
             size: (frame.full.width(), frame.full.height()),
             ball: has_ball(&frame),
         });
@@ -184,35 +168,43 @@ const SMALL: (u32, u32) = (160, 120);
 
 #[test]
 fn the_small_stream_watches_and_wakes_the_large_one_and_neither_is_missed_when_it_dies() {
-    let scene = Scene::default();
-    let (main, mut substream) = (scene.serve(0, LARGE), scene.serve(0, SMALL));
+    let (large, small) = (Scene::default(), Scene::default());
+    let main = large.serve(0, LARGE);
+    let mut substream = small.serve(0, SMALL);
     let rig = Rig::open(&main.address(), &substream.address());
     rig.wait_idle();
 
     // A vehicle comes.
     let (before, began) = (rig.shown(Stream::Main).len(), WallClock.now());
+    let looked = rig.shown(Stream::Substream).len();
     let woken = rig.counters().woken_by_substream;
-    scene.show(true);
+    large.show(true);
+    small.show(true);
     let seen = || rig.shown(Stream::Main).split_off(before);
     rig.wait("main pictures", || seen().iter().filter(|it| it.ball).count() > 50);
     let pictures = seen();
     assert!(pictures.iter().all(|it| it.size == LARGE));
     for pair in pictures.windows(2) {
-        assert!(pair[1].captured.at > pair[0].captured.at, "{pair:?}");
+        assert!(pair[1].captured > pair[0].captured, "{pair:?}");
         let step = pair[1].pts - pair[0].pts;
         assert!(step < Duration::from_millis(60), "a hole: {pair:?}");
     }
     let first = pictures[0];
-    assert!(!first.ball, "from before it began: {first:?}, {began}: {:?}", rig.counters());
-    assert!(first.captured.at > began.minus(SECOND * 5), "and not for ever: {first:?}, {began}");
+    // Decoded back to before the small stream showed it. That pictures begin without the vehicle the gate's own tests show:
+    // on a busy machine both servers are late, each by its own, with what they show and with what they report.
+    let found = rig.shown(Stream::Substream).split_off(looked).into_iter().find(|it| it.ball);
+    let found = found.expect("the picture that woke it");
+    assert!(first.captured < found.captured, "{first:?}, {found:?}");
+    assert!(first.captured > began.minus(SECOND * 5), "and not for ever: {first:?}, {began}");
     assert_eq!(rig.counters().woken_by_substream, woken + 1);
 
     // It goes. The large stream sleeps, the small one watches on from there.
-    scene.show(false);
+    large.show(false);
+    small.show(false);
     rig.wait_idle();
     let last = rig.shown(Stream::Main).pop().unwrap();
     rig.wait("a later look", || {
-        rig.shown(Stream::Substream).last().is_some_and(|it| it.captured.at > last.captured.at)
+        rig.shown(Stream::Substream).last().is_some_and(|it| it.captured > last.captured)
     });
     let looks = rig.shown(Stream::Substream);
     assert!(
@@ -227,36 +219,37 @@ fn the_small_stream_watches_and_wakes_the_large_one_and_neither_is_missed_when_i
     assert!(status.reason.is_some(), "{status:?}");
     rig.wait("keyframes of the large stream", || rig.counters().decoded > decoded + 1);
     let before = rig.shown(Stream::Main).len();
-    scene.show(true);
+    large.show(true);
     let seen = || rig.shown(Stream::Main).split_off(before);
     rig.wait("main pictures", || seen().iter().filter(|it| it.ball).count() > 25);
-    assert!(rig.shown(Stream::Main).windows(2).all(|it| it[1].captured.at > it[0].captured.at));
+    assert!(rig.shown(Stream::Main).windows(2).all(|it| it[1].captured > it[0].captured));
 
     // And comes back.
-    scene.show(false);
-    let _substream = scene.serve(port, SMALL);
+    large.show(false);
+    let _substream = small.serve(port, SMALL);
     rig.wait_idle();
     let woken = rig.counters().woken_by_substream;
-    scene.show(true);
+    large.show(true);
+    small.show(true);
     rig.wait("another wake", || rig.counters().woken_by_substream > woken);
 }
 
 #[test]
 fn a_small_stream_that_is_not_there_leaves_the_large_one_to_itself() {
-    let scene = Scene::default();
-    let main = scene.serve(0, LARGE);
+    let large = Scene::default();
+    let main = large.serve(0, LARGE);
     let rig = Rig::open(&main.address(), &main.address().replace("/cam", "/none"));
     let status = rig.wait_status(CameraState::Degraded, "substream");
     assert_eq!(status.reason, Some(StatusReason::NotFound));
-    scene.show(true);
+    large.show(true);
     rig.wait("main pictures", || rig.shown(Stream::Main).iter().filter(|it| it.ball).count() > 25);
     assert!(rig.shown(Stream::Substream).is_empty());
 }
 
 #[test]
 fn a_panic_over_the_small_stream_ends_only_that_and_not_for_long() {
-    let scene = Scene::default();
-    let (main, substream) = (scene.serve(0, LARGE), scene.serve(0, SMALL));
+    let (large, small) = (Scene::default(), Scene::default());
+    let (main, substream) = (large.serve(0, LARGE), small.serve(0, SMALL));
     let rig = Rig::open(&main.address(), &substream.address());
     rig.wait_idle();
     rig.sink.panics_at_substream.store(true, SeqCst);
@@ -268,8 +261,8 @@ fn a_panic_over_the_small_stream_ends_only_that_and_not_for_long() {
 
 #[test]
 fn the_large_streams_failure_is_the_cameras() {
-    let scene = Scene::default();
-    let (mut main, substream) = (scene.serve(0, LARGE), scene.serve(0, SMALL));
+    let (large, small) = (Scene::default(), Scene::default());
+    let (mut main, substream) = (large.serve(0, LARGE), small.serve(0, SMALL));
     let rig = Rig::open(&main.address(), &substream.address());
     rig.wait_idle();
     let port = main.port;
@@ -279,7 +272,7 @@ fn the_large_streams_failure_is_the_cameras() {
     let shown = rig.shown(Stream::Substream).len();
     thread::sleep(SECOND * 2);
     assert_eq!(rig.shown(Stream::Substream).len(), shown, "what cannot be followed");
-    let _main = scene.serve(port, LARGE);
+    let _main = large.serve(port, LARGE);
     rig.wait_idle();
     assert!(rig.shown(Stream::Substream).len() > shown);
 }
