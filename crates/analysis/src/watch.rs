@@ -617,8 +617,8 @@ mod tests {
         assert!(alerts(&provisional("浙J99999"), &[], &at_last[1..], NOW).is_empty());
     }
 
-    /// The scale asked for: 100,000 entries and 1000 sightings a second on one core. The limit leaves a busy machine its time, and
-    /// is far below what trying entries one by one takes.
+    /// The scale asked for: 100,000 entries and 1000 sightings a second on one core. The limit is no measurement: it leaves a
+    /// busy machine its time.
     #[test]
     fn a_large_list_is_not_gone_through_for_each_sighting() {
         let mut noise = Noise(1);
