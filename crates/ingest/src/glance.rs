@@ -6,9 +6,10 @@ use guiji_domain::{Picture, PixelFormat};
 /// cut into [`ACROSS`] x [`DOWN`] cells, each cell's mean held against a running average of itself.
 ///
 /// A change of light of the whole view (clouds, exposure) is taken out by the median of all differences. A cell's
-/// usual deviation (noise, swaying trees, rain) is learnt, so that such a cell must differ by more. Averages follow
-/// stream time and not the number of pictures, because keyframes of an empty road come every few seconds and
-/// pictures of a busy one many times a second.
+/// usual deviation (noise, swaying trees, rain) is learnt, so that such a cell must differ by more: from what goes to and
+/// fro, not from what came to stay, for that would hide the next vehicle there. Averages follow stream time and not the
+/// number of pictures, because keyframes of an empty road come every few seconds and pictures of a busy one many times
+/// a second.
 #[derive(Debug, Default)]
 pub(crate) struct Glance {
     size: (u32, u32),
@@ -16,6 +17,10 @@ pub(crate) struct Glance {
     values: Vec<f32>,
     differences: Vec<f32>,
     last: Option<Duration>,
+    /// When the cells' values were last sampled, at least [`SAMPLED_EVERY`] after the time before.
+    sampled: Option<Duration>,
+    /// How long the view has been looked at, breaks left out.
+    watched: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +30,19 @@ struct Cell {
     deviation: f32,
     /// How long it has been changed without a break.
     changed_for: Duration,
+    /// Its value at the last sample.
+    sample: f32,
+}
+
+/// What a cell learns from one look.
+#[derive(Debug, Clone, Copy)]
+struct Lesson {
+    /// Since the last look.
+    passed: Duration,
+    /// Since the last sample, when this is to be the next.
+    step: Option<Duration>,
+    /// What has been there for so long belongs to the road.
+    stands_after: Duration,
 }
 
 pub(crate) const ACROSS: usize = 64;
@@ -45,6 +63,11 @@ const MEMORY_QUIET: Duration = Duration::from_secs(20);
 /// A changed cell's average stays, so that a vehicle leaves no trace; after so long it is taken over at once: what has
 /// parked is part of the road.
 const STANDS_AFTER: Duration = Duration::from_secs(60);
+/// Of a view that is new, as for this share of the time that it has been watched: what its first picture showed may have
+/// been a vehicle, and until its traces are gone everything is a change.
+const STANDS_SHARE: u32 = 4;
+/// Two values so far apart tell what goes to and fro from what stays.
+const SAMPLED_EVERY: Duration = Duration::from_secs(1);
 /// How fast the usual deviation follows.
 const MEMORY_DEVIATION: Duration = Duration::from_secs(120);
 
@@ -62,26 +85,39 @@ impl Glance {
                 mean: *mean,
                 deviation: DEVIATION_FIRST,
                 changed_for: Duration::ZERO,
+                sample: *mean,
             };
             self.cells = self.values.iter().map(cell).collect();
-            (self.size, self.last) = (size, Some(at));
+            (self.size, self.last, self.sampled) = (size, Some(at), Some(at));
+            self.watched = Duration::ZERO;
             return true;
         }
-        let passed = self.last.map_or(Duration::ZERO, |last| at.saturating_sub(last));
-        self.last = Some(at);
+        let lesson = self.lesson(at);
         let light = self.change_of_light();
         let changed: Vec<bool> = self
             .cells
             .iter_mut()
             .zip(&self.values)
-            .map(|(cell, value)| cell.take(value - light, light, passed))
+            .map(|(cell, value)| cell.take(value - light, light, lesson))
             .collect();
         largest_group(&changed) >= CELLS_MIN
     }
 
     /// The stream broke off: time begins anew.
     pub(crate) fn interrupted(&mut self) {
-        self.last = None;
+        (self.last, self.sampled) = (None, None);
+    }
+
+    fn lesson(&mut self, at: Duration) -> Lesson {
+        let since = |then: Option<Duration>| at.saturating_sub(then.unwrap_or(at));
+        let (passed, step) = (since(self.last), since(self.sampled));
+        self.watched += passed;
+        self.last = Some(at);
+        let step = (step >= SAMPLED_EVERY).then_some(step);
+        if step.is_some() || self.sampled.is_none() {
+            self.sampled = Some(at);
+        }
+        Lesson { passed, step, stands_after: STANDS_AFTER.min(self.watched / STANDS_SHARE) }
     }
 
     fn measure(&mut self, picture: &dyn Picture) {
@@ -118,18 +154,27 @@ impl Glance {
 
 impl Cell {
     /// `value` without the change of light.
-    fn take(&mut self, value: f32, light: f32, passed: Duration) -> bool {
+    fn take(&mut self, value: f32, light: f32, lesson: Lesson) -> bool {
         let difference = (value - self.mean).abs();
-        let changed = difference > DIFFERENCE_MIN.max(DEVIATIONS * self.deviation);
-        self.changed_for = if changed { self.changed_for + passed } else { Duration::ZERO };
-        if self.changed_for > STANDS_AFTER {
-            (self.mean, self.changed_for) = (value + light, Duration::ZERO);
-        } else if !changed {
-            self.mean += (value + light - self.mean) * share(passed, MEMORY_QUIET);
+        let limit = DIFFERENCE_MIN.max(DEVIATIONS * self.deviation);
+        let changed = difference > limit;
+        if changed {
+            self.changed_for += lesson.passed;
+        } else {
+            self.changed_for = Duration::ZERO;
+            self.mean += (value + light - self.mean) * share(lesson.passed, MEMORY_QUIET);
         }
-        // A vehicle is not what is usual.
-        let usual = difference.min(2.0 * DIFFERENCE_MIN);
-        self.deviation += (usual - self.deviation) * share(passed, MEMORY_DEVIATION);
+        if let Some(step) = lesson.step {
+            let moved = (value - self.sample).abs();
+            self.sample = value;
+            // A vehicle is not what is usual, nor what stays.
+            let usual = if changed { difference.min(moved) } else { difference };
+            let usual = usual.min(2.0 * DIFFERENCE_MIN);
+            self.deviation += (usual - self.deviation) * share(step, MEMORY_DEVIATION);
+            if self.changed_for > lesson.stands_after && moved <= limit {
+                (self.mean, self.changed_for) = (value + light, Duration::ZERO);
+            }
+        }
         changed
     }
 }
@@ -170,6 +215,15 @@ mod tests {
 
     /// A grey road of 640x360 with noise of ±6 levels a pixel, and a block on it.
     fn road(seed: u32, grey: u8, block: Option<(usize, usize, usize)>) -> OwnedPicture {
+        road_with(seed, grey, block, 190)
+    }
+
+    fn road_with(
+        seed: u32,
+        grey: u8,
+        block: Option<(usize, usize, usize)>,
+        shade: u8,
+    ) -> OwnedPicture {
         let (width, height) = (640, 360);
         let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
         let mut bytes = vec![0u8; width * height];
@@ -180,7 +234,7 @@ mod tests {
                 let inside = block.is_some_and(|(left, top, side)| {
                     (left..left + side).contains(&x) && (top..top + side).contains(&y)
                 });
-                bytes[y * width + x] = if inside { 190 } else { grey } + noise as u8;
+                bytes[y * width + x] = if inside { shade } else { grey } + noise as u8;
             }
         }
         let chroma = vec![128; width * height / 4];
@@ -209,12 +263,44 @@ mod tests {
     fn what_has_parked_becomes_part_of_the_road() {
         let mut glance = Glance::default();
         let parked = Some((300, 200, 40));
-        for n in 0..20 {
+        for n in 0..120 {
             glance.look(seconds(n), &road(n, 90, None));
         }
-        assert!(glance.look(seconds(20), &road(20, 90, parked)));
-        let last = (21..200).filter(|n| glance.look(seconds(*n), &road(*n, 90, parked))).last();
-        assert!(last.is_some_and(|n| (40..190).contains(&n)), "{last:?}");
+        assert!(glance.look(seconds(120), &road(120, 90, parked)));
+        let last = (121..300).filter(|n| glance.look(seconds(*n), &road(*n, 90, parked))).last();
+        assert!(last.is_some_and(|n| (150..155).contains(&n)), "{last:?}");
+    }
+
+    const FAINT: u8 = 102;
+    const VEHICLE: Option<(usize, usize, usize)> = Some((200, 100, 40));
+
+    #[test]
+    fn what_the_first_picture_showed_is_soon_forgotten() {
+        let mut glance = Glance::default();
+        glance.look(Duration::ZERO, &road_with(0, 90, VEHICLE, FAINT));
+        let changed = (1..34).filter(|n| glance.look(seconds(*n), &road(*n, 90, None))).count();
+        assert!(changed <= 2, "{changed}");
+        assert!(glance.look(seconds(34), &road_with(34, 90, VEHICLE, FAINT)));
+    }
+
+    #[test]
+    fn where_a_vehicle_waited_the_next_one_is_seen() {
+        let mut glance = Glance::default();
+        for n in 0..200 {
+            let waits = (150..175).contains(&n).then_some(VEHICLE).flatten();
+            glance.look(seconds(n), &road_with(n, 90, waits, FAINT));
+        }
+        assert!(glance.look(seconds(200), &road_with(200, 90, VEHICLE, FAINT)));
+    }
+
+    /// Such cells must differ by more.
+    #[test]
+    fn what_sways_becomes_usual() {
+        let mut glance = Glance::default();
+        let tree = |n: u32| n.is_multiple_of(2).then_some((200, 100, 60));
+        let changed =
+            (0..120).filter(|n| glance.look(seconds(*n), &road_with(*n, 90, tree(*n), 98))).last();
+        assert!(changed.is_some_and(|last| last < 60), "{changed:?}");
     }
 
     #[test]
