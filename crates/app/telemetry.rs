@@ -94,7 +94,7 @@ pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String
     );
     page.counter(
         "guiji_frames_standing_total",
-        "And pictures without a change, in which only vehicles stand that were looked at a moment ago: not searched.",
+        "And pictures of views looked at a moment ago, in which only vehicles stand or every plate is read: not searched.",
         perception.standing,
     );
     page.counter(
@@ -117,6 +117,11 @@ pub(crate) fn render_metrics(counts: &EngineCounts, cameras: &Cameras) -> String
         "guiji_glimpses_total",
         "Units of sleeping views decoded out of their order, between keyframes.",
         totals.glimpses,
+    );
+    page.counter(
+        "guiji_turned_away_total",
+        "Times that decoding stopped until the next keyframe: every vehicle in view was known and drove away.",
+        totals.turned_away,
     );
     page.counter(
         "guiji_substream_frames_decoded_total",

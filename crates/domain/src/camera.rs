@@ -410,6 +410,8 @@ pub struct StreamCounters {
     pub dense: u64,
     /// Times that a vehicle in the substream woke the main stream.
     pub woken_by_substream: u64,
+    /// Times that decoding stopped until the next keyframe because every vehicle in view was known and drove away.
+    pub turned_away: u64,
     /// Pictures of the substream decoded; all else here is of the main stream, but for `shed`, which is of both.
     pub substream_decoded: u64,
 }
@@ -433,6 +435,7 @@ impl StreamCounters {
             glimpses: self.glimpses + other.glimpses,
             dense: self.dense + other.dense,
             woken_by_substream: self.woken_by_substream + other.woken_by_substream,
+            turned_away: self.turned_away + other.turned_away,
             substream_decoded: self.substream_decoded + other.substream_decoded,
         }
     }

@@ -69,8 +69,8 @@ pub use plate::{PlateChar, PlateColour, PlateKind, PlateRead, PlateRows, PlateTe
 pub use release::{PatternTactic, Release, ReleaseBook};
 pub use roads::{RoadEdge, RoadGraph, RoadGraphStore};
 pub use seams::{
-    AlertLog, CameraControl, CameraRegistry, Clock, ControlError, Detector, Feedback, FrameSink,
-    FrameSource, Kept, KeyframeAsker, Likely, LikelyQuery, LikelySearch, OpenStream,
+    AlertLog, CameraControl, CameraRegistry, Clock, ControlError, Detector, Feedback, Findings,
+    FrameSink, FrameSource, Kept, KeyframeAsker, Likely, LikelyQuery, LikelySearch, OpenStream,
     PictureEncoder, PlateReader, ReadAs, Receipt, Registered, SightingIntake, SightingStore,
     SimulatedClock, StoreError, VisionError, Watchlist,
 };

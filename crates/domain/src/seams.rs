@@ -67,11 +67,10 @@ pub trait OpenStream: Send + Sync {
         let _ = feedback;
     }
 
-    /// Hears how many vehicles that are new or move were found in a frame: how it learns that a view moves without
-    /// vehicles, and the answer to a frame of [`View::Asked`](crate::View::Asked) and to any of the
-    /// [substream](crate::Stream::Substream). Returns at once.
-    fn detected(&self, frame: &Frame, vehicles: usize) {
-        let _ = (frame, vehicles);
+    /// Hears what was found in a frame: how it learns that a view moves without vehicles, and the answer to a frame of
+    /// [`View::Asked`](crate::View::Asked) and to any of the [substream](crate::Stream::Substream). Returns at once.
+    fn detected(&self, frame: &Frame, findings: Findings) {
+        let _ = (frame, findings);
     }
 
     /// Hears that [`FrameSink::has_room`] again. Returns at once.
@@ -108,6 +107,18 @@ pub struct Feedback {
     pub urgent: bool,
     /// Analysis cannot keep up: decode what cannot be done without, and no more.
     pub sparing: bool,
+}
+
+/// What analysis found in one picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Findings {
+    /// Vehicles that are new or move. In an answer to [`View::Asked`](crate::View::Asked) those that are known, in the sense
+    /// of [`Self::known_for`], are none.
+    pub news: usize,
+    /// Set when vehicles are in view that move, and all of these are known: their plates are read beyond doubt, and they drive
+    /// away from the camera, so that no better picture of them is to come. So long another vehicle that comes now can be told
+    /// from them, and is in view: most of the time that the one that came last has been.
+    pub known_for: Option<Duration>,
 }
 
 /// Takes what a camera delivers. Called from the media framework's threads.

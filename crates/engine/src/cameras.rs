@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use guiji_analysis::passage::PassageSettings;
 use guiji_domain::{
     Camera, CameraControl, CameraHealth, CameraId, CameraRegistry, CameraState, CameraStatus,
-    CaptureTime, Clock, ControlError, Feedback, Frame, FrameSink, FrameSource, GeoPoint,
+    CaptureTime, Clock, ControlError, Feedback, Findings, Frame, FrameSink, FrameSource, GeoPoint,
     KeyframeRhythm, OpenStream, Opening, Pace, ReadRate, Registered, StatusReason, StoreError,
     StreamCounters, Timestamp, View,
 };
@@ -177,10 +177,10 @@ impl CameraCell {
         told.update(live_tracks, lock(&self.stream).as_deref());
     }
 
-    /// Tells the stream how many vehicles that are new or move were found in a frame.
-    pub(crate) fn detected(&self, frame: &Frame, vehicles: usize) {
+    /// Tells the stream what was found in a frame.
+    pub(crate) fn detected(&self, frame: &Frame, findings: Findings) {
         if let Some(stream) = lock(&self.stream).as_deref() {
-            stream.detected(frame, vehicles);
+            stream.detected(frame, findings);
         }
     }
 

@@ -9,8 +9,8 @@ use guiji_analysis::passage::{
     vehicles_around,
 };
 use guiji_domain::{
-    BBox, Camera, CaptureTime, Detection, EvidenceKind, Frame, OwnedPicture, PlateRead, Sighting,
-    Stream, Timestamp, VehicleColour,
+    BBox, Camera, CaptureTime, Detection, EvidenceKind, Findings, Frame, OwnedPicture, PlateRead,
+    Sighting, Stream, Timestamp, VehicleColour, View,
 };
 
 /// Which pictures are kept of a passage.
@@ -47,7 +47,8 @@ pub(crate) struct Passage {
 pub(crate) enum Look {
     /// Nothing has changed, and nothing is followed: no vehicle.
     Nothing,
-    /// Nothing has changed, and what is followed stands and was looked at a moment ago: it is still there.
+    /// It was looked at a moment ago, and there is no hurry: nothing has changed and what is followed stands, or everything's
+    /// plate is read.
     Later,
     /// The detector is to look.
     Vehicles,
@@ -57,6 +58,10 @@ pub(crate) enum Look {
 
 /// How often vehicles are looked at that stand, while nothing changes: a track that is not confirmed for longer ends.
 const STANDING_EVERY: Duration = Duration::from_millis(500);
+
+/// How often a view is looked at in which every vehicle's plate is read beyond doubt. One that comes is found so much later, and
+/// then looked at in every picture; at 110 km/h it drives 6 m in that time.
+const SETTLED_EVERY: Duration = Duration::from_millis(200);
 
 /// The state of one camera's perception.
 pub(crate) struct Lane {
@@ -84,16 +89,22 @@ impl Lane {
     /// What the frame is worth.
     pub(crate) fn worth(&mut self, frame: &Frame) -> Look {
         let now = frame.captured.at;
+        let looked_within = |time| self.looked.is_some_and(|at| now >= at && now.since(at) < time);
         // The gate sees every frame, so that it knows the view when the vehicle is gone.
         let look = match self.gate.look(frame.captured, frame.small.as_ref(), frame.view) {
             Worth::Changed if frame.stream == Stream::Substream => Look::Vehicles,
+            Worth::Changed
+                if frame.view != View::Asked
+                    && looked_within(SETTLED_EVERY)
+                    && self.passages.are_settled() =>
+            {
+                Look::Later
+            }
             Worth::Changed => Look::VehiclesAndPlates,
             Worth::Proof => Look::Vehicles,
-            Worth::Nothing if !self.passages.is_following() => Look::Nothing,
+            Worth::Nothing if self.passages.live_tracks() == 0 => Look::Nothing,
             Worth::Nothing => {
-                let recent =
-                    self.looked.is_some_and(|at| now >= at && now.since(at) < STANDING_EVERY);
-                match recent && self.passages.follows_standing_only(now) {
+                match looked_within(STANDING_EVERY) && self.passages.follows_standing_only(now) {
                     true => Look::Later,
                     false => Look::Vehicles,
                 }
@@ -105,12 +116,15 @@ impl Lane {
         look
     }
 
-    /// How many of the detections are vehicles that are new or move.
-    pub(crate) fn news(&self, frame: &Frame, detections: &[Detection]) -> usize {
+    /// What the detections of a frame say, before they are taken.
+    pub(crate) fn findings(&self, frame: &Frame, detections: &[Detection]) -> Findings {
+        let now = frame.captured.at;
+        let answering = frame.view == View::Asked;
         match frame.stream {
-            Stream::Main => self.passages.news(frame.captured.at, detections),
+            Stream::Main => self.passages.findings(now, detections, answering),
             Stream::Substream => {
-                self.passages.news(frame.captured.at, &self.in_main_pixels(frame, detections))
+                let detections = self.in_main_pixels(frame, detections);
+                self.passages.findings(now, &detections, answering)
             }
         }
     }

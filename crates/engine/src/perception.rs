@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use guiji_analysis::passage::ReadWish;
 use guiji_domain::{
-    BBox, CameraId, Detection, Detector, Frame, PlateRead, PlateReader, SharedPicture, Stream,
-    View, VisionError,
+    BBox, CameraId, Detection, Detector, Findings, Frame, PlateRead, PlateReader, SharedPicture,
+    Stream, View, VisionError,
 };
 use tracing::{error, warn};
 
@@ -37,7 +37,8 @@ counters! {
         analysed,
         /// Of these, frames in which nothing had changed: the detector was not asked.
         still,
-        /// And frames in which nothing had changed but vehicles stand that were looked at a moment ago.
+        /// And frames that were passed over because the view was looked at a moment ago: nothing had changed but vehicles stand
+        /// there, or every vehicle's plate is read.
         standing,
         /// Frames that only asked whether a vehicle is there that was not there before.
         asked,
@@ -204,16 +205,17 @@ impl Perception {
         if job.look == Look::Later {
             return Vec::new(); // nobody looked: that is no sign that what stands there is gone
         }
-        let news = self.guarded(&job.cell, |lane| (lane.news(&job.frame, detections), Vec::new()));
+        let findings =
+            self.guarded(&job.cell, |lane| (lane.findings(&job.frame, detections), Vec::new()));
         if job.frame.view == View::Asked {
             self.counters.asked.fetch_add(1, Relaxed);
-            if news > 0 {
-                job.cell.detected(&job.frame, news);
+            if findings.news > 0 {
+                job.cell.detected(&job.frame, findings);
                 return Vec::new(); // it comes again in its turn, after the pictures before it
             }
         }
         if job.frame.stream == Stream::Substream {
-            self.observe_aside(job, detections, news);
+            self.observe_aside(job, detections, findings);
             return Vec::new();
         }
         let (wishes, live_tracks) = self.guarded(&job.cell, |lane| {
@@ -222,21 +224,21 @@ impl Perception {
         });
         job.cell.follows(live_tracks);
         if job.frame.view != View::Unknown {
-            job.cell.detected(&job.frame, news);
+            job.cell.detected(&job.frame, findings);
         }
         wishes
     }
 
     /// Of the substream. What is new in it is followed in the main stream's pictures, which come then.
-    fn observe_aside(&self, job: &Job, detections: &[Detection], news: usize) {
-        if news == 0 {
+    fn observe_aside(&self, job: &Job, detections: &[Detection], findings: Findings) {
+        if findings.news == 0 {
             let live_tracks = self.guarded(&job.cell, |lane| {
                 let passages = lane.observe_aside(&job.frame, detections);
                 (lane.live_tracks(), passages)
             });
             job.cell.follows(live_tracks);
         }
-        job.cell.detected(&job.frame, news);
+        job.cell.detected(&job.frame, findings);
     }
 
     fn take_reads(&self, job: &Job, wish: &ReadWish, reads: &[PlateRead]) {

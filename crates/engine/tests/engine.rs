@@ -775,8 +775,8 @@ impl OpenStream for ManualStream {
     fn feedback(&self, feedback: Feedback) {
         self.heard.urgent.store(feedback.urgent, SeqCst);
     }
-    fn detected(&self, frame: &Frame, vehicles: usize) {
-        self.heard.detected.lock().unwrap().push((frame.pts, vehicles));
+    fn detected(&self, frame: &Frame, findings: Findings) {
+        self.heard.detected.lock().unwrap().push((frame.pts, findings.news));
     }
     fn room(&self) {
         self.heard.room.fetch_add(1, SeqCst);
@@ -971,6 +971,33 @@ fn vehicles_that_stand_are_looked_at_now_and_then() {
     assert!((50..=75).contains(&looks), "{looks} of 200");
     engine.drain(Duration::from_secs(10));
     assert_eq!(finals(&store).len(), 1, "one vehicle, followed all the time");
+}
+
+#[test]
+fn once_plates_are_read_beyond_doubt_vehicles_are_looked_at_less_often() {
+    let Rig { store, mut parts } = rig();
+    let (source, detector) =
+        (Arc::new(ManualSource::default()), Arc::new(CountingDetector::default()));
+    (parts.source, parts.detector) = (source.clone(), detector.clone());
+    let engine = Engine::start(parts, EngineSettings::default()).unwrap();
+    engine.cameras().register(camera("k1")).unwrap();
+    let sink = source.opened.lock().unwrap()[0].clone();
+    // The car is in view in all of these.
+    for number in 0..29 {
+        sink.frame(manual_frame("k1", number * 100, View::Changed));
+    }
+    wait_until("all frames", || engine.counts().perception().analysed == 29);
+    let looks = detector.0.load(SeqCst);
+    assert!((16..=24).contains(&looks), "{looks} of 29");
+    assert_eq!(engine.counts().perception().standing, u64::from(29 - looks));
+    // A question is always looked at.
+    sink.frame(manual_frame("k1", 2850, View::Asked));
+    wait_until("the answer", || source.answer(2850).is_some());
+    engine.drain(Duration::from_secs(10));
+    let sightings = finals(&store);
+    assert_eq!(sightings.len(), 1);
+    let span = sightings[0].span.last().since(sightings[0].span.first());
+    assert!(span >= Duration::from_millis(2600), "{span:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gstreamer as gst;
 use guiji_domain::{
-    CameraState, CaptureTime, Feedback, KeyframeRhythm, StatusReason, Stream, Timestamp,
+    CameraState, CaptureTime, Feedback, Findings, KeyframeRhythm, StatusReason, Stream, Timestamp,
 };
 
 use crate::afterimage::Views;
@@ -149,15 +149,15 @@ impl Desk {
     /// What the engine saw.
     pub(crate) fn follows(&self, feedback: Feedback) {
         self.urgent.store(feedback.urgent, Relaxed);
-        self.lock().gate.follows(feedback.live_tracks, feedback.sparing);
+        self.lock().gate.follows(feedback);
     }
 
     /// What the detector saw in the frame of this time. A recording played as fast as possible does not wait for it:
     /// what is decoded of it must not depend on how fast that is.
-    pub(crate) fn detected(self: &Arc<Self>, running: Duration, vehicles: usize) {
+    pub(crate) fn detected(self: &Arc<Self>, running: Duration, findings: Findings) {
         if self.pool.is_some() {
             let mut state = self.lock();
-            state.gate.detected(running, vehicles);
+            state.gate.detected(running, findings);
             self.go(state);
             self.tell_sentinel();
         }

@@ -9,7 +9,7 @@ mod relief;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use guiji_domain::{DecodePolicy, KeyframeRhythm, Timestamp, View};
+use guiji_domain::{DecodePolicy, Feedback, Findings, KeyframeRhythm, Timestamp, View};
 
 use crate::dense::Dense;
 use crate::glimpses::{EVERY, Experience, Glimpses};
@@ -17,7 +17,7 @@ use crate::renumber::Numbering;
 use crate::ring::{GopRing, RingLimits};
 use crate::sizes::{Sizes, weight};
 use crate::unit::{Unit, UnitKind};
-use motion::{Awake, DOUBT, EMPTY_LOOKS, Motion, UNASKED_MAX, patience};
+use motion::{Awake, DOUBT, EMPTY_LOOKS, Motion, TurnedAway, UNASKED_MAX, patience};
 
 /// What is to be done next.
 #[derive(Debug, Clone)]
@@ -94,6 +94,8 @@ pub(crate) struct GateTally {
     pub(crate) dense: u64,
     /// Times that the camera's other stream woke it.
     pub(crate) woken_by_substream: u64,
+    /// Times that it fell asleep although vehicles were in view, because all of them were known.
+    pub(crate) turned_away: u64,
 }
 
 /// The distances of a stream's keyframes.
@@ -166,6 +168,12 @@ impl Gate {
         self
     }
 
+    /// Whether it may stop decoding vehicles that are known; it may unless said otherwise.
+    pub(crate) fn turning_away(mut self, turn: bool) -> Self {
+        self.motion.turns_not_away = !turn;
+        self
+    }
+
     /// Decodes densely where it would be blind for longer; it would put up with any time unless said otherwise.
     pub(crate) fn seeing_within(mut self, blind_max: Duration) -> Self {
         self.blind_max = Some(blind_max);
@@ -207,6 +215,11 @@ impl Gate {
             return;
         }
         self.weigh_density();
+        if self.waits_in_vain()
+            && let Some(key) = self.ring.key_before(number)
+        {
+            self.turn_back(key, running);
+        }
         if self.policy == DecodePolicy::Motion {
             let motion = &mut self.motion;
             let alarmed = !motion.deaf && motion.sizes.alarms(kind, weight, hour);
@@ -231,6 +244,7 @@ impl Gate {
         let needed = self.rhythm.longest() > max && !self.motion.is_told_between_keyframes(now);
         let asleep = self.motion.awake.is_none();
         if needed && self.dense.is_none() {
+            self.motion.is_told_what_became();
             self.dense = Some(Dense::begun_at(now));
             if asleep && let Some(key) = self.ring.key_before(self.at.max(self.ring.first())) {
                 self.go_back(key);
@@ -249,6 +263,7 @@ impl Gate {
     fn wake(&mut self, key: u64, running: Duration) {
         self.tally.woken_by_view += 1;
         let motion = &mut self.motion;
+        motion.is_told_what_became();
         motion.sizes.begins(false);
         motion.sizes.keyframe_showed();
         let quiet = motion.quiet_before_key.take();
@@ -269,22 +284,53 @@ impl Gate {
 
     /// `despite`: the view is still changed, but nothing in it is of interest.
     fn sleep(&mut self, despite: bool) {
+        let Some(real) = self.ends_watch() else { return };
+        self.motion.sizes.ends(real);
+        if despite {
+            self.motion.doubt = Some(DOUBT);
+        }
+        if self.dense.is_none() {
+            self.doze();
+        }
+    }
+
+    /// All that is in view is known, and drives away: nothing is decoded until the next keyframe, which asks for what is new.
+    fn turn_away(&mut self, since: Duration, until: Duration) {
+        let Some(real) = self.ends_watch() else { return };
+        self.tally.turned_away += 1;
+        self.motion.turned_away = Some(TurnedAway { real, since, until });
+        self.motion.doubt = self.motion.doubt.max(Some(1));
+        self.doze();
+        self.motion.glimpses.end(); // to them what moves is a change
+    }
+
+    /// It must not be turned away any longer: what was not decoded since is, from this keyframe on.
+    fn turn_back(&mut self, key: u64, running: Duration) {
+        self.motion.turned_away = None;
+        self.motion.awake = Some(Awake { confirmed: true, ..Awake::at(running) });
+        self.go_back(key);
+    }
+
+    /// The keyframe that was to come has not.
+    fn waits_in_vain(&self) -> bool {
+        self.motion.turned_away.is_some_and(|away| {
+            self.rhythm.newest > away.until
+                && self.rhythm.began.is_none_or(|began| began <= away.since)
+        })
+    }
+
+    /// It is awake no more: whether a vehicle was there.
+    fn ends_watch(&mut self) -> Option<bool> {
         let motion = &mut self.motion;
-        let Some(awake) = motion.awake.take() else { return };
+        let awake = motion.awake.take()?;
         // The detector's word counts where it has said one.
         let real = if awake.looks > 0 { awake.fruitful } else { awake.confirmed };
-        motion.sizes.ends(real);
         match (real, awake.glimpsed) {
             (true, glimpsed) if glimpsed || awake.overlooked => motion.glimpses.vehicle(glimpsed),
             (false, true) => motion.glimpses.was_in_vain(awake.since),
             _ => {}
         }
-        if despite {
-            motion.doubt = Some(DOUBT);
-        }
-        if self.dense.is_none() {
-            self.doze();
-        }
+        Some(real)
     }
 
     /// From here on only some pictures are looked at.
@@ -510,8 +556,8 @@ impl Gate {
     fn glimpsed(&mut self, Look { running, changed, .. }: Look) {
         let Some(number) = self.looked_at(running) else { return };
         let motion = &mut self.motion;
-        if motion.awake.is_some() || motion.relieved {
-            return; // something else woke it meanwhile, or watches now
+        if motion.awake.is_some() || motion.relieved || motion.turned_away.is_some() {
+            return; // something else woke it meanwhile, or watches now, or it is known what moves
         }
         if changed {
             self.wake_by_glimpse(number, running);
@@ -535,6 +581,7 @@ impl Gate {
             return None;
         }
         if !changed {
+            motion.is_told_what_became();
             let is_news = key >= motion.delivered;
             motion.delivered = motion.delivered.max(key + 1);
             motion.is_calm_at_keyframe();
@@ -599,14 +646,18 @@ impl Gate {
         true
     }
 
-    /// The detector looked at the picture of this time and found so many vehicles that are new or move.
-    pub(crate) fn detected(&mut self, running: Duration, vehicles: usize) {
+    /// What the detector found in the picture of this time.
+    pub(crate) fn detected(&mut self, running: Duration, findings: Findings) {
+        let known = findings.known_for.filter(|known| self.is_soon_looked_at(running, *known));
         let motion = &mut self.motion;
         if let Some(awake) = &mut motion.awake {
             awake.looks += 1;
-            if vehicles > 0 {
+            if findings.news > 0 {
                 (awake.fruitful, awake.empty_looks) = (true, 0);
                 awake.vehicle = awake.vehicle.max(running);
+                if let Some(known) = known {
+                    self.turn_away(running, running + known);
+                }
                 return;
             }
             awake.empty_looks += 1;
@@ -616,7 +667,7 @@ impl Gate {
             }
             return;
         }
-        if self.dense.is_some() && vehicles > 0 {
+        if self.dense.is_some() && findings.news > 0 {
             motion.sizes.begins(false);
             motion.sizes.keyframe_showed();
             let (confirmed, looks, fruitful) = (true, 1, true);
@@ -628,16 +679,47 @@ impl Gate {
         let Some(key) = key.filter(|key| motion.asked.take_if(|it| it == key).is_some()) else {
             return;
         };
-        if vehicles > 0 {
+        if findings.news > 0 {
             self.wake(key, running);
-        } else {
-            motion.delivered = motion.delivered.max(key + 1);
+            return;
+        }
+        motion.delivered = motion.delivered.max(key + 1);
+        match (findings.known_for, known) {
+            (None, _) => motion.is_told_what_became(),
+            (Some(_), Some(known)) => {
+                let (real, since, until) = (true, running, running + known);
+                motion.turned_away = Some(TurnedAway { real, since, until });
+                motion.glimpses.end();
+            }
+            // The next keyframe is too far: they are followed from this one on.
+            (Some(_), None) => self.turn_back(key, running),
         }
     }
 
-    /// The engine says how many vehicles it follows, and whether it cannot keep up.
-    pub(crate) fn follows(&mut self, live_tracks: usize, sparing: bool) {
-        (self.motion.live_tracks, self.sparing) = (live_tracks, sparing);
+    /// Whether a keyframe is to come within this time of a picture. A vehicle that comes after that picture and is in view for
+    /// as long is seen in that keyframe.
+    fn is_soon_looked_at(&self, running: Duration, within: Duration) -> bool {
+        let after = |number: &u64| {
+            let unit = self.ring.get(*number)?;
+            (unit.kind == UnitKind::Key && unit.running > running).then_some(unit.running)
+        };
+        let expected = self.rhythm.began.map(|began| began + self.rhythm.longest());
+        // What is there already is as good as its word.
+        let next = (self.at.max(self.ring.first())..self.ring.end()).find_map(|it| after(&it));
+        self.policy == DecodePolicy::Motion
+            && !(self.motion.turns_not_away
+                || self.motion.urgent
+                || self.motion.relieved
+                || self.ended)
+            && self.dense.is_none()
+            && next.or(expected).is_some_and(|next| next <= running + within)
+    }
+
+    /// What the engine says: how many vehicles it follows, whether somebody waits for them, and whether it cannot keep up.
+    pub(crate) fn follows(&mut self, feedback: Feedback) {
+        let Feedback { live_tracks, urgent, sparing } = feedback;
+        (self.motion.live_tracks, self.motion.urgent, self.sparing) =
+            (live_tracks, urgent, sparing);
     }
 
     /// What happened since last asked.
@@ -715,6 +797,8 @@ mod tests {
         pushed: u64,
         /// Keyframes with which it asked.
         asked: Vec<u64>,
+        /// How often the decoder was let go.
+        drains: u32,
     }
 
     impl Driver {
@@ -727,6 +811,7 @@ mod tests {
                 seen: Vec::new(),
                 pushed: 0,
                 asked: Vec::new(),
+                drains: 0,
             }
         }
 
@@ -738,7 +823,10 @@ mod tests {
 
         pub(super) fn decode(&mut self, changed: impl Fn(u64) -> bool) {
             while let Some(step) = self.gate.next() {
-                let Step::Decode(Order { unit, begin, purpose, .. }) = step else { continue };
+                let Step::Decode(Order { unit, begin, purpose, .. }) = step else {
+                    self.drains += 1;
+                    continue;
+                };
                 let number = unit.running.as_millis() as u64 / 40;
                 if self.holds_back && purpose == Purpose::Check {
                     let look = Look {
@@ -982,7 +1070,7 @@ mod tests {
                 driver.decode(|_| true);
                 for it in driver.delivered().into_iter().skip(before) {
                     let found = usize::from(vehicles(it));
-                    driver.gate.detected(Duration::from_millis(40 * it), found);
+                    driver.gate.detected(Duration::from_millis(40 * it), news(found));
                 }
             }
         };
@@ -1101,12 +1189,119 @@ mod tests {
     fn a_vehicle_that_is_followed_keeps_it_awake_for_a_while() {
         let decoded = |live_tracks| {
             let mut driver = Driver::new(DecodePolicy::Motion, LIMITS);
-            driver.gate.follows(live_tracks, false);
+            driver.gate.follows(Feedback { live_tracks, ..Feedback::default() });
             driver.stream(600, 50, |it| (100..110).contains(&it));
             driver.delivered().len()
         };
         let (alone, followed) = (decoded(0), decoded(1));
         assert!(followed > alone + 50 && followed < 300, "{alone} {followed}");
+    }
+
+    fn news(vehicles: usize) -> Findings {
+        Findings { news: vehicles, known_for: None }
+    }
+
+    /// Keyframes every 50, and a vehicle from 110 to 190 that is known from 130 on, and is heard in the sizes from there on.
+    /// What the detector answers to keyframe 150 and later ones is the caller's.
+    fn turned_away(answer: impl Fn(u64) -> Findings) -> Driver {
+        let mut driver = numbered();
+        let vehicle = |it: u64| (110..190).contains(&it);
+        for _ in 0..400 {
+            let number = driver.pushed;
+            let kind = if number.is_multiple_of(50) { UnitKind::Key } else { UnitKind::Delta };
+            driver.push(kind, if vehicle(number) && number > 130 { 2000 } else { 1000 });
+            driver.decode(vehicle);
+            if let Some(asked) = driver.asked.pop() {
+                driver.gate.detected(Duration::from_millis(40 * asked), answer(asked));
+                driver.decode(vehicle);
+            } else if vehicle(number) && driver.gate.is_awake() {
+                let known_for = (number >= 130).then(|| Duration::from_millis(40 * (number - 110)));
+                let findings = Findings { news: 1, known_for };
+                driver.gate.detected(Duration::from_millis(40 * number), findings);
+            }
+        }
+        driver
+    }
+
+    const KNOWN: Findings = Findings { news: 0, known_for: Some(Duration::from_secs(2)) };
+
+    #[test]
+    fn vehicles_that_are_known_and_drive_away_are_not_decoded_on() {
+        let mut driver = turned_away(|_| KNOWN);
+        let tally = driver.gate.take_tally();
+        assert_eq!((tally.turned_away, tally.woken_by_glimpse), (1, 1));
+        // 20 pictures in view, and a keyframe in 20 more.
+        let until = driver.delivered().into_iter().filter(|it| *it < 150).max();
+        assert_eq!(until, Some(130));
+        assert!(!driver.delivered().iter().any(|it| (151..200).contains(it)));
+        // Neither sizes nor glimpses take the known vehicle for news; they are back when it is gone.
+        assert_eq!((tally.woken_by_size, tally.woken_by_view), (0, 0));
+        assert!(!driver.glimpses.iter().any(|it| (130..200).contains(it)), "{:?}", driver.glimpses);
+        assert!(driver.glimpses.iter().any(|it| (200..240).contains(it)), "{:?}", driver.glimpses);
+        // A decoder that begins may hold its first picture back, and would be taken for one that always does.
+        assert_eq!(driver.drains, 0);
+        assert!(driver.has_references());
+    }
+
+    #[test]
+    fn what_came_since_it_turned_away_is_decoded_back() {
+        let mut driver = turned_away(|_| news(1));
+        let delivered = driver.delivered();
+        let tally = driver.gate.take_tally();
+        assert!((131..155).all(|it| delivered.contains(&it)), "{delivered:?}");
+        // The next keyframe is soon enough from 155 on.
+        assert!(!delivered.iter().any(|it| (156..200).contains(it)), "{delivered:?}");
+        assert_eq!((tally.woken_by_view, tally.turned_away), (1, 2));
+        assert!(driver.has_references());
+    }
+
+    #[test]
+    fn known_vehicles_are_followed_on_where_the_next_keyframe_is_too_far() {
+        // Since 110, so for 1.6 s in keyframe 150, and the next is 2 s away.
+        let known_for = Some(Duration::from_millis(1600));
+        let mut driver = turned_away(|_| Findings { news: 0, known_for });
+        let delivered = driver.delivered();
+        assert!(!delivered.iter().any(|it| (131..150).contains(it)), "{delivered:?}");
+        assert!((151..155).all(|it| delivered.contains(&it)), "{delivered:?}");
+        let twice = |it| driver.seen.iter().filter(|seen| seen.number == it).count();
+        assert_eq!((twice(100), twice(150)), (2, 2), "the group before is not decoded again");
+        assert_eq!(driver.gate.take_tally().woken_by_view, 0);
+        assert!(driver.has_references());
+    }
+
+    #[test]
+    fn a_keyframe_that_does_not_come_in_time_is_not_waited_for() {
+        let mut driver = numbered();
+        driver.stream(201, 50, |_| false);
+        driver.stream(20, 50, |it| it > 200);
+        let known_for = Some(Duration::from_millis(1300));
+        driver.gate.detected(Duration::from_millis(40 * 220), Findings { news: 1, known_for });
+        assert_eq!(driver.gate.take_tally().turned_away, 1);
+        // The camera has changed its mind; another vehicle comes.
+        driver.stream(100, 1000, |it| (230..300).contains(&it));
+        let delivered = driver.delivered();
+        assert!((221..300).all(|it| delivered.contains(&it)), "{delivered:?}");
+        assert!(driver.has_references());
+    }
+
+    #[test]
+    fn what_somebody_waits_for_is_decoded_on() {
+        let mut driver = numbered();
+        driver.gate.follows(Feedback { urgent: true, ..Feedback::default() });
+        driver.stream(201, 50, |_| false);
+        driver.stream(20, 50, |it| it > 200);
+        driver.gate.detected(Duration::from_millis(40 * 220), Findings { news: 1, ..KNOWN });
+        assert_eq!(driver.gate.take_tally().turned_away, 0);
+    }
+
+    #[test]
+    fn without_a_keyframe_in_time_it_does_not_turn_away() {
+        let mut driver = dense();
+        driver.gate = Gate::new(DecodePolicy::Motion, LIMITS);
+        driver.stream(251, 250, |_| false);
+        driver.stream(20, 250, |it| it > 250);
+        driver.gate.detected(Duration::from_millis(40 * 260), Findings { news: 1, ..KNOWN });
+        assert_eq!(driver.gate.take_tally().turned_away, 0);
     }
 
     /// A view that moves in every picture, and what the detector says of it.
@@ -1121,7 +1316,8 @@ mod tests {
             let looked: Vec<u64> =
                 delivered.map(|it| it.number).chain(driver.asked.pop()).collect();
             for it in looked {
-                driver.gate.detected(Duration::from_millis(40 * it), usize::from(vehicles(it)));
+                let found = news(usize::from(vehicles(it)));
+                driver.gate.detected(Duration::from_millis(40 * it), found);
             }
         }
         driver.decode(|_| true);
@@ -1147,14 +1343,14 @@ mod tests {
     #[test]
     fn when_analysis_cannot_keep_up_leaves_are_left_out_and_the_detector_is_asked_first() {
         let mut driver = Driver::new(DecodePolicy::Full, LIMITS);
-        driver.gate.follows(0, true);
+        driver.gate.follows(Feedback { sparing: true, ..Feedback::default() });
         for kind in [UnitKind::Key, UnitKind::Leaf, UnitKind::Delta, UnitKind::Leaf] {
             driver.push(kind, 1000);
         }
         driver.decode(|_| true);
         assert_eq!(driver.delivered(), [0, 2]);
         let mut driver = Driver::new(DecodePolicy::Motion, LIMITS);
-        driver.gate.follows(0, true);
+        driver.gate.follows(Feedback { sparing: true, ..Feedback::default() });
         driver.stream(160, 50, |it| it >= 130);
         assert_eq!((driver.delivered(), driver.asked), (vec![0, 50, 100], vec![150]));
     }
@@ -1293,7 +1489,9 @@ mod tests {
                     let last = driver.seen.iter().filter(|it| it.delivered).map(|it| it.number).next_back();
                     for it in driver.asked.pop().into_iter().chain(last) {
                         let running = Duration::from_millis(40 * it);
-                        (0..3).for_each(|_| driver.gate.detected(running, usize::from(vehicle)));
+                        let known_for = (relief == 3).then_some(Duration::from_millis(size as u64));
+                        let findings = Findings { news: usize::from(vehicle), known_for };
+                        (0..3).for_each(|_| driver.gate.detected(running, findings));
                     }
                 }
                 if relief == 0 {

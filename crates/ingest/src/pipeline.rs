@@ -60,6 +60,7 @@ impl Pipeline {
         let gate = Gate::new(line.camera.policy, line.settings.ring())
             .heeding_sizes(line.settings.heed_sizes)
             .glimpsing(line.settings.glimpse)
+            .turning_away(line.settings.turn_away)
             .seeing_within(line.settings.blind_max)
             .recalling(learnt.sizes, learnt.experience);
         let desk = Desk::new(line, progress, gate, learnt.views, pool);

@@ -102,6 +102,9 @@ pub struct IngestSettings {
     /// Whether single units are decoded between keyframes to see if something has changed (`DecodePolicy::Motion`). Off
     /// to measure what they are worth.
     pub glimpse: bool,
+    /// Whether decoding stops until the next keyframe when every vehicle in view is known and drives away
+    /// (`DecodePolicy::Motion`). Off to measure what that is worth.
+    pub turn_away: bool,
 }
 
 impl IngestSettings {
@@ -130,6 +133,7 @@ impl IngestSettings {
             heed_sizes: true,
             heed_quantiser: true,
             glimpse: true,
+            turn_away: true,
         }
     }
 

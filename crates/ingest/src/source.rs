@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use guiji_domain::{
-    Camera, Clock, Feedback, Frame, FrameSink, FrameSource, KeyframeRhythm, OpenStream, Stream,
-    StreamCounters,
+    Camera, Clock, Feedback, Findings, Frame, FrameSink, FrameSource, KeyframeRhythm, OpenStream,
+    Stream, StreamCounters,
 };
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
@@ -189,19 +189,19 @@ impl OpenStream for GstStream {
         }
     }
 
-    fn detected(&self, frame: &Frame, vehicles: usize) {
+    fn detected(&self, frame: &Frame, findings: Findings) {
         let open = match (frame.stream, &self.substream) {
             (Stream::Main, _) => &self.main,
             (Stream::Substream, Some(substream)) => substream,
             (Stream::Substream, None) => return,
         };
         if let Some(desk) = open.line.desk() {
-            desk.detected(frame.pts, vehicles);
+            desk.detected(frame.pts, findings);
         }
         if frame.stream == Stream::Substream
             && let Some(sentinel) = &open.line.sentinel
         {
-            sentinel.answered(frame.captured, vehicles);
+            sentinel.answered(frame.captured, findings.news);
         }
     }
 

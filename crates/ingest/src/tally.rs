@@ -22,6 +22,7 @@ pub(crate) struct Tally {
     pub(crate) glimpses: AtomicU64,
     pub(crate) dense: AtomicU64,
     pub(crate) woken_by_substream: AtomicU64,
+    pub(crate) turned_away: AtomicU64,
 }
 
 impl Tally {
@@ -41,6 +42,7 @@ impl Tally {
             glimpses: self.glimpses.load(Relaxed),
             dense: self.dense.load(Relaxed),
             woken_by_substream: self.woken_by_substream.load(Relaxed),
+            turned_away: self.turned_away.load(Relaxed),
             substream_decoded: 0,
         }
     }
@@ -54,6 +56,7 @@ impl Tally {
             woken_by_glimpse,
             dense,
             woken_by_substream,
+            turned_away,
         } = gate;
         self.shed.fetch_add(shed, Relaxed);
         self.woken_by_view.fetch_add(woken_by_view, Relaxed);
@@ -61,6 +64,7 @@ impl Tally {
         self.woken_by_glimpse.fetch_add(woken_by_glimpse, Relaxed);
         self.dense.fetch_add(dense, Relaxed);
         self.woken_by_substream.fetch_add(woken_by_substream, Relaxed);
+        self.turned_away.fetch_add(turned_away, Relaxed);
     }
 }
 

@@ -13,7 +13,7 @@ use common::{PATIENCE, SECOND, Server, Serving, WallClock, camera, settings};
 use gst::prelude::*;
 use gstreamer as gst;
 use guiji_domain::{
-    Camera, CameraId, CameraState, CameraStatus, Clock, DecodePolicy, Frame, FrameSink,
+    Camera, CameraId, CameraState, CameraStatus, Clock, DecodePolicy, Findings, Frame, FrameSink,
     FrameSource, OpenStream, StatusReason, Stream, StreamAddress, StreamCounters, Timestamp, View,
 };
 use guiji_ingest::GstSource;
@@ -159,7 +159,8 @@ impl Rig {
 fn answer(asked: &Receiver<Frame>, stream: impl Fn() -> Option<Arc<Box<dyn OpenStream>>>) {
     while let Ok(frame) = asked.recv() {
         let Some(stream) = stream() else { return };
-        stream.detected(&frame, usize::from(has_ball(&frame)));
+        let news = usize::from(has_ball(&frame));
+        stream.detected(&frame, Findings { news, known_for: None });
     }
 }
 

@@ -27,8 +27,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use guiji_domain::{
-    BBox, Camera, CaptureTime, Detection, FusedPlate, PlateRead, Quad, Sighting, SightingStage,
-    Timestamp, TrackId, VehicleColour,
+    BBox, Camera, CaptureTime, Detection, Findings, FusedPlate, PlateRead, Quad, Sighting,
+    SightingStage, Timestamp, TrackId, VehicleColour,
 };
 
 pub use plate_led::{PlateSearch, vehicles_around};
@@ -146,6 +146,8 @@ pub struct Passages {
     counters: PassageCounters,
 }
 
+/// A vehicle that was not found for so long is no longer followed, if it comes to looking where nothing has changed.
+const FLICKER: Duration = Duration::from_millis(400);
 /// Time may step back by this much without being a new beginning.
 const BACKWARD_MAX: Duration = Duration::from_secs(1);
 /// A vehicle that did not move for so long stands.
@@ -182,14 +184,16 @@ impl Passages {
         PassageCounters { dropped_tracks: self.tracker.dropped(), ..self.counters }
     }
 
-    /// Whether a vehicle is being followed: its next frames must be looked at even if nothing else changes.
-    pub fn is_following(&self) -> bool {
-        self.live_tracks() > 0
+    /// How many vehicles are being followed: their next frames must be looked at even if nothing else changes. One that was not
+    /// found for a moment is waited for, but not looked for where nothing has changed.
+    pub fn live_tracks(&self) -> usize {
+        let now = self.now.unwrap_or(Timestamp::MIN);
+        self.live.iter().filter(|passing| now.since(passing.seen) <= FLICKER).count()
     }
 
-    /// How many vehicles are being followed.
-    pub fn live_tracks(&self) -> usize {
-        self.tracker.live()
+    /// Whether vehicles are followed and every one's plate needs no more reads.
+    pub fn are_settled(&self) -> bool {
+        !self.live.is_empty() && self.live.iter().all(Passing::is_settled)
     }
 
     /// Whether all that is followed has been standing for a while: it need not be looked at in every frame as long as
@@ -198,17 +202,36 @@ impl Passages {
         self.live.iter().all(|passing| passing.path.resting(now) >= STANDS_AFTER)
     }
 
-    /// How many of the detections are vehicles that are new or move: not those that stand where one was known to.
-    pub fn news(&self, now: Timestamp, detections: &[Detection]) -> usize {
+    /// What the detections of a frame say, before they are taken. Those that stand where a vehicle was known to are no news;
+    /// in the answer to a question, neither are those that may be vehicles known before.
+    pub fn findings(&self, now: Timestamp, detections: &[Detection], answering: bool) -> Findings {
         let stands = |bbox: &BBox| {
+            // As of when it was seen: what has not been looked at since may have driven on, and another be there.
             let here = |passing: &Passing| {
-                passing.path.resting(now) >= STANDS_AFTER
+                passing.path.resting(passing.seen) >= STANDS_AFTER
                     && passing.path.latest().iou(bbox) >= still::SAME_PLACE
             };
             self.still.told(bbox, None).is_some() || self.live.iter().any(here)
         };
         let sure = |found: &&Detection| found.score >= self.settings.tracker.high_score;
-        detections.iter().filter(sure).filter(|found| !stands(&found.bbox)).count()
+        let moving = detections.iter().filter(sure).filter(|found| !stands(&found.bbox));
+
+        let mut known: Vec<&Passing> = self.live.iter().filter(|it| it.is_known()).collect();
+        let all_known = self.live.iter().all(|it| it.is_known() || stands(&it.path.latest()));
+        let (mut unknown, mut recognised, mut known_for) = (0, 0, Duration::MAX);
+        for found in moving {
+            match known.iter().position(|it| it.may_be_at(now, &found.bbox)) {
+                Some(index) => {
+                    recognised += 1;
+                    known_for = known_for.min(known.swap_remove(index).ahead_for(now));
+                }
+                None => unknown += 1,
+            }
+        }
+        Findings {
+            news: unknown + if answering { 0 } else { recognised },
+            known_for: (recognised > 0 && unknown == 0 && all_known).then_some(known_for),
+        }
     }
 
     /// Takes the detections of one frame.

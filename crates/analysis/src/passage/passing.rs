@@ -171,8 +171,7 @@ impl Passing {
         {
             return None;
         }
-        let settled = self.confident_reads >= SETTLED.1
-            && self.plate.as_ref().is_some_and(|p| p.confidence >= SETTLED.0);
+        let settled = self.is_settled();
         let hopeless = self.plates_found == 0 && self.asked >= 4;
         if let Some((asked_at, asked_width)) = self.last_asked {
             let (growth_min, wait) = match (settled, hopeless) {
@@ -188,6 +187,29 @@ impl Passing {
         let news = if settled { 0.3 } else { 1.0 };
         let whole = if self.latest_whole { 1.0 } else { 0.7 };
         Some(first * news * whole * self.latest_score * (width / 300.0).sqrt().min(1.5))
+    }
+
+    /// Whether its plate needs no more reads.
+    pub(super) fn is_settled(&self) -> bool {
+        self.confident_reads >= SETTLED.1
+            && self.plate.as_ref().is_some_and(|p| p.confidence >= SETTLED.0)
+    }
+
+    /// Whether there is nothing more to learn of it: no better picture is to come of what drives away.
+    pub(super) fn is_known(&self) -> bool {
+        self.is_settled() && self.path.recedes()
+    }
+
+    /// Whether a vehicle found now, of which the picture says no more than its box, can be this one and no other that has come
+    /// since it was last seen: that one, driving like it, would not have come as far in that time.
+    pub(super) fn may_be_at(&self, now: Timestamp, bbox: &BBox) -> bool {
+        now.since(self.seen) <= self.ahead_for(self.seen) && self.path.is_behind(bbox)
+    }
+
+    /// For how long after this one that comes then and drives like it has not come as far as it has by then, by a margin
+    /// for one that is faster.
+    pub(super) fn ahead_for(&self, then: Timestamp) -> Duration {
+        then.since(self.started) * 7 / 10
     }
 
     pub(super) fn asked(&mut self, now: Timestamp) {

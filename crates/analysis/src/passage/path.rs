@@ -86,17 +86,47 @@ impl Path {
         const LEAP: f32 = 1.0;
         const LEAP_A_SECOND: f32 = 1.5;
         let (from, to) = (self.latest(), later.latest());
-        let growth = |a: &BBox, b: &BBox| (size(b) / size(a)).ln();
-        let trend = match (self.first_whole, self.last_whole) {
-            (Some(first), Some(last)) => growth(&first, &last),
-            _ => growth(&self.first, &from),
-        };
+        let trend = self.growth();
         if trend.abs() < HEADING_MIN {
             let (a, b) = (from.centre(), to.centre());
             let leap = (a.x - b.x).hypot(a.y - b.y) / ((size(&from) + size(&to)) / 2.0);
             return leap <= LEAP + LEAP_A_SECOND * gap.as_secs_f32();
         }
         growth(&from, &to) * trend.signum() >= -HEADING_MIN
+    }
+
+    /// By how much it has grown in the picture, as a logarithm.
+    fn growth(&self) -> f32 {
+        match (self.first_whole, self.last_whole) {
+            (Some(first), Some(last)) => growth(&first, &last),
+            _ => growth(&self.first, &self.latest()),
+        }
+    }
+
+    /// Whether it drives away.
+    pub(super) fn recedes(&self) -> bool {
+        self.growth() <= -HEADING_MIN
+    }
+
+    /// Whether a box is further along the way of a vehicle that drives away: no larger, and not back where it came from
+    /// nor far beside.
+    pub(super) fn is_behind(&self, bbox: &BBox) -> bool {
+        const JITTER: f32 = 0.05;
+        const BACK_MAX: f32 = 0.25;
+        const BESIDE_MAX: f32 = 0.5;
+        /// Of the way ahead: its course bends, in the picture if not on the road.
+        const BEND_MAX: f32 = 0.35;
+        let (from, last) = (self.first_whole.unwrap_or(self.first).centre(), self.latest());
+        let (at, to, scale) = (last.centre(), bbox.centre(), size(&last));
+        let (course_x, course_y) = (at.x - from.x, at.y - from.y);
+        let length = course_x.hypot(course_y);
+        if length < f32::EPSILON || growth(&last, bbox) > JITTER {
+            return false;
+        }
+        let (right, down) = (to.x - at.x, to.y - at.y);
+        let along = (right * course_x + down * course_y) / length;
+        let beside = (right * course_y - down * course_x).abs() / length;
+        along >= -BACK_MAX * scale && beside <= BESIDE_MAX * scale + BEND_MAX * along.max(0.0)
     }
 
     /// Continues the path of an earlier track of the same vehicle.
@@ -117,8 +147,7 @@ impl Path {
         let (from, to) = (first.centre(), last.centre());
         let across = (to.x - from.x) / size;
         // A vehicle that comes nearer grows and sinks in the picture; growth is the surer sign.
-        let nearer = 2.0 * (self::size(&last) / self::size(&first)).ln()
-            + 0.5 * (last.y2() - first.y2()) / size;
+        let nearer = 2.0 * growth(&first, &last) + 0.5 * (last.y2() - first.y2()) / size;
         if across.abs().max(nearer.abs()) < HEADING_MIN {
             return None;
         }
@@ -147,8 +176,12 @@ impl Path {
 fn displacement(a: &BBox, b: &BBox) -> f32 {
     let (from, to) = (a.centre(), b.centre());
     let distance = (to.x - from.x).hypot(to.y - from.y) / ((size(a) + size(b)) / 2.0);
-    let growth = (size(b) / size(a)).ln().abs();
-    distance.max(growth)
+    distance.max(growth(a, b).abs())
+}
+
+/// By how much the second box is larger, as a logarithm.
+fn growth(a: &BBox, b: &BBox) -> f32 {
+    (size(b) / size(a)).ln()
 }
 
 fn size(bbox: &BBox) -> f32 {

@@ -509,19 +509,128 @@ fn golden_passages_at_four_rates() {
 fn what_stands_is_no_news_and_what_comes_or_moves_off_is() {
     let (mut passages, mut told) = (passages(), Told::default());
     let at = |millis| captured(millis).at;
+    let news = |passages: &Passages, millis, found: &[Detection]| {
+        passages.findings(at(millis), found, false).news
+    };
     let parked = car(600.0, 400.0, 300.0);
-    assert_eq!(passages.news(at(0), &[parked]), 1);
+    assert_eq!(news(&passages, 0, &[parked]), 1);
     for i in 0..30 {
         frame(&mut passages, &mut told, i * 100, &[parked], |_| Vec::new());
     }
-    assert_eq!(passages.news(at(3000), &[parked]), 0);
+    assert_eq!(news(&passages, 3000, &[parked]), 0);
     assert!(passages.follows_standing_only(at(3000)));
     let comes = car(1600.0, 400.0, 300.0);
     let faint = Detection { score: 0.2, ..comes };
-    assert_eq!(passages.news(at(3000), &[parked, comes, faint]), 1);
-    assert_eq!(passages.news(at(3000), &[car(800.0, 400.0, 300.0)]), 1, "it moved off");
+    assert_eq!(news(&passages, 3000, &[parked, comes, faint]), 1);
+    assert_eq!(news(&passages, 3000, &[car(800.0, 400.0, 300.0)]), 1, "it moved off");
     frame(&mut passages, &mut told, 3000, &[parked, comes], |_| Vec::new());
     assert!(!passages.follows_standing_only(at(3000)));
+}
+
+/// A car that entered at 0 and drives away up the picture.
+fn receding(millis: i64) -> Detection {
+    let distance = 1.0 + millis as f32 / 1000.0;
+    car(1000.0 + 400.0 / distance, 100.0 + 800.0 / distance, 800.0 / distance)
+}
+
+/// Follows it, read at each look until then.
+fn following(until: i64) -> (Passages, Told) {
+    let (mut passages, mut told) = (passages(), Told::default());
+    for i in 0..=until / 100 {
+        let reads = |wish: &ReadWish| vec![read_on(&wish.vehicle, A)];
+        frame(&mut passages, &mut told, i * 100, &[receding(i * 100)], reads);
+    }
+    (passages, told)
+}
+
+#[test]
+fn what_is_read_and_drives_away_is_known() {
+    let at = |millis| captured(millis).at;
+    let known = |millis, next: &[Detection]| {
+        let (passages, _) = following(millis);
+        passages.findings(at(millis + 100), next, false)
+    };
+    let early = known(200, &[receding(300)]);
+    assert_eq!((early.news, early.known_for), (1, None), "three reads are not there yet");
+    let later = known(1500, &[receding(1600)]);
+    assert_eq!((later.news, later.known_for), (1, Some(Duration::from_millis(1120))));
+    let other = car(200.0, 800.0, 500.0);
+    assert_eq!(known(1500, &[receding(1600), other]).known_for, None, "another comes");
+    assert_eq!(known(1500, &[]).known_for, None, "nothing is there");
+}
+
+#[test]
+fn a_question_is_answered_by_what_was_not_known() {
+    let (passages, _) = following(1500);
+    let answer = |millis, found: &[Detection]| {
+        let findings = passages.findings(captured(millis).at, found, true);
+        (findings.news, findings.known_for.map(|it| it.as_millis()))
+    };
+    // It has driven on.
+    assert_eq!(answer(2500, &[receding(2500)]), (0, Some(1750)));
+    // It has gone.
+    assert_eq!(answer(2500, &[]), (0, None));
+    // Another one behind it, and another one alone, which came since.
+    for gap in [0, 500, 900] {
+        let follower = receding(2500 - 1500 - gap);
+        assert_eq!(answer(2500, &[receding(2500), follower]).0, 1, "{gap}");
+        assert_eq!(answer(2500, &[follower]).0, 1, "{gap}");
+    }
+    // Two where one was known.
+    assert_eq!(answer(2500, &[receding(2500), receding(2600)]).0, 1);
+    // Beside its way.
+    assert_eq!(answer(2500, &[car(300.0, 300.0, 200.0)]).0, 1);
+    // So late that one that came since could have driven as far.
+    assert_eq!(answer(2600, &[receding(2600)]).0, 1);
+}
+
+#[test]
+fn what_comes_nearer_or_is_unread_is_never_known() {
+    let (mut passages, mut told) = (passages(), Told::default());
+    for i in 0..20 {
+        let reads = |wish: &ReadWish| vec![read_on(&wish.vehicle, A)];
+        frame(&mut passages, &mut told, i * 100, &[receding(4000 - i * 100)], reads);
+    }
+    assert!(passages.are_settled());
+    let found = passages.findings(captured(2000).at, &[receding(2000)], false);
+    assert_eq!((found.news, found.known_for), (1, None));
+    let (mut unread, mut told) = (self::passages(), Told::default());
+    for i in 0..20 {
+        frame(&mut unread, &mut told, i * 100, &[receding(i * 100)], |_| Vec::new());
+    }
+    assert!(!unread.are_settled());
+    assert_eq!(unread.findings(captured(2000).at, &[receding(2000)], false).known_for, None);
+}
+
+proptest! {
+    /// Whatever the speed and the way: one that came since the known one was last seen is news, wherever it is on that way.
+    #[test]
+    fn a_follower_is_always_news(
+        speed in 0.4f32..3.0,
+        gap in 0.0f32..1.0,
+        seen_s in 0.9f32..2.0,
+        later in 0.05f32..1.5,
+        sideways in -600f32..600.0,
+    ) {
+        let way = |seconds: f32| {
+            let distance = 1.0 + speed * seconds;
+            let x = 1200.0 + sideways / distance;
+            car(x - 400.0 / distance, 100.0 + 800.0 / distance, 800.0 / distance)
+        };
+        let (mut passages, mut told) = (passages(), Told::default());
+        let looks = (seen_s * 10.0) as i64;
+        for i in 0..=looks {
+            let reads = |wish: &ReadWish| vec![read_on(&wish.vehicle, A)];
+            frame(&mut passages, &mut told, i * 100, &[way(i as f32 / 10.0)], reads);
+        }
+        let seen = looks as f32 / 10.0;
+        let now = seen + later * seen;
+        // It came after the last look.
+        let follower = way((now - seen) * (1.0 - gap));
+        let at = captured((now * 1000.0) as i64).at;
+        let answer = passages.findings(at, &[follower], true);
+        prop_assert_eq!(answer.news, 1);
+    }
 }
 
 proptest! {

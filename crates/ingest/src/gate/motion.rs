@@ -18,6 +18,9 @@ pub(super) struct Motion {
     pub(super) glimpses: Glimpses,
     /// Glimpses are not wanted.
     pub(super) unseeing: bool,
+    /// Known vehicles are decoded on: always, or as long as somebody waits for what is seen.
+    pub(super) turns_not_away: bool,
+    pub(super) urgent: bool,
     /// The last keyframe has what glimpses need.
     pub(super) numbered: bool,
     /// What was given last to be looked at, and whether its picture has not come yet.
@@ -36,6 +39,9 @@ pub(super) struct Motion {
     pub(super) asked: Option<u64>,
     /// So many in a row were changed and did not ask.
     pub(super) unasked: u32,
+    /// Set while known vehicles drive away that are not decoded on. To sizes it is the same event until a keyframe shows what
+    /// became of them, for they are still in the units.
+    pub(super) turned_away: Option<TurnedAway>,
     /// When the last picture before it fell asleep was captured.
     pub(super) saw: Option<Timestamp>,
     /// Another stream's gate watches the view.
@@ -63,6 +69,15 @@ pub(super) struct Awake {
     pub(super) fruitful: bool,
 }
 
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TurnedAway {
+    /// A vehicle was there.
+    pub(super) real: bool,
+    /// Times in the stream: of the last picture that was looked at, and by when there must be a keyframe.
+    pub(super) since: Duration,
+    pub(super) until: Duration,
+}
+
 impl Awake {
     pub(super) fn at(running: Duration) -> Self {
         let (since, changed, vehicle) = (running, running, running);
@@ -85,6 +100,13 @@ impl Motion {
     /// A keyframe shows no change.
     pub(super) fn is_calm_at_keyframe(&mut self) {
         self.doubt = self.doubt.and_then(|left| left.checked_sub(1)).filter(|it| *it > 0);
+    }
+
+    /// A keyframe shows what became of the vehicles from which it was turned away.
+    pub(super) fn is_told_what_became(&mut self) {
+        if let Some(away) = self.turned_away.take() {
+            self.sizes.ends(away.real);
+        }
     }
 
     /// Whether glimpses come and are proven.

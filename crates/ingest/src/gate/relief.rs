@@ -73,6 +73,7 @@ impl Gate {
             return;
         }
         self.tally.woken_by_substream += 1;
+        self.motion.is_told_what_became();
         self.motion.awake = Some(Awake { confirmed: true, ..Awake::at(running) });
         let ours = self.newest().map_or(Duration::ZERO, |unit| unit.captured.uncertainty);
         let margin = vehicle.uncertainty.saturating_add(ours).min(MARGIN_MAX);
