@@ -338,6 +338,8 @@ pub(crate) struct IngestConfig {
     pub(crate) ring_age_max: Option<Duration>,
     /// The longest time that `motion` may be blind; `None` means what ingest takes.
     pub(crate) blind_max: Option<Duration>,
+    /// Whether vehicles that are known are no longer decoded while they drive away; `None` means what the receiver takes.
+    pub(crate) turn_away: Option<bool>,
     /// How often a camera is asked for a keyframe whose own are further apart; `None` means what the engine takes.
     pub(crate) keyframe_every: Option<Duration>,
     /// Cameras that may be registered; `None` means what the engine takes.
@@ -356,6 +358,7 @@ impl IngestConfig {
             ring_bytes_max: self.ring_bytes_max.unwrap_or(settings.ring_bytes_max),
             ring_age_max: self.ring_age_max.unwrap_or(settings.ring_age_max),
             blind_max: self.blind_max.unwrap_or(settings.blind_max),
+            turn_away: self.turn_away.unwrap_or(settings.turn_away),
             ..settings
         }
     }
@@ -370,6 +373,7 @@ struct RawIngest {
     ring_mb: Option<f64>,
     ring_seconds: Option<f64>,
     blind_max_seconds: Option<f64>,
+    turn_away: Option<bool>,
     keyframe_every_seconds: Option<f64>,
     cameras_max: Option<usize>,
     opened_max: Option<usize>,
@@ -409,6 +413,7 @@ impl RawIngest {
             ring_bytes_max: self.ring_mb.map(|mb| (mb * 1e6) as usize),
             ring_age_max: self.ring_seconds.map(Duration::from_secs_f64),
             blind_max: self.blind_max_seconds.map(Duration::from_secs_f64),
+            turn_away: self.turn_away,
             keyframe_every: self.keyframe_every_seconds.map(Duration::from_secs_f64),
             cameras_max: self.cameras_max,
             opened_max: self.opened_max,
@@ -754,6 +759,8 @@ fn split_credentials(source: &str) -> Result<(String, Option<Credentials>)> {
 
 #[cfg(test)]
 mod tests {
+    use guiji_domain::PixelFormat;
+
     use super::*;
 
     fn parse(text: &str) -> Result<Config> {
@@ -776,6 +783,18 @@ mod tests {
         let config = parse(CAMERA).unwrap();
         assert_eq!(config.cameras[0].site.as_str(), "k1");
         assert!((config.cameras[0].analysed_fps_max - 8.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_is_said_of_streams_reaches_them_and_all_else_is_theirs() {
+        let settings = || IngestSettings::new((320, 192), PixelFormat::Bgr);
+        assert_eq!(parse("").unwrap().ingest.apply(settings()), settings());
+        let said = "[ingest]\nturn_away = false\nblind_max_seconds = 2\nring_mb = 5";
+        let applied = parse(said).unwrap().ingest.apply(settings());
+        let (turn_away, blind_max) = (false, Duration::from_secs(2));
+        let expected =
+            IngestSettings { turn_away, blind_max, ring_bytes_max: 5_000_000, ..settings() };
+        assert_eq!(applied, expected);
     }
 
     #[test]

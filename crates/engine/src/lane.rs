@@ -184,6 +184,9 @@ impl Lane {
     ) -> (Vec<ReadWish>, Vec<Passage>) {
         let size = (frame.full.width(), frame.full.height());
         self.size = Some(size);
+        if frame.view == View::Asked {
+            self.passages.resume(frame.captured.at, detections);
+        }
         let observation = self.passages.observe(frame.captured, size, detections);
         self.keep(frame, observation.views);
         (observation.wishes, self.deliver(observation.events))

@@ -103,7 +103,7 @@ pub struct IngestSettings {
     /// to measure what they are worth.
     pub glimpse: bool,
     /// Whether decoding stops until the next keyframe when every vehicle in view is known and drives away
-    /// (`DecodePolicy::Motion`). Off to measure what that is worth.
+    /// (`DecodePolicy::Motion`). Off where sightings are to say to the moment when a vehicle left the view.
     pub turn_away: bool,
 }
 

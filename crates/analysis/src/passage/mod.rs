@@ -205,33 +205,51 @@ impl Passages {
     /// What the detections of a frame say, before they are taken. Those that stand where a vehicle was known to are no news;
     /// in the answer to a question, neither are those that may be vehicles known before.
     pub fn findings(&self, now: Timestamp, detections: &[Detection], answering: bool) -> Findings {
-        let stands = |bbox: &BBox| {
-            // As of when it was seen: what has not been looked at since may have driven on, and another be there.
-            let here = |passing: &Passing| {
-                passing.path.resting(passing.seen) >= STANDS_AFTER
-                    && passing.path.latest().iou(bbox) >= still::SAME_PLACE
-            };
-            self.still.told(bbox, None).is_some() || self.live.iter().any(here)
-        };
-        let sure = |found: &&Detection| found.score >= self.settings.tracker.high_score;
-        let moving = detections.iter().filter(sure).filter(|found| !stands(&found.bbox));
+        let (known, unknown) = self.recognised(now, detections);
+        let all_known = self.live.iter().all(|it| it.is_known() || self.stands(&it.path.latest()));
+        let known_for = known.iter().map(|(passing, _)| passing.ahead_for(now)).min();
+        Findings {
+            news: unknown + if answering { 0 } else { known.len() },
+            known_for: known_for.filter(|_| unknown == 0 && all_known),
+        }
+    }
 
-        let mut known: Vec<&Passing> = self.live.iter().filter(|it| it.is_known()).collect();
-        let all_known = self.live.iter().all(|it| it.is_known() || stands(&it.path.latest()));
-        let (mut unknown, mut recognised, mut known_for) = (0, 0, Duration::MAX);
-        for found in moving {
-            match known.iter().position(|it| it.may_be_at(now, &found.bbox)) {
-                Some(index) => {
-                    recognised += 1;
-                    known_for = known_for.min(known.swap_remove(index).ahead_for(now));
-                }
+    /// The detections of a frame answer a question that was asked after a time in which nobody looked: the known vehicles
+    /// among them are followed on from where they are now. To be called before [`Self::observe`].
+    pub fn resume(&mut self, now: Timestamp, detections: &[Detection]) {
+        let known = self.recognised(now, detections).0;
+        let known: Vec<_> = known.iter().map(|(passing, found)| (passing.track, *found)).collect();
+        for (track, found) in known {
+            self.tracker.resume(track, &found.bbox, now);
+        }
+    }
+
+    /// The sure detections that may be known vehicles driving away, with these, and how many others do not stand.
+    fn recognised<'a>(
+        &self,
+        now: Timestamp,
+        detections: &'a [Detection],
+    ) -> (Vec<(&Passing, &'a Detection)>, usize) {
+        let sure = |found: &&Detection| found.score >= self.settings.tracker.high_score;
+        let mut left: Vec<&Passing> = self.live.iter().filter(|it| it.is_known()).collect();
+        let (mut known, mut unknown) = (Vec::new(), 0);
+        for found in detections.iter().filter(sure).filter(|found| !self.stands(&found.bbox)) {
+            match left.iter().position(|it| it.may_be_at(now, &found.bbox)) {
+                Some(index) => known.push((left.swap_remove(index), found)),
                 None => unknown += 1,
             }
         }
-        Findings {
-            news: unknown + if answering { 0 } else { recognised },
-            known_for: (recognised > 0 && unknown == 0 && all_known).then_some(known_for),
-        }
+        (known, unknown)
+    }
+
+    /// Whether a vehicle is known to stand there.
+    fn stands(&self, bbox: &BBox) -> bool {
+        // As of when it was seen: what has not been looked at since may have driven on, and another be there.
+        let here = |passing: &Passing| {
+            passing.path.resting(passing.seen) >= STANDS_AFTER
+                && passing.path.latest().iou(bbox) >= still::SAME_PLACE
+        };
+        self.still.told(bbox, None).is_some() || self.live.iter().any(here)
     }
 
     /// Takes the detections of one frame.

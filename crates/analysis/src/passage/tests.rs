@@ -585,6 +585,27 @@ fn a_question_is_answered_by_what_was_not_known() {
 }
 
 #[test]
+fn a_known_vehicle_is_one_passage_whether_it_is_looked_at_all_the_time_or_not() {
+    // So far away, its plate is read as another.
+    let misread = |wish: &ReadWish| vec![read_on(&wish.vehicle, B)];
+    for resumes in [false, true] {
+        let (mut passages, mut told) = following(1900);
+        let found = [receding(3200)];
+        if resumes {
+            passages.resume(captured(3200).at, &found);
+        }
+        frame(&mut passages, &mut told, 3200, &found, misread);
+        frame(&mut passages, &mut told, 3300, &[receding(3300)], misread);
+        told.end(&mut passages);
+        let spans: Vec<_> = told.finals.iter().map(|it| it.span.duration().as_millis()).collect();
+        match resumes {
+            true => assert_eq!(spans, [3300]),
+            false => assert_eq!(spans, [1900, 100], "what this is for"),
+        }
+    }
+}
+
+#[test]
 fn what_comes_nearer_or_is_unread_is_never_known() {
     let (mut passages, mut told) = (passages(), Told::default());
     for i in 0..20 {

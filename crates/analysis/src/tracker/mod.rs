@@ -181,6 +181,15 @@ impl Tracker {
         TrackerUpdate { matched, ended }
     }
 
+    /// Says where a track's vehicle is, found by other means after a time without updates: it goes on from there with the
+    /// next one, however long it was.
+    pub fn resume(&mut self, track: TrackId, bbox: &BBox, at: Timestamp) {
+        if let Some(track) = self.tracks.iter_mut().find(|it| it.id == track) {
+            track.motion = Motion::new(bbox);
+            track.seen = track.seen.max(at);
+        }
+    }
+
     /// Ends every track. The next update may have any time.
     pub fn finish(&mut self) -> Vec<TrackId> {
         self.now = None;
