@@ -24,6 +24,11 @@ impl Views {
         self.whole.look(at, picture)
     }
 
+    /// Takes a picture of some time ago, behind which others are to be decoded.
+    pub(crate) fn base(&mut self, picture: &dyn Picture) {
+        self.afterimage.keep(picture);
+    }
+
     /// Takes one that was decoded behind the picture that came last, which it does not refer to. True when it differs from
     /// that as such pictures usually do not.
     pub(crate) fn glimpse(&mut self, picture: &dyn Picture) -> bool {

@@ -71,7 +71,7 @@ impl Delivery {
         // A keyframe that is only looked at comes again if it is to be delivered.
         let in_time = match moment.purpose {
             Purpose::Refer => return Ok(()),
-            Purpose::Check | Purpose::Glimpse => true,
+            Purpose::Base | Purpose::Check | Purpose::Glimpse => true,
             Purpose::Deliver | Purpose::Watch => self.limit.admits(moment.running),
         };
         // A keyframe that is not delivered is looked at all the same: it proves what was believed of its group.
@@ -88,6 +88,10 @@ impl Delivery {
         let view = match moment.purpose {
             Purpose::Watch | Purpose::Check => judge(self.views.whole(moment.running, &full)),
             Purpose::Glimpse => judge(self.views.glimpse(&full)),
+            Purpose::Base => {
+                self.views.base(&full);
+                None
+            }
             Purpose::Deliver | Purpose::Refer => Some(View::Unknown),
         };
         let Some(view) = view else { return Ok(()) };

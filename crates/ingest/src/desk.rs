@@ -11,7 +11,8 @@ use crate::afterimage::Views;
 use crate::decoder::{Decoded, Decoder};
 use crate::delivery::{Delivery, Undelivered};
 use crate::failure::Failure;
-use crate::gate::{Gate, Look, Order, Purpose, Step};
+use crate::gate::{Form, Gate, Look, Order, Purpose, Step};
+use crate::h265::shown_at_once;
 use crate::link::{Learnt, Line, Progress};
 use crate::mailbox::Event;
 use crate::moments::{Moment, Moments};
@@ -19,7 +20,7 @@ use crate::outlet::caught;
 use crate::pool::{DecodePool, Shelf, Turns};
 use crate::renumber::{Numbering, renumbered};
 use crate::tally::count;
-use crate::unit::UnitKind;
+use crate::unit::{Unit, UnitKind};
 
 /// Where the units of one connection become frames: the receiver brings units, the gate says which are decoded, and
 /// whoever has a turn decodes them.
@@ -270,7 +271,7 @@ impl Desk {
     }
 
     fn decode(&self, work: &mut Work, order: Order, shelf: &Shelf) -> Result<(), String> {
-        let Order { unit, begin, numbers, purpose } = order;
+        let Order { unit, begin, form, purpose } = order;
         let lent = work.decoder.take().filter(|it| it.codec() == unit.codec);
         let mut decoder = match lent {
             Some(decoder) => decoder,
@@ -288,15 +289,9 @@ impl Desk {
         let key = unit.kind == UnitKind::Key;
         let moment = Moment { running: unit.running, captured: unit.captured, purpose, key };
         work.moments.keep(stamp, moment);
-        let mut data = match numbers {
-            None => unit.data,
-            Some(numbers) => match renumbered_buffer(&unit.data, &numbers) {
-                Some(data) => data,
-                None => {
-                    work.decoder = Some(decoder);
-                    return Ok(()); // no picture comes of it: the gate notices
-                }
-            },
+        let Some(mut data) = formed(&unit, &form) else {
+            work.decoder = Some(decoder);
+            return Ok(()); // no picture comes of it: the gate notices
         };
         // The ring has the same buffer: this copies its header, not its memory.
         let header = data.make_mut();
@@ -349,9 +344,21 @@ impl Desk {
     }
 }
 
-fn renumbered_buffer(unit: &gst::Buffer, numbers: &Numbering) -> Option<gst::Buffer> {
-    let mapped = unit.map_readable().ok()?;
-    renumbered(&mapped, numbers).map(gst::Buffer::from_slice)
+/// The unit's data as the decoder is to get it.
+fn formed(unit: &Unit, form: &Form) -> Option<gst::Buffer> {
+    let changed = |change: &dyn Fn(&[u8]) -> Option<Vec<u8>>| {
+        let mapped = unit.data.map_readable().ok()?;
+        change(&mapped).map(gst::Buffer::from_slice)
+    };
+    let reorders = unit.numbering.as_ref().is_some_and(Numbering::reorders);
+    match form {
+        // What a camera sends must not end its connection because a parser did not expect it.
+        Form::Behind(numbering) => {
+            changed(&|unit| caught(|| renumbered(unit, numbering)).ok().flatten())
+        }
+        Form::AtOnce if reorders => changed(&shown_at_once).or_else(|| Some(unit.data.clone())),
+        Form::AtOnce | Form::AsItIs => Some(unit.data.clone()),
+    }
 }
 
 impl Turns for Desk {

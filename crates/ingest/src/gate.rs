@@ -34,9 +34,18 @@ pub(crate) struct Order {
     pub(crate) unit: Unit,
     /// It is a keyframe, and the decoder must forget what came before.
     pub(crate) begin: bool,
-    /// It is to be put behind what the decoder has, which is not what it refers to, with these numbers.
-    pub(crate) numbers: Option<Numbering>,
+    pub(crate) form: Form,
     pub(crate) purpose: Purpose,
+}
+
+/// How the decoder gets a unit.
+#[derive(Debug, Clone)]
+pub(crate) enum Form {
+    AsItIs,
+    /// A keyframe that is to be shown at once, though others may come to be shown before it.
+    AtOnce,
+    /// Put behind what the decoder has, which is not what it refers to, with these numbers.
+    Behind(Numbering),
 }
 
 /// What a decoded picture is for.
@@ -51,6 +60,8 @@ pub(crate) enum Purpose {
     Check,
     /// Others need it; it was delivered before.
     Refer,
+    /// Glimpses are to be put behind it, and held against it.
+    Base,
     /// Decoded out of its order, to be looked at and for nothing else.
     Glimpse,
 }
@@ -136,6 +147,8 @@ impl Rhythm {
 /// Room for a picture is waited for only so long after it woke: what is behind for longer is overload, and is thinned like
 /// any other, so that the newest wins.
 const CATCH_UP: Duration = Duration::from_secs(8);
+/// So little behind the newest it waits at any time: cameras that are awake together take turns.
+const BEHIND: Duration = Duration::from_secs(1);
 
 impl Gate {
     pub(crate) fn new(policy: DecodePolicy, limits: RingLimits) -> Self {
@@ -346,6 +359,10 @@ impl Gate {
                 motion.background = Some(last.running);
                 self.drain_due = self.continuous;
             }
+            Some(last) if last.numbering.as_ref().is_some_and(Numbering::reorders) => {
+                motion.glimpses.will_begin_on(self.ring.key_before(self.at));
+                self.drain_due = self.continuous;
+            }
             Some(last) if self.continuous && !motion.reorders => motion.glimpses.begin_on(last),
             _ => self.drain_due = self.continuous,
         }
@@ -377,7 +394,8 @@ impl Gate {
         if self.only_keys() {
             self.pass_over();
         }
-        self.drain_due || self.motion.owed || self.at < self.ring.end()
+        let base = self.only_keys() && self.motion.glimpses.want_base();
+        self.drain_due || self.motion.owed || base || self.at < self.ring.end()
     }
 
     /// While only some pictures are looked at, goes on to the next of these.
@@ -422,7 +440,9 @@ impl Gate {
         let Some(since) = awake.or(self.dense.map(|dense| dense.since)) else { return false };
         !self.ended
             && self.at >= self.motion.delivered
-            && self.ring.get(self.at).is_some_and(|it| it.running < since + CATCH_UP)
+            && self.ring.get(self.at).is_some_and(|it| {
+                it.running < since + CATCH_UP || it.running + BEHIND > self.rhythm.newest
+            })
     }
 
     /// What is to be done next; `None` until more comes.
@@ -457,12 +477,19 @@ impl Gate {
         if self.drain_due {
             return Some(self.drain());
         }
+        if let Some(key) = self.motion.glimpses.take_base()
+            && let Some(unit) = self.ring.get(key)
+        {
+            self.motion.glimpses.begin_on(unit);
+            let (unit, begin, form) = (unit.clone(), true, Form::AtOnce);
+            return Some(Step::Decode(Order { unit, begin, form, purpose: Purpose::Base }));
+        }
         self.pass_over();
         let number = self.at;
         let unit = self.ring.get(number)?.clone();
         self.at += 1;
         let begin = unit.kind == UnitKind::Key;
-        let (mut numbers, mut purpose) = (None, Purpose::Watch);
+        let (mut form, mut purpose) = (Form::AsItIs, Purpose::Watch);
         if self.policy == DecodePolicy::Motion {
             let motion = &mut self.motion;
             (motion.looked_at, motion.owed) = (number, !motion.relieved);
@@ -473,16 +500,16 @@ impl Gate {
             } else if begin {
                 motion.quiet_before_key = motion.glimpses.last_quiet();
                 motion.glimpses.begin_on(&unit);
-                purpose = Purpose::Check;
+                (form, purpose) = (Form::AtOnce, Purpose::Check);
             } else {
-                numbers = motion.glimpses.glimpse(&unit);
+                form = motion.glimpses.glimpse(&unit).map_or(Form::AsItIs, Form::Behind);
                 purpose = Purpose::Glimpse;
             }
         } else {
             self.drain_due = true; // its picture is wanted now
         }
         self.release();
-        Some(Step::Decode(Order { unit, begin, numbers, purpose }))
+        Some(Step::Decode(Order { unit, begin, form, purpose }))
     }
 
     fn next_unit(&mut self) -> Option<Step> {
@@ -500,7 +527,9 @@ impl Gate {
                 // The rest of a group whose beginning is lost, or was looked at by another decoder.
                 _ if begin => continue,
                 _ if unit.running < self.leading_until => continue,
-                UnitKind::Leaf if self.leaves_out_leaves() => continue,
+                UnitKind::Leaf if self.leaves_out_leaves() || number < self.motion.delivered => {
+                    continue;
+                }
                 UnitKind::Delta | UnitKind::Leaf => {}
             }
             let unit = unit.clone();
@@ -514,7 +543,7 @@ impl Gate {
             self.motion.delivered = self.motion.delivered.max(self.at);
             self.tally.dense += u64::from(self.is_idle_and_dense());
             self.release();
-            return Some(Step::Decode(Order { unit, begin, numbers: None, purpose }));
+            return Some(Step::Decode(Order { unit, begin, form: Form::AsItIs, purpose }));
         }
     }
 
@@ -770,6 +799,7 @@ fn hour_of(at: Timestamp) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::renumber::Numbers;
     use crate::ring::tests::unit;
     use proptest::prelude::*;
 
@@ -789,7 +819,7 @@ mod tests {
     pub(super) struct Driver {
         pub(super) gate: Gate,
         /// Units can be decoded out of their order.
-        numbered: bool,
+        numbering: Option<Numbering>,
         /// The decoder gives a picture only when it gets the next, or when it is emptied.
         holds_back: bool,
         pub(super) glimpses: Vec<u64>,
@@ -805,7 +835,7 @@ mod tests {
         pub(super) fn new(policy: DecodePolicy, limits: RingLimits) -> Self {
             Self {
                 gate: Gate::new(policy, limits),
-                numbered: false,
+                numbering: None,
                 holds_back: false,
                 glimpses: Vec::new(),
                 seen: Vec::new(),
@@ -816,7 +846,7 @@ mod tests {
         }
 
         fn push(&mut self, kind: UnitKind, bytes: usize) {
-            let numbering = self.numbered.then_some(NUMBERING);
+            let numbering = self.numbering.clone();
             self.gate.push(Unit { numbering, ..unit(self.pushed, kind, bytes) });
             self.pushed += 1;
         }
@@ -852,7 +882,7 @@ mod tests {
                 }
                 let delivered = match purpose {
                     Purpose::Deliver => true,
-                    Purpose::Refer => false,
+                    Purpose::Refer | Purpose::Base => false,
                     Purpose::Check | Purpose::Watch | Purpose::Glimpse => {
                         let key = unit.kind == UnitKind::Key;
                         let (running, changed) = (unit.running, changed(number));
@@ -889,7 +919,7 @@ mod tests {
         }
     }
 
-    const NUMBERING: Numbering = Numbering {
+    const NUMBERING: Numbering = Numbering::H264(Numbers {
         sets: 1,
         frame_num_bits: 4,
         order_bits: 0,
@@ -897,10 +927,14 @@ mod tests {
         planes_apart: false,
         frame_num: 0,
         order: 0,
-    };
+    });
+
+    fn reordering() -> Numbering {
+        Numbering::H265(crate::h265::Numbers::reordering())
+    }
 
     pub(super) fn numbered() -> Driver {
-        Driver { numbered: true, ..Driver::new(DecodePolicy::Motion, LIMITS) }
+        Driver { numbering: Some(NUMBERING), ..Driver::new(DecodePolicy::Motion, LIMITS) }
     }
 
     #[test]
@@ -981,11 +1015,44 @@ mod tests {
     }
 
     #[test]
+    fn where_the_order_is_another_glimpses_go_on_from_the_last_keyframe() {
+        let mut driver = Driver { numbering: Some(reordering()), ..numbered() };
+        driver.stream(500, 250, |it| (305..335).contains(&it));
+        let delivered = driver.delivered();
+        assert!((305..335).all(|it| delivered.contains(&it)), "{delivered:?}");
+        assert!(!delivered.iter().any(|it| (360..500).contains(it)), "{delivered:?}");
+        assert!(driver.has_references());
+        // Looked at, from it to the vehicle, and for what comes after.
+        let keys: Vec<_> = driver.seen.iter().filter(|it| it.key).map(|it| it.number).collect();
+        assert_eq!((keys, driver.drains), (vec![0, 250, 250, 250], 1));
+        assert!(driver.glimpses.iter().any(|it| (340..380).contains(it)), "{:?}", driver.glimpses);
+        assert!(driver.glimpses.iter().any(|it| *it >= 480), "{:?}", driver.glimpses);
+    }
+
+    #[test]
+    fn what_nobody_refers_to_is_not_decoded_twice() {
+        let mut driver = numbered();
+        for _ in 0..200u64 {
+            let kind = match driver.pushed % 100 {
+                0 => UnitKind::Key,
+                it if it % 2 == 1 => UnitKind::Leaf,
+                _ => UnitKind::Delta,
+            };
+            driver.push(kind, 1000);
+            driver.decode(|it| (160..180).contains(&it));
+        }
+        let leaves: Vec<_> =
+            driver.seen.iter().map(|it| it.number).filter(|it| it % 2 == 1).collect();
+        let glimpsed = *driver.glimpses.iter().find(|it| **it >= 160).unwrap();
+        assert!(leaves[0] > glimpsed - 21 && leaves.contains(&161), "{glimpsed}: {leaves:?}");
+    }
+
+    #[test]
     fn other_parameter_sets_need_a_keyframe() {
         let mut driver = numbered();
         driver.stream(51, 50, |_| false);
         driver.glimpses.clear();
-        driver.numbered = false;
+        driver.numbering = None;
         driver.stream(49, 50, |_| false);
         assert!(driver.glimpses.is_empty());
     }
@@ -1086,7 +1153,7 @@ mod tests {
 
     #[test]
     fn glimpses_have_a_day_to_prove_themselves() {
-        let numbered = || Driver { numbered: true, ..dense() };
+        let numbered = || Driver { numbering: Some(NUMBERING), ..dense() };
         let mut driver = numbered();
         driver.stream(500, 250, |_| false);
         let rhythm = driver.gate.keyframes();
@@ -1296,8 +1363,7 @@ mod tests {
 
     #[test]
     fn without_a_keyframe_in_time_it_does_not_turn_away() {
-        let mut driver = dense();
-        driver.gate = Gate::new(DecodePolicy::Motion, LIMITS);
+        let mut driver = numbered();
         driver.stream(251, 250, |_| false);
         driver.stream(20, 250, |it| it > 250);
         driver.gate.detected(Duration::from_millis(40 * 260), Findings { news: 1, ..KNOWN });
@@ -1418,8 +1484,8 @@ mod tests {
             }
             waits += u32::from(driver.gate.can_wait());
         }
-        // Eight seconds after the keyframe that woke it, and what was decoded back.
-        assert!((200..=250).contains(&waits), "{waits}");
+        // Eight seconds after the keyframe that woke it, what was decoded back, and the last second.
+        assert!((225..=275).contains(&waits), "{waits}");
     }
 
     #[test]
@@ -1475,10 +1541,10 @@ mod tests {
             units in prop::collection::vec((0u8..12, 1usize..3000, any::<bool>(), 0u8..4, 0u8..8), 1..400),
             bytes in 5_000usize..90_000,
             blind_max_ms in 200u64..3000,
-            numbered: bool,
+            numbering in prop::sample::select(vec![None, Some(NUMBERING), Some(reordering())]),
         ) {
             let limits = RingLimits { bytes, age: Duration::from_secs(2) };
-            let mut driver = Driver { numbered, ..Driver::new(policy, limits) };
+            let mut driver = Driver { numbering, ..Driver::new(policy, limits) };
             let blind_max = Duration::from_millis(blind_max_ms);
             driver.gate = Gate::new(policy, limits).seeing_within(blind_max);
             let changed: Vec<bool> = units.iter().map(|it| it.2).collect();

@@ -12,13 +12,16 @@ use crate::unit::{Unit, UnitKind};
 /// nothing but the question whether something has changed, and for that a unit is a fifth of a keyframe's price. Sizes
 /// and quantisers hardly tell a vehicle from noise at a constant rate; this does.
 ///
-/// H.264 without reordering only. H.265 lists in each slice what it refers to, and a decoder that lacks it shows grey.
+/// Of streams that are shown in another order than they are decoded in (B-frames) those of H.265 only, for their sequence says
+/// so and can be told otherwise ([`crate::h265::shown_at_once`]).
 ///
 /// What a glimpse is worth with a camera is not assumed but learnt, by the hour: only where nine of ten vehicles were
 /// glimpsed that full pictures show, keyframes are left out.
 #[derive(Debug, Default)]
 pub(crate) struct Glimpses {
     chain: Option<Chain>,
+    /// A keyframe to be decoded again, for the next one to be put behind it.
+    base: Option<u64>,
     /// The last picture that was looked at, and the last of these that was whole.
     looked: Duration,
     looked_whole: Duration,
@@ -41,7 +44,7 @@ pub(crate) struct Experience {
 }
 
 /// What the decoder has, and how the next unit is put behind it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Chain {
     /// Of the picture on which it began.
     numbering: Numbering,
@@ -63,8 +66,8 @@ const PAUSES_DOUBLED_MAX: u32 = 6;
 
 impl Chain {
     /// Whether the unit has the same parameter sets as what the decoder has.
-    fn takes(self, unit: &Unit) -> bool {
-        unit.numbering.is_some_and(|it| it.sets == self.numbering.sets)
+    fn takes(&self, unit: &Unit) -> bool {
+        unit.numbering.as_ref().is_some_and(|it| it.sets() == self.numbering.sets())
     }
 }
 
@@ -99,14 +102,14 @@ impl Glimpses {
         now < self.paused_until
     }
 
-    /// Whether the next one has something to be put behind.
+    /// Whether the next one has something to be put behind, or will have.
     pub(crate) fn can_go_on(&self) -> bool {
-        self.chain.is_some()
+        self.chain.is_some() || self.base.is_some()
     }
 
     /// Whether a keyframe should be decoded.
     pub(crate) fn want_whole(&self, key: &Unit) -> bool {
-        let holds = self.chain.is_some_and(|chain| chain.takes(key));
+        let holds = self.chain.as_ref().is_some_and(|chain| chain.takes(key));
         !holds || !self.are_proven() || key.running.saturating_sub(self.looked_whole) >= WHOLE_EVERY
     }
 
@@ -115,12 +118,27 @@ impl Glimpses {
         unit.kind == UnitKind::Delta
             && unit.running >= self.looked + EVERY
             && unit.running >= self.paused_until
-            && self.chain.is_some_and(|chain| chain.takes(unit))
+            && self.chain.as_ref().is_some_and(|chain| chain.takes(unit))
+    }
+
+    /// What the decoder has last cannot be put behind, and it is let go: with another one it goes on from this keyframe.
+    pub(crate) fn will_begin_on(&mut self, key: Option<u64>) {
+        self.base = key;
+    }
+
+    /// The keyframe to be decoded for that.
+    pub(crate) fn take_base(&mut self) -> Option<u64> {
+        self.base.take()
+    }
+
+    pub(crate) fn want_base(&self) -> bool {
+        self.base.is_some()
     }
 
     /// The decoder has this unit last, whole and with all that it refers to.
     pub(crate) fn begin_on(&mut self, unit: &Unit) {
-        self.chain = unit.numbering.map(|numbering| Chain { numbering, glimpses: 0 });
+        self.base = None;
+        self.chain = unit.numbering.clone().map(|numbering| Chain { numbering, glimpses: 0 });
         (self.looked, self.looked_whole) = (unit.running, unit.running);
         self.quiet = None;
     }
@@ -137,7 +155,7 @@ impl Glimpses {
 
     /// The decoder has nothing more.
     pub(crate) fn end(&mut self) {
-        (self.chain, self.quiet) = (None, None);
+        (self.chain, self.base, self.quiet) = (None, None, None);
     }
 
     /// A glimpse showed nothing.

@@ -42,6 +42,7 @@ mod failure;
 mod gate;
 mod glance;
 mod glimpses;
+mod h265;
 mod intake;
 mod link;
 mod mailbox;

@@ -1,13 +1,56 @@
-//! Puts an H.264 picture behind another than the one that it was encoded behind.
-//!
-//! A decoder fills what `frame_num` says is missing with copies, and orders pictures by their picture order count; after a
-//! second gap the order may be wrong and the picture is thrown away. With both rewritten, each in its place and width, the
-//! decoder sees a stream without gaps, and takes the last picture that it has for the one that is referred to.
+//! Puts a picture behind another than the one that it was encoded behind, so that the decoder takes the last picture that it
+//! has for the one that is referred to.
 
-/// Where a stream's slices state their number (ITU-T H.264 section 7.3.3), and what one of them says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Numbering {
+use crate::h265;
+
+/// What must be known of a stream's slices to renumber them, and the number of one of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Numbering {
+    H264(Numbers),
+    H265(h265::Numbers),
+}
+
+impl Numbering {
     /// Which parameter sets are in force: counted up when others come.
+    pub(crate) fn sets(&self) -> u32 {
+        match self {
+            Self::H264(it) => it.sets,
+            Self::H265(it) => it.sets,
+        }
+    }
+
+    /// The stream says that its pictures are shown in another order than they are decoded in.
+    pub(crate) fn reorders(&self) -> bool {
+        match self {
+            Self::H264(_) => false, // few say so: it is noticed
+            Self::H265(it) => it.reorders,
+        }
+    }
+
+    /// The numbers of the picture that comes so many reference pictures after this one.
+    pub(crate) fn after(&self, steps: u32) -> Self {
+        match self {
+            Self::H264(it) => Self::H264(it.after(steps)),
+            Self::H265(it) => Self::H265(it.after(steps)),
+        }
+    }
+}
+
+/// A unit with start codes, its slices renumbered. `None` when it is no plain picture of frames that refer to others.
+pub(crate) fn renumbered(unit: &[u8], numbering: &Numbering) -> Option<Vec<u8>> {
+    match numbering {
+        Numbering::H264(numbers) => renumbered_h264(unit, numbers),
+        Numbering::H265(numbers) => h265::renumbered(unit, numbers),
+    }
+}
+
+/// Where a stream's slices of H.264 state their number (ITU-T H.264 section 7.3.3), and what one of them says.
+///
+/// A decoder fills what `frame_num` says is missing with copies, and orders pictures by their picture order count; after a
+/// second gap the order may be wrong and the picture is thrown away. With both rewritten, each in its place and width, the
+/// decoder sees a stream without gaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Numbers {
     pub(crate) sets: u32,
     /// Width of `frame_num`, bits: 4 to 16.
     pub(crate) frame_num_bits: u32,
@@ -21,9 +64,8 @@ pub(crate) struct Numbering {
     pub(crate) order: u32,
 }
 
-impl Numbering {
-    /// The numbers of the picture that comes so many reference pictures after this one.
-    pub(crate) fn after(self, steps: u32) -> Self {
+impl Numbers {
+    fn after(self, steps: u32) -> Self {
         let low = |value: u32, bits: u32| value & ((1u32 << bits) - 1);
         Self {
             frame_num: low(self.frame_num.wrapping_add(steps), self.frame_num_bits),
@@ -34,20 +76,12 @@ impl Numbering {
     }
 }
 
-/// A unit with start codes, its slices renumbered. `None` when it is no plain picture of frames that refer to others.
-pub(crate) fn renumbered(unit: &[u8], numbers: &Numbering) -> Option<Vec<u8>> {
-    const START: &[u8] = &[0, 0, 1];
+fn renumbered_h264(unit: &[u8], numbers: &Numbers) -> Option<Vec<u8>> {
     const SLICE: u8 = 1;
     const KEY_SLICE: u8 = 5;
-    let starts: Vec<usize> =
-        memchr::memmem::find_iter(unit, START).map(|at| at + START.len()).collect();
     let mut out = Vec::with_capacity(unit.len() + 16);
     let mut slices = 0;
-    for (index, begin) in starts.iter().enumerate() {
-        let end = starts.get(index + 1).map_or(unit.len(), |next| next - START.len());
-        // Zeros before a start code belong to it.
-        let nal = unit.get(*begin..end)?;
-        let nal = nal.get(..=nal.iter().rposition(|it| *it != 0)?)?;
+    for nal in nals(unit) {
         let (header, payload) = nal.split_first()?;
         out.extend([0, 0, 0, 1, *header]);
         match header & 0x1f {
@@ -64,8 +98,21 @@ pub(crate) fn renumbered(unit: &[u8], numbers: &Numbering) -> Option<Vec<u8>> {
     (slices > 0).then_some(out)
 }
 
+/// The NAL units of an access unit, without start codes; never empty.
+pub(crate) fn nals(unit: &[u8]) -> impl Iterator<Item = &[u8]> {
+    const START: &[u8] = &[0, 0, 1];
+    let mut starts = memchr::memmem::find_iter(unit, START).map(|at| at + START.len()).peekable();
+    std::iter::from_fn(move || {
+        let begin = starts.next()?;
+        let end = starts.peek().map_or(unit.len(), |next| next - START.len());
+        unit.get(begin..end)
+    })
+    // Zeros before a start code belong to it.
+    .filter_map(|nal| nal.get(..=nal.iter().rposition(|it| *it != 0)?))
+}
+
 /// Without the bytes that keep start codes from occurring within (ITU-T H.264 section 7.4.1.1).
-fn unescaped(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn unescaped(payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(payload.len());
     let mut zeros = 0;
     for byte in payload {
@@ -79,7 +126,8 @@ fn unescaped(payload: &[u8]) -> Vec<u8> {
     out
 }
 
-fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+/// Appends it with the bytes that keep start codes from occurring within.
+pub(crate) fn escape(bytes: &[u8], out: &mut Vec<u8>) {
     let mut zeros = 0;
     for byte in bytes {
         if zeros >= 2 && *byte <= 3 {
@@ -92,15 +140,15 @@ fn escape(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// A slice, bit by bit, the most significant of each byte first.
-struct Bits {
-    bytes: Vec<u8>,
-    at: usize,
+pub(crate) struct Bits {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) at: usize,
 }
 
 impl Bits {
-    fn renumber(&mut self, numbers: &Numbering) -> Option<()> {
+    fn renumber(&mut self, numbers: &Numbers) -> Option<()> {
         for _ in ["first_mb_in_slice", "slice_type", "pic_parameter_set_id"] {
-            self.skip_exp_golomb()?;
+            self.exp_golomb()?;
         }
         self.at += if numbers.planes_apart { 2 } else { 0 };
         self.write(numbers.frame_num, numbers.frame_num_bits)?;
@@ -110,20 +158,24 @@ impl Bits {
         self.write(numbers.order, numbers.order_bits)
     }
 
-    fn read(&mut self) -> Option<bool> {
+    pub(crate) fn read(&mut self) -> Option<bool> {
         let bit = self.bytes.get(self.at / 8)? >> (7 - self.at % 8) & 1;
         self.at += 1;
         Some(bit == 1)
     }
 
-    /// So many zeros, a one, and as many bits more.
-    fn skip_exp_golomb(&mut self) -> Option<()> {
+    /// A number of so many bits, at most 32.
+    pub(crate) fn number(&mut self, bits: u32) -> Option<u32> {
+        (0..bits).try_fold(0, |value, _| Some(value << 1 | u32::from(self.read()?)))
+    }
+
+    /// So many zeros, a one, and as many bits more (ITU-T H.264 section 9.1).
+    pub(crate) fn exp_golomb(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while !self.read()? {
             zeros += 1;
         }
-        self.at += zeros;
-        Some(())
+        Some((1u32.checked_shl(zeros)? - 1).wrapping_add(self.number(zeros)?))
     }
 
     fn write(&mut self, value: u32, bits: u32) -> Option<()> {

@@ -66,19 +66,20 @@ fn unreferenced_pictures_can_be_left_out() {
     }
 }
 
+/// A moving disc, 160 x 120. An encoder may say no more of it than whence it came.
+const BALL: &str = "pattern=ball ! video/x-raw,format=I420,width=160,height=120,framerate=25/1";
+/// A patch that is new in each picture, in the middle of an empty view, 160 x 120.
+const PATCH: &str = "pattern=snow ! video/x-raw,format=I420,width=64,height=48,framerate=25/1 \
+                     ! videobox left=-48 right=-48 top=-36 bottom=-36";
+
 /// An empty view, but for pictures 160 to 184, between two keyframes, and 240 to 279, with keyframe 250 among them.
-fn make_road(path: &Path, encode_and_mux: &str) {
-    let part = |pattern, pictures| {
-        format!(
-            "videotestsrc num-buffers={pictures} pattern={pattern} \
-             ! video/x-raw,format=I420,width=160,height=120,framerate=25/1 ! c. "
-        )
-    };
-    let parts = [("black", 160), ("ball", 25), ("black", 55), ("ball", 40), ("black", 90)];
-    let parts: String =
-        parts.into_iter().map(|(pattern, pictures)| part(pattern, pictures)).collect();
+fn make_road(path: &Path, vehicle: &str, encode_and_mux: &str) {
+    let empty = "pattern=black ! video/x-raw,format=I420,width=160,height=120,framerate=25/1";
+    let parts = [(empty, 160), (vehicle, 25), (empty, 55), (vehicle, 40), (empty, 90)];
+    let part = |(what, pictures)| format!("videotestsrc num-buffers={pictures} {what} ! c. ");
+    let parts: String = parts.into_iter().map(part).collect();
     run_pipeline(&format!(
-        "concat name=c ! {encode_and_mux} ! filesink location={} {parts}",
+        "concat name=c ! identity single-segment=true ! {encode_and_mux} ! filesink location={} {parts}",
         path.display()
     ));
 }
@@ -88,7 +89,7 @@ fn only_what_happens_is_decoded() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("clip.mp4");
     let encoder = "x264enc tune=zerolatency key-int-max=50 speed-preset=ultrafast threads=1";
-    make_road(&path, &format!("{encoder} ! mp4mux"));
+    make_road(&path, BALL, &format!("{encoder} ! mp4mux"));
     let (all, _) = play(&recording(&path, DecodePolicy::Full));
     assert_eq!(all.len(), 370);
     let (seen, counters) = play(&recording(&path, DecodePolicy::Motion));
@@ -113,30 +114,42 @@ fn what_sizes_do_not_tell_a_glimpse_does() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("clip.mp4");
     // Keyframes 10 s apart: 0 and 250.
-    let encoder = "videoscale ! video/x-raw,width=640,height=480 \
-                   ! x264enc tune=zerolatency key-int-max=250 speed-preset=ultrafast threads=1";
-    make_road(&path, &format!("{encoder} ! mp4mux"));
+    let h265 = "x265enc key-int-max=250 speed-preset=ultrafast log-level=none";
+    let encoders = [
+        "x264enc tune=zerolatency key-int-max=250 speed-preset=ultrafast threads=1".to_owned(),
+        format!("{h265} option-string=scenecut=0:bframes=0:ref=3 ! h265parse"),
+        // Keyframe 250 may come some pictures sooner.
+        format!("{h265} option-string=scenecut=0:bframes=2:b-adapt=0:rc-lookahead=5 ! h265parse"),
+    ];
     let settings = |glimpse| IngestSettings { glimpse, heed_sizes: false, ..settings() };
-    let (seen, counters) = play_with(&recording(&path, DecodePolicy::Motion), settings(true));
-    let found = numbers(&seen);
-    let missing: Vec<_> = (160..185).chain(240..280).filter(|it| !found.contains(it)).collect();
-    assert!(missing.is_empty(), "{missing:?} of {found:?}, {counters:?}");
-    assert!(!found.iter().any(|it| (40..140).contains(it)), "it slept: {found:?}");
-    assert!(counters.woken_by_glimpse >= 1 && counters.glimpses >= 6, "{counters:?}");
-    let (_, counters) = play_with(&recording(&path, DecodePolicy::Motion), settings(false));
-    assert_eq!((counters.glimpses, counters.woken_by_glimpse), (0, 0));
+    for encoder in encoders {
+        let scaled = "videoscale ! video/x-raw,width=640,height=480";
+        make_road(&path, PATCH, &format!("{scaled} ! {encoder} ! mp4mux"));
+        let (seen, counters) = play_with(&recording(&path, DecodePolicy::Motion), settings(true));
+        let found = numbers(&seen);
+        let missing: Vec<_> = (160..185).chain(240..280).filter(|it| !found.contains(it)).collect();
+        assert!(missing.is_empty(), "{encoder}: {missing:?} of {found:?}, {counters:?}");
+        assert!(!found.iter().any(|it| (40..140).contains(it)), "{encoder}: it slept: {found:?}");
+        assert!(found.windows(2).all(|pair| pair[0] < pair[1]), "{encoder}: {found:?}");
+        assert!(
+            counters.woken_by_glimpse >= 1 && counters.glimpses >= 6,
+            "{encoder}: {counters:?}"
+        );
+        let (_, counters) = play_with(&recording(&path, DecodePolicy::Motion), settings(false));
+        assert_eq!((counters.glimpses, counters.woken_by_glimpse), (0, 0));
+    }
 }
 
 #[test]
 fn where_keyframes_are_far_apart_and_nothing_else_sees_everything_is_decoded() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("clip.mp4");
-    // H.265: no glimpses.
     let encoder = "x265enc tune=zerolatency key-int-max=250 speed-preset=ultrafast log-level=none \
                    option-string=scenecut=0 ! h265parse";
-    make_road(&path, &format!("{encoder} ! mp4mux"));
+    make_road(&path, BALL, &format!("{encoder} ! mp4mux"));
     let settings = |secs| IngestSettings {
         heed_sizes: false,
+        glimpse: false,
         blind_max: Duration::from_secs(secs),
         ..settings()
     };

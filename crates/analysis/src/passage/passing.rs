@@ -203,7 +203,7 @@ impl Passing {
     /// Whether a vehicle found now, of which the picture says no more than its box, can be this one and no other that has come
     /// since it was last seen: that one, driving like it, would not have come as far in that time.
     pub(super) fn may_be_at(&self, now: Timestamp, bbox: &BBox) -> bool {
-        now.since(self.seen) <= self.ahead_for(self.seen) && self.path.is_behind(bbox)
+        now.since(self.seen) <= self.ahead_for(self.seen) && self.path.has_ahead(bbox)
     }
 
     /// For how long after this one that comes then and drives like it has not come as far as it has by then, by a margin

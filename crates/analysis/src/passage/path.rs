@@ -110,7 +110,7 @@ impl Path {
 
     /// Whether a box is further along the way of a vehicle that drives away: no larger, and not back where it came from
     /// nor far beside.
-    pub(super) fn is_behind(&self, bbox: &BBox) -> bool {
+    pub(super) fn has_ahead(&self, bbox: &BBox) -> bool {
         const JITTER: f32 = 0.05;
         const BACK_MAX: f32 = 0.25;
         const BESIDE_MAX: f32 = 0.5;

@@ -111,11 +111,6 @@ impl Tracker {
         Self { settings, tracks: Vec::new(), next_id: 1, now: None, interval_s: 0.0, dropped: 0 }
     }
 
-    /// How many live tracks there are.
-    pub fn live(&self) -> usize {
-        self.tracks.len()
-    }
-
     /// How many tracks and possible tracks were given up because there were too many.
     pub fn dropped(&self) -> u64 {
         self.dropped

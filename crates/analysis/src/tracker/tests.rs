@@ -167,13 +167,13 @@ fn tracks_are_bounded_and_given_up_ones_are_counted() {
     let mut tracker = Tracker::new(settings);
     let crowd: Vec<_> = (0..10).map(|i| car(200.0 * i as f32, 0.5 + 0.04 * i as f32)).collect();
     assert_eq!(tracker.update(ms(0), &crowd).matched.len(), 4);
-    assert_eq!((tracker.live(), tracker.dropped()), (4, 6));
+    assert_eq!((tracker.tracks.len(), tracker.dropped()), (4, 6));
     // The best detections got the room.
     let update = tracker.update(ms(40), &crowd);
     assert!(update.matched.iter().all(|(_, d)| *d >= 6));
     // What was seen gives no way; what is lost does.
     let update = tracker.update(ms(80), &[car(5000.0, 0.9)]);
-    assert_eq!((update.matched.len(), update.ended.len(), tracker.live()), (1, 1, 4));
+    assert_eq!((update.matched.len(), update.ended.len(), tracker.tracks.len()), (1, 1, 4));
 }
 
 #[test]
@@ -215,7 +215,7 @@ proptest! {
                 prop_assert!(!tracks.contains(&id));
             }
             prop_assert!(tracks.is_disjoint(&ended));
-            prop_assert!(tracker.live() <= 6);
+            prop_assert!(tracker.tracks.len() <= 6);
         }
         ended.extend(tracker.finish());
         prop_assert_eq!(ended, begun);
