@@ -26,6 +26,7 @@ pub(crate) struct Decoder {
     _exit: gst::Pad,
     decoded: Arc<Out>,
     stream: u64,
+    holds_back: bool,
 }
 
 #[derive(Default)]
@@ -69,11 +70,17 @@ impl Decoder {
         entry.set_active(true).map_err(text)?;
         exit.set_active(true).map_err(text)?;
         pipeline.set_state(gst::State::Playing).map_err(text)?;
-        Ok(Self { codec, pipeline, entry, _exit: exit, decoded, stream: 0 })
+        Ok(Self { codec, pipeline, entry, _exit: exit, decoded, stream: 0, holds_back: false })
     }
 
     pub(crate) fn codec(&self) -> Codec {
         self.codec
+    }
+
+    /// Whether it held pictures back at the end of a stream. The H.264 decoder of libav never holds back fewer than it once
+    /// had to, whatever it has forgotten.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.holds_back
     }
 
     /// Forgets what came before: the next unit must be a keyframe.
@@ -104,7 +111,9 @@ impl Decoder {
     /// The pictures still held back. Afterwards the next unit must be a keyframe.
     pub(crate) fn drain(&mut self) -> Vec<Decoded> {
         self.announce(); // a new stream makes the base class of decoders drain
-        self.take()
+        let pictures = self.take();
+        self.holds_back |= !pictures.is_empty();
+        pictures
     }
 
     /// Whether it complained since last asked.

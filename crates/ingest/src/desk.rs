@@ -55,6 +55,8 @@ struct State {
 /// What the one who has the turn needs.
 struct Work {
     decoder: Option<Decoder>,
+    /// Its decoder had pictures left when it was emptied.
+    holds_back: bool,
     moments: Moments,
     delivery: Delivery,
 }
@@ -75,7 +77,7 @@ impl Desk {
         pool: Option<Arc<DecodePool>>,
     ) -> Arc<Self> {
         let delivery = Delivery::new(Arc::clone(line), Arc::clone(progress), views);
-        let work = Work { decoder: None, moments: Moments::default(), delivery };
+        let work = Work { decoder: None, holds_back: false, moments: Moments::default(), delivery };
         let state = State { gate, queued: false, running: false, closed: false, handed_on: false };
         let this = Arc::new(Self {
             line: Arc::clone(line),
@@ -275,7 +277,7 @@ impl Desk {
         let lent = work.decoder.take().filter(|it| it.codec() == unit.codec);
         let mut decoder = match lent {
             Some(decoder) => decoder,
-            None => shelf.lend(unit.codec).inspect_err(|what| {
+            None => shelf.lend(unit.codec, work.holds_back).inspect_err(|what| {
                 let state = CameraState::Misconfigured;
                 let failure = Failure::new(state, StatusReason::Other, what.as_str());
                 self.line.mailbox.post(Event::Failed(failure));
@@ -317,6 +319,7 @@ impl Desk {
         let Some(mut decoder) = work.decoder.take() else { return Ok(()) };
         self.progress.fed(true);
         let pictures = decoder.drain();
+        work.holds_back |= decoder.holds_back();
         shelf.give_back(decoder);
         self.deliver(work, pictures)
     }

@@ -354,17 +354,22 @@ impl Gate {
             .rev()
             .find_map(|number| self.ring.get(number).filter(|unit| unit.kind != UnitKind::Leaf));
         motion.saw = last.map(|last| last.captured.at);
+        let in_order =
+            |unit: &Unit| unit.numbering.as_ref().is_some_and(|numbering| !numbering.reorders());
         match last {
             Some(last) if motion.relieved => {
                 motion.background = Some(last.running);
                 self.drain_due = self.continuous;
             }
-            Some(last) if last.numbering.as_ref().is_some_and(Numbering::reorders) => {
-                motion.glimpses.will_begin_on(self.ring.key_before(self.at));
-                self.drain_due = self.continuous;
+            Some(last) if self.continuous && !motion.reorders && in_order(last) => {
+                motion.glimpses.begin_on(last);
             }
-            Some(last) if self.continuous && !motion.reorders => motion.glimpses.begin_on(last),
-            _ => self.drain_due = self.continuous,
+            _ => {
+                self.drain_due = self.continuous;
+                if motion.numbered && !motion.unseeing && !motion.reorders {
+                    motion.glimpses.will_begin_on(self.ring.key_before(self.at));
+                }
+            }
         }
         self.continuous = false;
     }

@@ -332,14 +332,14 @@ fn pass_rest(bits: &mut Bits, pps: &Pps, kind: u32) -> Option<()> {
     }
     bits.exp_golomb()?; // slice_qp_delta
     if pps.slice_chroma_qp_offsets_present_flag {
-        (bits.exp_golomb()?, bits.exp_golomb()?);
+        bits.pass_exp_golomb(2)?;
     }
     bits.at += usize::from(pps.range_extension.chroma_qp_offset_list_enabled_flag);
     let mut is_deblocked = !pps.deblocking_filter_disabled_flag;
     if pps.deblocking_filter_override_enabled_flag && bits.read()? {
         is_deblocked = !bits.read()?;
         if is_deblocked {
-            (bits.exp_golomb()?, bits.exp_golomb()?);
+            bits.pass_exp_golomb(2)?;
         }
     }
     if pps.loop_filter_across_slices_enabled_flag && (is_filtered || is_deblocked) {
@@ -368,10 +368,8 @@ fn pass_weights(bits: &mut Bits, pictures: u32, has_chroma: bool) -> Option<()> 
     }
     let luma = bits.number(pictures)?;
     let chroma = if has_chroma { bits.number(pictures)? } else { 0 };
-    for _ in 0..2 * luma.count_ones() + 4 * chroma.count_ones() {
-        bits.exp_golomb()?; // a weight, an offset
-    }
-    Some(())
+    // Of each a weight and an offset.
+    bits.pass_exp_golomb(2 * luma.count_ones() + 4 * chroma.count_ones())
 }
 
 /// A keyframe with start codes, its sequence saying that pictures are shown in the order in which they are decoded: a decoder
@@ -409,11 +407,11 @@ fn unordered(nal: &[u8]) -> Option<Vec<u8>> {
     old.at += of_layers + if layers > 0 { 2 * (8 - layers as usize) } else { 0 };
     old.exp_golomb()?; // its number
     old.at += usize::from(old.exp_golomb()? == CHROMA_444);
-    (old.exp_golomb()?, old.exp_golomb()?); // size
+    old.pass_exp_golomb(2)?; // size
     if old.read()? {
-        (0..4).try_for_each(|_| old.exp_golomb().map(drop))?; // cropping
+        old.pass_exp_golomb(4)?; // cropping
     }
-    (0..3).try_for_each(|_| old.exp_golomb().map(drop))?; // depths, width of the order
+    old.pass_exp_golomb(3)?; // depths, width of the order
     let all_layers = old.read()?;
     let mut new = Written::default();
     new.copy(&old, 0..old.at)?;
@@ -421,7 +419,7 @@ fn unordered(nal: &[u8]) -> Option<Vec<u8>> {
         let from = old.at;
         old.exp_golomb()?; // sps_max_dec_pic_buffering_minus1
         new.copy(&old, from..old.at)?;
-        (old.exp_golomb()?, old.exp_golomb()?);
+        old.pass_exp_golomb(2)?;
         new.number(0b11, 2); // sps_max_num_reorder_pics, sps_max_latency_increase_plus1: 0
     }
     let rest = old.at..last_one(&old.bytes, old.bytes.len())?;

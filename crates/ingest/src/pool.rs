@@ -24,13 +24,15 @@ pub(crate) struct Shelf(Mutex<Vec<Decoder>>);
 const SHELVED_MAX: usize = 8;
 
 impl Shelf {
-    /// A decoder that has forgotten everything.
+    /// A decoder that has forgotten everything. `may_hold_back`: the stream is known to need that (B-frames); any other must
+    /// not get one that does, for it would take its own pictures to be out of order.
     ///
     /// # Errors
     /// When none is there and none can be made.
-    pub(crate) fn lend(&self, codec: Codec) -> Result<Decoder, String> {
+    pub(crate) fn lend(&self, codec: Codec, may_hold_back: bool) -> Result<Decoder, String> {
         let mut decoders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = decoders.iter().position(|it| it.codec() == codec);
+        let found =
+            decoders.iter().position(|it| it.codec() == codec && it.holds_back() == may_hold_back);
         let found = found.map(|index| decoders.swap_remove(index));
         drop(decoders);
         found.map_or_else(|| Decoder::new(codec), Ok)
@@ -166,6 +168,8 @@ impl Drop for DecodePool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slices::tests::encoded;
+    use gstreamer as gst;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::sync::mpsc::{SyncSender, sync_channel};
     use std::time::Duration;
@@ -184,6 +188,23 @@ mod tests {
         }
         fn is_urgent(&self) -> bool {
             self.urgent
+        }
+    }
+
+    #[test]
+    fn what_holds_pictures_back_is_lent_to_streams_with_b_frames_only() {
+        let shelf = Shelf::default();
+        let (in_order, reordered) = (encoded("bframes=0"), encoded("bframes=2 b-adapt=false"));
+        let unit = |data: &Vec<u8>| gst::Buffer::from_slice(data.clone());
+        let mut decoder = shelf.lend(Codec::H264, false).unwrap();
+        decoder.begin();
+        reordered.iter().for_each(|it| drop(decoder.decode(unit(it)).unwrap()));
+        assert!(!decoder.drain().is_empty());
+        shelf.give_back(decoder);
+        for (may_hold_back, at_once) in [(false, 1), (true, 0)] {
+            let mut decoder = shelf.lend(Codec::H264, may_hold_back).unwrap();
+            decoder.begin();
+            assert_eq!(decoder.decode(unit(&in_order[0])).unwrap().len(), at_once);
         }
     }
 

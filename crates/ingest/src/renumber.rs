@@ -147,9 +147,7 @@ pub(crate) struct Bits {
 
 impl Bits {
     fn renumber(&mut self, numbers: &Numbers) -> Option<()> {
-        for _ in ["first_mb_in_slice", "slice_type", "pic_parameter_set_id"] {
-            self.exp_golomb()?;
-        }
+        self.pass_exp_golomb(3)?; // first_mb_in_slice, slice_type, pic_parameter_set_id
         self.at += if numbers.planes_apart { 2 } else { 0 };
         self.write(numbers.frame_num, numbers.frame_num_bits)?;
         if numbers.may_be_fields && self.read()? {
@@ -176,6 +174,11 @@ impl Bits {
             zeros += 1;
         }
         Some((1u32.checked_shl(zeros)? - 1).wrapping_add(self.number(zeros)?))
+    }
+
+    /// Over so many of these.
+    pub(crate) fn pass_exp_golomb(&mut self, count: u32) -> Option<()> {
+        (0..count).try_for_each(|_| self.exp_golomb().map(drop))
     }
 
     fn write(&mut self, value: u32, bits: u32) -> Option<()> {

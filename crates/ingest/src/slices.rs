@@ -114,7 +114,7 @@ fn numbers(slice: &SliceHeader, set: &SeqParameterSet, sets: u32) -> Option<Numb
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::renumber::renumbered;
     use gstreamer as gst;
@@ -123,7 +123,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// The units that x264 makes of a test picture.
-    fn encoded(options: &str) -> Vec<Vec<u8>> {
+    pub(crate) fn encoded(options: &str) -> Vec<Vec<u8>> {
         gst::init().unwrap();
         let pipeline = gst::parse::launch(&format!(
             "videotestsrc num-buffers=6 pattern=ball \
