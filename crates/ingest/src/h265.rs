@@ -112,7 +112,8 @@ fn kind(nal: &[u8]) -> u8 {
     nal.first().map_or(u8::MAX, |header| header >> 1 & 0x3f)
 }
 
-fn is_irap(kind: u8) -> bool {
+/// Whether a NAL unit of this kind can be decoded with nothing before it.
+pub(crate) fn is_irap(kind: u8) -> bool {
     (16..=23).contains(&kind)
 }
 
@@ -478,10 +479,9 @@ pub(crate) mod tests {
     use crate::outlet::caught;
     use crate::picture::MappedPicture;
     use crate::slices::SliceReader;
+    use crate::slices::tests::units_of;
     use crate::unit::Codec;
     use gstreamer as gst;
-    use gstreamer::prelude::*;
-    use gstreamer_app as gst_app;
     use guiji_domain::Picture as _;
     use proptest::prelude::*;
     use std::sync::LazyLock;
@@ -496,22 +496,14 @@ pub(crate) mod tests {
 
     /// The units that x265 makes of a test picture.
     fn encoded(pattern: &str, options: &str) -> Vec<Vec<u8>> {
-        gst::init().unwrap();
-        let pipeline = gst::parse::launch(&format!(
+        units_of(&format!(
             "videotestsrc num-buffers=24 pattern={pattern} \
              ! video/x-raw,format=I420,width=192,height=640,framerate=25/1 \
              ! x265enc key-int-max=12 speed-preset=fast bitrate=400 \
                option-string=log-level=none:scenecut=0:{options} \
              ! video/x-h265,stream-format=byte-stream,alignment=au ! h265parse config-interval=-1 \
-             ! video/x-h265,stream-format=byte-stream,alignment=au ! appsink name=out sync=false"
-        ));
-        let pipeline = pipeline.unwrap().downcast::<gst::Pipeline>().unwrap();
-        let out = pipeline.by_name("out").unwrap().downcast::<gst_app::AppSink>().unwrap();
-        pipeline.set_state(gst::State::Playing).unwrap();
-        let units = std::iter::from_fn(|| out.pull_sample().ok());
-        let units = units.map(|it| it.buffer().unwrap().map_readable().unwrap().to_vec()).collect();
-        pipeline.set_state(gst::State::Null).unwrap();
-        units
+             ! video/x-h265,stream-format=byte-stream,alignment=au"
+        ))
     }
 
     /// The luma of the pictures that come of a unit.

@@ -124,13 +124,18 @@ pub(crate) mod tests {
 
     /// The units that x264 makes of a test picture.
     pub(crate) fn encoded(options: &str) -> Vec<Vec<u8>> {
-        gst::init().unwrap();
-        let pipeline = gst::parse::launch(&format!(
+        units_of(&format!(
             "videotestsrc num-buffers=6 pattern=ball \
              ! video/x-raw,format=I420,width=160,height=120,framerate=25/1 \
              ! x264enc key-int-max=3 speed-preset=veryfast threads=1 {options} \
-             ! video/x-h264,stream-format=byte-stream,alignment=au ! appsink name=out sync=false"
-        ));
+             ! video/x-h264,stream-format=byte-stream,alignment=au"
+        ))
+    }
+
+    /// What comes out at the end of these elements.
+    pub(crate) fn units_of(elements: &str) -> Vec<Vec<u8>> {
+        gst::init().unwrap();
+        let pipeline = gst::parse::launch(&format!("{elements} ! appsink name=out sync=false"));
         let pipeline = pipeline.unwrap().downcast::<gst::Pipeline>().unwrap();
         let out = pipeline.by_name("out").unwrap().downcast::<gst_app::AppSink>().unwrap();
         pipeline.set_state(gst::State::Playing).unwrap();
@@ -150,6 +155,8 @@ pub(crate) mod tests {
                 encoded(&options).iter().map(|it| reader.read(Codec::H264, it).quantiser).collect();
             assert_eq!(read, [Some(quantiser); 6]);
         }
+        let foreign = SliceReader::default().read(Codec::H265, &[0, 0, 1, 1 << 1, 1, 0]);
+        assert_eq!(foreign, Slice::default());
     }
 
     #[test]

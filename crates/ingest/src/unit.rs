@@ -3,6 +3,7 @@ use std::time::Duration;
 use gstreamer as gst;
 use guiji_domain::CaptureTime;
 
+use crate::h265;
 use crate::renumber::Numbering;
 
 /// The codecs we decode.
@@ -67,7 +68,7 @@ pub(crate) fn is_irap(unit: &[u8]) -> bool {
     let searched = unit.get(..SEARCHED).unwrap_or(unit);
     let headers = searched.windows(4).filter(|it| it[..3] == [0, 0, 1]).map(|it| it[3]);
     let mut kinds = headers.map(|header| (header >> 1) & 0x3f);
-    kinds.find(|kind| *kind < 32).is_some_and(|kind| (16..=23).contains(&kind))
+    kinds.find(|kind| *kind < 32).is_some_and(h265::is_irap)
 }
 
 /// Finds the units that no other needs.
